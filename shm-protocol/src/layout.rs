@@ -1,0 +1,308 @@
+//! The bytes of every shared region; `LAYOUT.md` draws them and a test holds the two together.
+//!
+//! Invariants:
+//!
+//! 1. Every region opens with the same 64-byte [`RegionHeader`], so that a mixed-up descriptor is noticed.
+//! 2. A region has one kind of writer; words that different parties write are [`LINE_PAIR_BYTES`] apart,
+//!    because processors fetch lines in pairs.
+//! 3. All integers are little-endian and naturally aligned. A region is a whole number of pages.
+
+use thiserror::Error;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::words::{LAP_BITS, POSITION_BITS};
+
+/// "RINGWAY1" in memory order.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"RINGWAY1");
+/// The version of everything drawn in `LAYOUT.md`.
+pub const LAYOUT_VERSION: u32 = 1;
+/// Distance of words that different parties write, in bytes.
+pub const LINE_PAIR_BYTES: usize = 128;
+/// A region is a multiple of this, in bytes.
+pub const PAGE_BYTES: usize = 4096;
+/// Most gates (attached subscriptions) of one partition.
+pub const GATES_MAX: usize = 64;
+/// Fewest slots of a ring.
+pub const CAPACITY_MIN: u64 = 2;
+/// Most slots of a ring.
+pub const CAPACITY_MAX: u64 = 1 << 30;
+/// Slots of a ring when nothing else is said.
+pub const CAPACITY_DEFAULT: u64 = 16_384;
+/// Smallest slot, in bytes.
+pub const SLOT_BYTES_MIN: u32 = 64;
+/// Largest slot, in bytes.
+pub const SLOT_BYTES_MAX: u32 = 4096;
+/// Bytes of a slot when nothing else is said.
+pub const SLOT_BYTES_DEFAULT: u32 = 128;
+/// Largest ring, in bytes of slots.
+pub const RING_BYTES_MAX: u64 = 64 << 30;
+
+/// Offsets inside a slot, in bytes.
+pub mod slot {
+    /// The slot word.
+    pub const WORD: usize = 0;
+    /// The message header word.
+    pub const HEADER: usize = 8;
+    /// Attributes, then payload.
+    pub const BODY: usize = 16;
+}
+
+/// Offsets inside the `meta` region, in bytes.
+pub mod meta {
+    /// [`GeometryRecord`](super::GeometryRecord).
+    pub const GEOMETRY: usize = 64;
+    /// Bit set of the gates in force.
+    pub const GATES_ACTIVE: usize = 512;
+    /// Gate mirror: one gate word per gate.
+    pub const GATES: usize = 1024;
+    /// Bytes of the region.
+    pub const BYTES: usize = 4096;
+}
+
+/// Offsets inside the `producers` region, in bytes.
+pub mod producers {
+    /// The limit word.
+    pub const LIMIT: usize = 128;
+    /// Bytes of the region.
+    pub const BYTES: usize = 4096;
+}
+
+/// Offsets inside the `doorbell` region, in bytes.
+pub mod doorbell {
+    /// Consumers that go to sleep count up here (64 bit).
+    pub const DATA_ANNOUNCE: usize = 128;
+    /// Futex that publishers ring (32 bit).
+    pub const DATA_BELL: usize = 256;
+    /// Producers that go to sleep count up here (64 bit).
+    pub const SPACE_ANNOUNCE: usize = 384;
+    /// Futex that consumers ring when a gate has risen (32 bit).
+    pub const SPACE_BELL: usize = 512;
+    /// Bytes of the region.
+    pub const BYTES: usize = 4096;
+}
+
+/// Offsets inside a `subscription` region, in bytes.
+pub mod subscription {
+    /// The cursor word.
+    pub const CURSOR: usize = 128;
+    /// Bytes of the region.
+    pub const BYTES: usize = 4096;
+}
+
+/// Offsets inside the `slots` region, in bytes.
+pub mod slots {
+    /// Slot 0.
+    pub const FIRST: usize = 4096;
+}
+
+/// Which region a descriptor belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RegionKind {
+    /// Geometry and gate mirror; written by the shard.
+    Meta = 1,
+    /// Limit word; written by producers and the shard.
+    Producers = 2,
+    /// Messages; written by producers and the shard.
+    Slots = 3,
+    /// Announcements and bells; written by everybody who may sleep or wake.
+    Doorbell = 4,
+    /// Cursor of one subscription; written by its consumers and the shard.
+    Subscription = 5,
+}
+
+/// The first 64 bytes of every region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RegionHeader {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`LAYOUT_VERSION`].
+    pub version: u32,
+    /// A [`RegionKind`].
+    pub kind: u32,
+    /// Names the ring for ever: random, new with each ring that is made.
+    pub incarnation: u64,
+    /// Feature bits that a user of the region must know.
+    pub features_required: u64,
+    /// Feature bits that a user of the region may ignore.
+    pub features_optional: u64,
+    /// Bytes of the region.
+    pub bytes: u64,
+    /// Zero.
+    pub reserved: [u64; 2],
+}
+
+/// The geometry of a ring as it stands in `meta`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GeometryRecord {
+    /// Slots of the ring.
+    pub capacity: u64,
+    /// Bytes of a slot.
+    pub slot_bytes: u32,
+    /// Number of the partition in its stream.
+    pub partition: u32,
+}
+
+const _: () = {
+    assert!(size_of::<RegionHeader>() == 64);
+    assert!(size_of::<GeometryRecord>() == 16);
+    assert!(meta::GEOMETRY >= size_of::<RegionHeader>());
+    assert!(meta::GATES + GATES_MAX * 8 <= meta::BYTES);
+    assert!(slots::FIRST.is_multiple_of(PAGE_BYTES));
+};
+
+/// The checked size of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    capacity: u64,
+    slot_bytes: u32,
+}
+
+impl Geometry {
+    /// Checks the numbers: both powers of two within their limits.
+    pub fn new(capacity: u64, slot_bytes: u32) -> Result<Self, GeometryError> {
+        if !capacity.is_power_of_two() || !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity) {
+            return Err(GeometryError::Capacity {
+                capacity,
+                near: nearest(capacity, CAPACITY_MIN, CAPACITY_MAX),
+            });
+        }
+        if !slot_bytes.is_power_of_two() || !(SLOT_BYTES_MIN..=SLOT_BYTES_MAX).contains(&slot_bytes) {
+            let near = nearest(slot_bytes.into(), SLOT_BYTES_MIN.into(), SLOT_BYTES_MAX.into());
+            return Err(GeometryError::SlotBytes { slot_bytes, near });
+        }
+        let bytes = capacity * u64::from(slot_bytes);
+        if bytes > RING_BYTES_MAX {
+            return Err(GeometryError::Ring { capacity, slot_bytes, bytes });
+        }
+        Ok(Self { capacity, slot_bytes })
+    }
+
+    /// Slots of the ring, a power of two.
+    pub const fn capacity(self) -> u64 {
+        self.capacity
+    }
+
+    /// Bytes of a slot, a power of two.
+    pub const fn slot_bytes(self) -> u32 {
+        self.slot_bytes
+    }
+
+    /// Most payload bytes that fit inline.
+    pub const fn payload_bytes_max(self) -> usize {
+        self.slot_bytes as usize - slot::BODY
+    }
+
+    /// Bytes of the `slots` region.
+    pub const fn slots_region_bytes(self) -> usize {
+        let bytes = slots::FIRST + self.capacity as usize * self.slot_bytes as usize;
+        bytes.next_multiple_of(PAGE_BYTES)
+    }
+
+    /// One past the last position that this ring can name: bounded by the bits of a position and of a lap.
+    pub const fn position_end(self) -> u64 {
+        let by_lap = ((1u128 << LAP_BITS) - 1) * self.capacity as u128;
+        let by_position = (1u128 << POSITION_BITS) - 1;
+        (if by_lap < by_position { by_lap } else { by_position }) as u64
+    }
+
+    /// The lap in which `position` is written: 1 for the first.
+    #[inline]
+    pub const fn lap(self, position: u64) -> u64 {
+        (position >> self.capacity.trailing_zeros()) + 1
+    }
+
+    /// The slot that holds `position`.
+    #[inline]
+    pub const fn index(self, position: u64) -> u64 {
+        position & (self.capacity - 1)
+    }
+}
+
+fn nearest(value: u64, low: u64, high: u64) -> u64 {
+    value.clamp(low, high).checked_next_power_of_two().map_or(high, |up| up.min(high))
+}
+
+/// Why a ring cannot have the size asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GeometryError {
+    /// Not a power of two, too small or too large.
+    #[error(
+        "a ring of {capacity} slots cannot be made: the number must be a power of two from {CAPACITY_MIN} to \
+         {CAPACITY_MAX}; the next one is {near}"
+    )]
+    Capacity {
+        /// What was asked for.
+        capacity: u64,
+        /// A number that would do.
+        near: u64,
+    },
+    /// Not a power of two, too small or too large.
+    #[error(
+        "slots of {slot_bytes} bytes cannot be made: the size must be a power of two from {SLOT_BYTES_MIN} to \
+         {SLOT_BYTES_MAX}; the next one is {near}"
+    )]
+    SlotBytes {
+        /// What was asked for.
+        slot_bytes: u32,
+        /// A number that would do.
+        near: u64,
+    },
+    /// Each part is right, the product is too large.
+    #[error(
+        "a ring of {capacity} slots of {slot_bytes} bytes would take {bytes} bytes: {RING_BYTES_MAX} at the \
+         most; take fewer or smaller slots"
+    )]
+    Ring {
+        /// Slots asked for.
+        capacity: u64,
+        /// Bytes of a slot asked for.
+        slot_bytes: u32,
+        /// Their product.
+        bytes: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laps_and_indices_of_a_small_ring() {
+        let geometry = Geometry::new(4, 64).unwrap();
+        let seen: Vec<_> = (0..9).map(|p| (geometry.lap(p), geometry.index(p))).collect();
+        assert_eq!(seen, [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3), (3, 0)]);
+    }
+
+    #[test]
+    fn a_capacity_that_is_no_power_of_two_is_refused_with_the_next_one() {
+        let error = Geometry::new(1000, 128).unwrap_err();
+        assert_eq!(error, GeometryError::Capacity { capacity: 1000, near: 1024 });
+        assert_eq!(
+            Geometry::new(0, 128).unwrap_err(),
+            GeometryError::Capacity { capacity: 0, near: CAPACITY_MIN }
+        );
+        assert_eq!(
+            Geometry::new(u64::MAX, 128).unwrap_err(),
+            GeometryError::Capacity { capacity: u64::MAX, near: CAPACITY_MAX }
+        );
+        assert_eq!(
+            Geometry::new(1024, 100).unwrap_err(),
+            GeometryError::SlotBytes { slot_bytes: 100, near: 128 }
+        );
+        assert!(matches!(Geometry::new(1 << 30, 4096), Err(GeometryError::Ring { .. })));
+    }
+
+    #[test]
+    fn the_last_position_fits_the_words() {
+        for shift in 1..=30 {
+            let geometry = Geometry::new(1 << shift, 64).unwrap();
+            let last = geometry.position_end() - 1;
+            assert!(geometry.lap(last) < 1 << LAP_BITS);
+            assert!(geometry.position_end() < 1 << POSITION_BITS);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Copies between private memory and memory that other processes write at the same time.
+//!
+//! Rust's memory model calls a plain copy that races with another process undefined, also where the result
+//! is validated or bounded afterwards. Here every access to the shared side is one that the compiler cannot
+//! see through or split: inline assembly with 16-byte moves on x86-64, relaxed 64-bit atomics elsewhere. A
+//! race then yields some mixture of old and new bytes and nothing worse.
+//!
+//! Invariants: exactly `n` bytes of the private side are touched; only whole aligned words of the shared side
+//! are touched, at most `n` rounded up to 16, which the callers' slots always hold.
+
+/// Copies `into.len()` bytes out of shared memory.
+///
+/// # Safety
+///
+/// `shared` is aligned to 16 and mapped readable for `into.len()` rounded up to 16 bytes.
+#[inline]
+pub(super) unsafe fn out_of_shared(shared: *const u8, into: &mut [u8]) {
+    let mut done = 0;
+    let whole = into.len() & !15;
+    while done < whole {
+        // SAFETY: done + 16 <= len, so source (caller's promise) and target hold 16 more bytes.
+        let (from, to) = unsafe { (shared.add(done), into.as_mut_ptr().add(done)) };
+        // SAFETY: both sides hold 16 bytes here; `from` stays aligned to 16.
+        unsafe { load_16(from, to) };
+        done += 16;
+    }
+    if done < into.len() {
+        let mut last = [0_u8; 16];
+        // SAFETY: the caller promised the length rounded up to 16.
+        let from = unsafe { shared.add(done) };
+        // SAFETY: as above; `last` holds 16 bytes.
+        unsafe { load_16(from, last.as_mut_ptr()) };
+        let rest = into.len() - done;
+        into[done..].copy_from_slice(&last[..rest]);
+    }
+}
+
+/// Copies `from.len()` bytes into shared memory; up to 15 bytes behind them become zero.
+///
+/// # Safety
+///
+/// `shared` is aligned to 16 and mapped writable for `from.len()` rounded up to 16 bytes.
+#[inline]
+pub(super) unsafe fn into_shared(shared: *mut u8, from: &[u8]) {
+    let mut done = 0;
+    let whole = from.len() & !15;
+    while done < whole {
+        // SAFETY: done + 16 <= len, so source and target (caller's promise) hold 16 more bytes.
+        let (source, to) = unsafe { (from.as_ptr().add(done), shared.add(done)) };
+        // SAFETY: both sides hold 16 bytes here; `to` stays aligned to 16.
+        unsafe { store_16(source, to) };
+        done += 16;
+    }
+    if done < from.len() {
+        let mut last = [0_u8; 16];
+        last[..from.len() - done].copy_from_slice(&from[done..]);
+        // SAFETY: the caller promised the length rounded up to 16.
+        let to = unsafe { shared.add(done) };
+        // SAFETY: as above; `last` holds 16 bytes.
+        unsafe { store_16(last.as_ptr(), to) };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load_16(shared: *const u8, to: *mut u8) {
+    // SAFETY: the caller vouches for 16 bytes on both sides and the alignment of `shared`; without `pure`
+    // or `nomem` the compiler must assume that the block reads and writes any memory.
+    unsafe {
+        std::arch::asm!(
+            "movdqa {value}, [{shared}]", "movdqu [{to}], {value}",
+            value = out(xmm_reg) _, shared = in(reg) shared, to = in(reg) to,
+            options(nostack, preserves_flags),
+        )
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn store_16(from: *const u8, shared: *mut u8) {
+    // SAFETY: as in load_16.
+    unsafe {
+        std::arch::asm!(
+            "movdqu {value}, [{from}]", "movdqa [{shared}], {value}",
+            value = out(xmm_reg) _, from = in(reg) from, shared = in(reg) shared,
+            options(nostack, preserves_flags),
+        )
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn load_16(shared: *const u8, to: *mut u8) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    for word in 0..2 {
+        // SAFETY: two aligned words lie in the caller's 16 shared bytes; only atomics touch them.
+        let value = unsafe { &*shared.cast::<AtomicU64>().add(word) }.load(Ordering::Relaxed);
+        // SAFETY: two words lie in the caller's 16 private bytes; no alignment needed.
+        unsafe { to.cast::<u64>().add(word).write_unaligned(value) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn store_16(from: *const u8, shared: *mut u8) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    for word in 0..2 {
+        // SAFETY: two words lie in the caller's 16 private bytes; no alignment needed.
+        let value = unsafe { from.cast::<u64>().add(word).read_unaligned() };
+        // SAFETY: two aligned words lie in the caller's 16 shared bytes; only atomics touch them.
+        unsafe { &*shared.cast::<AtomicU64>().add(word) }.store(value, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(16))]
+    struct Shared([u8; 96]);
+
+    #[test]
+    fn every_length_goes_in_and_comes_out_whole() {
+        let bytes: Vec<u8> = (1..=80).collect();
+        for length in 0..=80 {
+            let mut shared = Shared([0xee; 96]);
+            // SAFETY: 96 aligned bytes, and 80 rounded up to 16 is 80.
+            unsafe { into_shared(shared.0.as_mut_ptr(), &bytes[..length]) };
+            let end = length.next_multiple_of(16);
+            assert!(shared.0[length..end].iter().all(|&byte| byte == 0), "zeroes up to the next 16");
+            assert!(shared.0[end..].iter().all(|&byte| byte == 0xee), "nothing behind them");
+            let mut back = vec![0; length];
+            // SAFETY: as above.
+            unsafe { out_of_shared(shared.0.as_ptr(), &mut back) };
+            assert_eq!(back, bytes[..length]);
+        }
+    }
+}

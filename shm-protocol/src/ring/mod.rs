@@ -1,0 +1,38 @@
+//! The algorithms on a ring, generic over [`Memory`](crate::memory::Memory).
+//!
+//! | file | who runs it | what it does |
+//! |---|---|---|
+//! | [`producer`] | a producer | takes slots below the limit, writes, commits |
+//! | [`reader`] | a consumer | reads committed slots in order, moves its cursor |
+//! | [`gates`] | producers | compute how far the limit may rise |
+//! | [`shard`] | the shard | lets gates join and leave, finds the true end, repairs after a death |
+//! | [`doorbell`] | everybody | sleeps without losing a wake-up, wakes without a system call when nobody sleeps |
+//!
+//! What always holds of a ring, and which store pairs with which load:
+//!
+//! 1. **A committed slot is readable whole.** The producer stores its word with release after header and body;
+//!    the reader loads it with acquire before them.
+//! 2. **No producer takes a position at or above the limit**, and limit ≤ lowest gate + capacity. Gates only rise.
+//!    So a slot is overwritten only when every gate has passed it: the reader moves its cursor with release after its
+//!    last load of the slot; the producer loads cursors with acquire before it raises the limit, and raises it
+//!    with release; another producer loads the limit with acquire before it writes.
+//! 3. **A gate that joins is never overtaken.** The shard puts the gate at limit − capacity or later, sets its bit, and only
+//!    then advances the epoch in the limit word (release). A producer loads the limit word (acquire) before the
+//!    gates; if it missed the gate, its compare-and-exchange finds another epoch and fails.
+//! 4. **Taken slots are a prefix**: position p is taken before p + 1. So the true end is found by bisection.
+//! 5. **No slot is without an owner** from the store that takes it; only the shard, and only after the
+//!    owner's death is proven, turns reserved into tombstone.
+//!
+//! The epoch has 14 bits: a producer would have to be stopped between its load and its
+//! compare-and-exchange for exactly a multiple of 16,384 joinings, with the limit unmoved, to be fooled.
+
+pub mod doorbell;
+pub mod gates;
+pub mod producer;
+pub mod reader;
+pub mod shard;
+
+pub use doorbell::{Doorbell, Ringer};
+pub use gates::{Gates, Lowest};
+pub use producer::{ExclusiveProducer, Full, PublishError};
+pub use reader::{CursorLost, CursorReader, ReadError, Received};

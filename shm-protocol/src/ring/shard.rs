@@ -1,0 +1,123 @@
+//! What only the shard does to a ring.
+
+use std::sync::atomic::Ordering;
+
+use crate::memory::{Memory, Slots, Word};
+use crate::words::{CursorWord, GateWord, LimitWord, SlotState, SlotWord};
+
+/// Where a subscription that joins a ring begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest message that the ring still holds.
+    First,
+    /// Behind the newest message.
+    Next,
+    /// At this position, or at the oldest message if the position is gone.
+    At(u64),
+}
+
+/// The shard's handles on one ring.
+pub struct ShardRing<M: Memory> {
+    slots: M::Slots,
+    limit: M::WordHandle,
+    active: M::WordHandle,
+    mirrors: Vec<M::WordHandle>,
+}
+
+impl<M: Memory> ShardRing<M> {
+    /// Joins the handles: slots, limit word, bit set of the gates, mirror words.
+    pub fn new(
+        slots: M::Slots,
+        limit: M::WordHandle,
+        active: M::WordHandle,
+        mirrors: Vec<M::WordHandle>,
+    ) -> Self {
+        Self { slots, limit, active, mirrors }
+    }
+
+    /// Lets a gate join: afterwards no producer passes its cursor by more than the capacity, and every message
+    /// from there on can be read. Returns the position of the cursor. Panics when `gate` is out of range.
+    pub fn join(&self, gate: u8, generation: u16, cursor: &M::Word, start: Start) -> u64 {
+        loop {
+            // Acquire: pairs with the producers' raise.
+            let found = self.limit.load(Ordering::Acquire);
+            let limit = LimitWord::unpack(found);
+            // Producers may be writing anything below the limit, so only what is younger by less than
+            // a capacity is safe to promise.
+            let oldest = limit.position.saturating_sub(self.slots.geometry().capacity());
+            let position = match start {
+                Start::First => oldest,
+                Start::Next => self.end_below(limit),
+                Start::At(position) => position.max(oldest),
+            };
+            self.place(gate, generation, cursor, position);
+            // Release: a producer that sees the new epoch sees the gate. A producer that did not see the gate
+            // read the old epoch and fails.
+            let joined = limit.next_epoch().pack();
+            if self.limit.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return position;
+            }
+        }
+    }
+
+    /// Writes the cursor and the mirror and puts the gate in force: one step of [`join`](Self::join), of no use
+    /// alone (the models show what goes wrong without the others).
+    #[doc(hidden)]
+    pub fn place(&self, gate: u8, generation: u16, cursor: &M::Word, position: u64) {
+        let word = CursorWord { position, pinned: false, live: true, generation: 0 };
+        cursor.store(word.pack(), Ordering::Release);
+        self.mirrors[usize::from(gate)].store(GateWord { position, generation }.pack(), Ordering::Release);
+        // Release: pairs with the acquire in Gates::lowest.
+        self.active.fetch_or(1 << gate, Ordering::Release);
+    }
+
+    /// Takes a gate out of force. Producers that wait must be woken afterwards.
+    pub fn leave(&self, gate: u8) {
+        self.active.fetch_and(!(1 << gate), Ordering::Release);
+    }
+
+    /// The true end of the log: the first position that nobody has taken.
+    pub fn end(&self) -> u64 {
+        self.end_below(LimitWord::unpack(self.limit.load(Ordering::Acquire)))
+    }
+
+    /// The first position that may not be taken yet.
+    pub fn limit(&self) -> u64 {
+        LimitWord::unpack(self.limit.load(Ordering::Acquire)).position
+    }
+
+    /// Bisects between limit − capacity, below which everything is taken, and the limit: taken slots are a prefix.
+    fn end_below(&self, limit: LimitWord) -> u64 {
+        let geometry = self.slots.geometry();
+        let mut high = limit.position.min(geometry.position_end());
+        let mut low = high.saturating_sub(geometry.capacity());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let word = SlotWord::unpack(self.slots.word(middle).load(Ordering::Acquire));
+            if word.lap >= geometry.lap(middle) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// Turns what `owner` has taken and not committed into tombstones. Only for an owner whose death is proven
+    /// or who said that it stopped. Returns how many there were.
+    pub fn bury(&self, owner: u32) -> u64 {
+        let geometry = self.slots.geometry();
+        let limit = self.limit();
+        let mut buried = 0;
+        for position in limit.saturating_sub(geometry.capacity())..limit {
+            let word = self.slots.word(position);
+            let found = word.load(Ordering::Acquire);
+            let slot = SlotWord::unpack(found);
+            let left = slot.state == SlotState::Reserved && slot.owner == owner;
+            if left && slot.lap == geometry.lap(position) {
+                let tombstone = SlotWord { state: SlotState::Tombstone, ..slot };
+                // Release: readers that pass the tombstone are ordered behind the repair.
+                let done =
+                    word.compare_exchange(found, tombstone.pack(), Ordering::AcqRel, Ordering::Relaxed);
+                buried += u64::from(done.is_ok());
+            }
+        }
+        buried
+    }
+}
