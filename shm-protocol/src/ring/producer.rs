@@ -130,10 +130,10 @@ impl<M: Memory> ExclusiveProducer<M> {
             }
             let lowest = self.gates.lowest();
             let target = lowest.map_or(wanted, |gate| (gate.position + self.geometry.capacity()).min(end));
-            if target < wanted {
-                if let Some(holder) = lowest {
-                    return Err(PublishError::Full(Full { holder, position: self.position }));
-                }
+            if let Some(holder) = lowest
+                && target < wanted
+            {
+                return Err(PublishError::Full(Full { holder, position: self.position }));
             }
             // Release: whoever acts on the new limit also sees that the gates have passed. Fails when a gate
             // joined meanwhile; then everything is looked at again.
