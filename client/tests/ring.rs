@@ -1,6 +1,8 @@
 //! Do messages pass between a producer and a consumer, whole, in order and with nobody left asleep? Runs on real
 //! shared memory between threads; the broker is a fake that serves one partition.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod fake;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

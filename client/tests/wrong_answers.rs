@@ -1,6 +1,8 @@
 //! What if the broker answers wrongly, or not at all? Every case is a clear error, and what was granted is given
 //! back.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 mod fake;
 
 use std::fs::File;

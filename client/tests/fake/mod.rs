@@ -1,6 +1,7 @@
 //! A broker for tests: a thread that speaks with clients by a script, or serves one partition in earnest.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "tests alone use this")]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
