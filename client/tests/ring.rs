@@ -1,7 +1,7 @@
 //! Do messages pass between a producer and a consumer, whole, in order and with nobody left asleep? Runs on real
 //! shared memory between threads; the broker is a fake that serves one partition.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod fake;
 

@@ -1,7 +1,7 @@
 //! What if the broker answers wrongly, or not at all? Every case is a clear error, and what was granted is given
 //! back.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod fake;
 
@@ -46,7 +46,7 @@ fn where_no_broker_is_the_error_says_how_to_start_one() {
 
 #[test]
 fn a_socket_that_a_dead_broker_left_behind_counts_as_no_broker() {
-    let broker = Broker::start(|client| drop(client));
+    let broker = Broker::start(drop);
     let directory = broker.directory().to_owned();
     let _ = Connection::open(&directory);
     // The listener ends with the script, the file stays.
@@ -111,7 +111,7 @@ fn garbage_instead_of_a_welcome_is_a_protocol_error() {
 
 #[test]
 fn a_broker_that_hangs_up_is_gone_and_stays_gone() {
-    let broker = Broker::start(|client| drop(client));
+    let broker = Broker::start(drop);
     let error = Connection::open(broker.directory()).unwrap_err();
     assert!(matches!(error, ConnectError::Disconnected { .. }), "{error:?}");
 
