@@ -209,6 +209,11 @@ impl Peer {
         self.end();
     }
 
+    /// Waits until it has ended by itself.
+    pub fn wait(mut self) {
+        self.child.wait().expect("a child can be waited for");
+    }
+
     fn end(&mut self) {
         drop(self.stdin.take());
         let _ = self.child.kill();
