@@ -164,7 +164,8 @@ fn a_second_broker_is_refused_with_the_pid_of_the_first_and_a_killed_one_is_succ
     let mut first = peer(&["broker", path.to_str().unwrap()]);
     first.line();
     let config = || ringway_broker::config::Config::load(None, Some(path.clone())).unwrap();
-    let error = ringway_broker::Broker::start(config()).err().expect("two brokers cannot serve one directory");
+    let error =
+        ringway_broker::Broker::start(config()).err().expect("two brokers cannot serve one directory");
     assert!(error.to_string().contains(&format!("process {}", first.pid())), "{error}");
     assert!(Connection::open(&path).is_ok(), "the first one serves on");
     first.kill();

@@ -148,7 +148,10 @@ fn payloads_up_to_the_slot_pass_whole_and_larger_ones_are_refused_with_the_limit
             assert_eq!(consumer.recv().unwrap().payload(), payload);
         }
         let error = producer.send(&vec![0; largest + 1]).unwrap_err().to_string();
-        assert!(error.contains(&format!("{}", largest + 1)) && error.contains(&largest.to_string()), "{error}");
+        assert!(
+            error.contains(&format!("{}", largest + 1)) && error.contains(&largest.to_string()),
+            "{error}"
+        );
         producer.send(b"still good").unwrap();
         assert_eq!(consumer.recv().unwrap().payload(), b"still good");
     }
