@@ -4,11 +4,12 @@
 //! the peer; the two differ.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::{Deserialize, Serialize};
 
 use crate::error::CompareError;
 
 /// The two CPUs of a run: first the near end's (which publishes), then the far end's (which consumes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CpuPair {
     /// The near end's CPU.
     pub(crate) near: usize,
