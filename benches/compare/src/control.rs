@@ -129,7 +129,10 @@ impl Control {
         let ready = rustix::io::retry_on_intr(|| poll(&mut descriptors, Some(&limit)))
             .map_err(CompareError::system("wait for the far end"))?;
         if ready == 0 {
-            return Err(CompareError::Control { wanted, got: format!("nothing for {} s", PATIENCE.as_secs()) });
+            return Err(CompareError::Control {
+                wanted,
+                got: format!("nothing for {} s", PATIENCE.as_secs()),
+            });
         }
         Ok(())
     }
@@ -161,6 +164,8 @@ mod tests {
     fn the_reason_of_a_failed_far_end_arrives() {
         let (mut control, writer) = Control::channel().unwrap();
         Reporter::new(writer).conclude(Err(CompareError::Stalled { seconds: 10 })).unwrap();
-        assert!(matches!(control.expect_ready(), Err(CompareError::FarEnd(reason)) if reason.contains("10 s")));
+        assert!(
+            matches!(control.expect_ready(), Err(CompareError::FarEnd(reason)) if reason.contains("10 s"))
+        );
     }
 }

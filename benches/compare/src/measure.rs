@@ -94,11 +94,7 @@ fn ping(
     Ok(vec![(Metric::P50, one_way_ns(0.50)), (Metric::P99, one_way_ns(0.99))])
 }
 
-fn pong(
-    trial: &Trial,
-    sender: &mut impl Sender,
-    receiver: &mut impl Receiver,
-) -> Result<u64, CompareError> {
+fn pong(trial: &Trial, sender: &mut impl Sender, receiver: &mut impl Receiver) -> Result<u64, CompareError> {
     let mut payload = Payload::new(trial.bytes);
     let mut verifier = Verifier::new(trial.bytes);
     let mut backoff = Backoff::new(1);

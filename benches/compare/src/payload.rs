@@ -91,7 +91,13 @@ impl Verifier {
         let mut payload = Payload::new(bytes);
         payload.stamp(0);
         let body_sum = sum_words(payload.bytes());
-        Self { bytes, body_sum, stamped_words: payload.lines().len() as u64 + 1, sequence: 0, first_wrong: None }
+        Self {
+            bytes,
+            body_sum,
+            stamped_words: payload.lines().len() as u64 + 1,
+            sequence: 0,
+            first_wrong: None,
+        }
     }
 
     /// Reads one message in full. What is wrong is kept for [`Verifier::finish`], so that the path stays short.

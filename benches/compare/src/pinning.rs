@@ -28,7 +28,9 @@ impl CpuPair {
                     return Err(CompareError::Cpus(format!("CPU {near} is named twice")));
                 }
                 if let Some(cpu) = [near, far].into_iter().find(|cpu| !allowed.contains(cpu)) {
-                    return Err(CompareError::Cpus(format!("CPU {cpu} is not among the allowed {allowed:?}")));
+                    return Err(CompareError::Cpus(format!(
+                        "CPU {cpu} is not among the allowed {allowed:?}"
+                    )));
                 }
                 Ok(Self { near: *near, far: *far })
             }
