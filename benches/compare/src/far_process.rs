@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::FdFlags;
@@ -114,8 +114,8 @@ pub(crate) struct FarSide {
 
 impl FarSide {
     /// The directory, for a peer whose attachment has one.
-    pub(crate) fn directory(&self) -> Result<&PathBuf, CompareError> {
-        self.directory.as_ref().ok_or_else(|| wrong_brief("a directory"))
+    pub(crate) fn directory(&self) -> Result<&Path, CompareError> {
+        self.directory.as_deref().ok_or_else(|| wrong_brief("a directory"))
     }
 
     /// The descriptors, for a peer whose attachment has `N`.

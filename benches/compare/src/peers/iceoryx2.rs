@@ -11,7 +11,7 @@
 //! A publisher waits in iceoryx2's own way while the subscriber's buffer is full: it offers the CPU after each look.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use iceoryx2::node::{Node, NodeBuilder};
@@ -93,7 +93,7 @@ fn file_prefix(directory: &Path) -> String {
     format!("{name}_")
 }
 
-fn open_node(directory: &PathBuf) -> Result<Node<ipc::Service>, CompareError> {
+fn open_node(directory: &Path) -> Result<Node<ipc::Service>, CompareError> {
     set_log_level(LogLevel::Error);
     let prefix = FileName::new(file_prefix(directory).as_bytes()).map_err(failed("name its files"))?;
     let root = directory.to_string_lossy();
