@@ -22,7 +22,8 @@ Examples:
       ringway-compare --json results.json
 
 Compare figures within one run only: the machine's spells move them between runs. A probe (a bare round trip
-between the two CPUs) is printed before and after each round; rounds far off are flagged as noisy.";
+between the two CPUs) is printed before and after each round, and taken around each trial; what ran in a spell far
+from the run's median is flagged as noisy and counted, not dropped.";
 
 /// Runs Ringway's peers side by side in one run.
 ///
@@ -66,8 +67,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Messages in a throughput trial of a spinning peer; other trials take a fixed share of it: throughput of a
-    /// blocking peer 1/4, one_way of a spinning peer 1/8, one_way of a blocking peer 1/200 [default: 4000000, with
-    /// --quick 400000]
+    /// blocking peer 1/4, one_way of a spinning peer 1/8, one_way of a blocking peer 1/200 [default: 2000000, with
+    /// --quick 200000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=1_000_000_000))]
     messages: Option<u64>,
     /// A tenth of the messages: within half a minute, less steady
@@ -77,7 +78,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', value_name = "PRODUCER,CONSUMER")]
     pub(crate) cpus: Option<Vec<usize>>,
     /// Messages that each user-space ring or queue holds; pipes and sockets keep the kernel's defaults
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = parse_depth)]
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = parse_depth)]
     pub(crate) depth: usize,
     /// Spin hints between two looks of a spinning throughput consumer that has caught up, so that the two ends do
     /// not fight over a cache line; one hint takes some 10 to 60 ns by the processor
@@ -106,7 +107,7 @@ impl Options {
 
     /// How many messages count in one trial, 1 or more.
     pub(crate) fn messages(&self, peer: Peer, case: Case) -> u64 {
-        let messages = self.messages.unwrap_or(if self.quick { 400_000 } else { 4_000_000 });
+        let messages = self.messages.unwrap_or(if self.quick { 200_000 } else { 2_000_000 });
         messages
             / match (case, peer.is_blocking()) {
                 (Case::Throughput, false) => 1,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::peers::Peer;
 use crate::pinning::CpuPair;
-use crate::probe;
+use crate::probe::Probes;
 use crate::statistics::Summary;
 use crate::trial::{Case, Metric, Trial};
 
@@ -25,6 +25,17 @@ pub(crate) struct Row {
     pub(crate) peer: Peer,
     /// Its values over the rounds.
     pub(crate) summary: Summary,
+    /// How many of the values are from trials between probes that are far off.
+    pub(crate) noisy: usize,
+}
+
+/// One trial's value of one metric.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value {
+    /// In the metric's unit.
+    pub(crate) value: f64,
+    /// The probes around the trial.
+    pub(crate) probes: Probes,
 }
 
 /// All values of a run.
@@ -32,49 +43,75 @@ pub(crate) struct Row {
 pub(crate) struct Results {
     cpus: CpuPair,
     /// One value per round, in the order of the table.
-    values: BTreeMap<(Case, usize, Metric, Peer), Vec<f64>>,
-    /// The probe before and after each round, in nanoseconds.
-    probes: Vec<(f64, f64)>,
+    values: BTreeMap<(Case, usize, Metric, Peer), Vec<Value>>,
+    /// The probes around each round.
+    rounds: Vec<Probes>,
 }
 
 impl Results {
     /// Nothing yet, of a run on these CPUs.
     pub(crate) fn new(cpus: CpuPair) -> Self {
-        Self { cpus, values: BTreeMap::new(), probes: Vec::new() }
+        Self { cpus, values: BTreeMap::new(), rounds: Vec::new() }
+    }
+
+    /// The CPUs of the run.
+    pub(crate) fn cpus(&self) -> CpuPair {
+        self.cpus
     }
 
     /// Adds one round's value.
-    pub(crate) fn add(&mut self, trial: &Trial, metric: Metric, value: f64) {
+    pub(crate) fn add(&mut self, trial: &Trial, metric: Metric, value: Value) {
         self.values.entry((trial.case, trial.bytes, metric, trial.peer)).or_default().push(value);
     }
 
     /// Adds the probes around one round.
-    pub(crate) fn add_probe(&mut self, before_ns: f64, after_ns: f64) {
-        self.probes.push((before_ns, after_ns));
+    pub(crate) fn add_round(&mut self, probes: Probes) {
+        self.rounds.push(probes);
     }
 
     /// The rows, by case, size, metric, and peer.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
-        self.values.iter().filter_map(|(&(case, bytes, metric, peer), values)| {
-            Summary::of(values).map(|summary| Row { case, bytes, metric, peer, summary })
-        })
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let median_ns = self.probe_median_ns();
+        let row = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| {
+            let noisy = values.iter().filter(|value| value.probes.are_noisy(median_ns)).count();
+            let values: Vec<f64> = values.iter().map(|value| value.value).collect();
+            Summary::of(&values).map(|summary| Row { case, bytes, metric, peer, summary, noisy })
+        };
+        self.values.iter().filter_map(row).collect()
+    }
+
+    /// The median of all probes of the run, around rounds and trials.
+    fn probe_median_ns(&self) -> f64 {
+        let of_trials = self.values.values().flatten().map(|value| value.probes);
+        let all: Vec<f64> = of_trials
+            .chain(self.rounds.iter().copied())
+            .flat_map(|probes| [probes.before_ns, probes.after_ns])
+            .collect();
+        Summary::of(&all).map_or(0.0, |summary| summary.median)
     }
 
     /// What the probes said.
     pub(crate) fn probe_report(&self) -> ProbeReport {
-        let all: Vec<f64> = self.probes.iter().flat_map(|(before, after)| [*before, *after]).collect();
-        let median = Summary::of(&all).map_or(0.0, |summary| summary.median);
-        let rounds: Vec<ProbeRound> = (1..)
-            .zip(&self.probes)
-            .map(|(round, &(before, after))| ProbeRound {
-                round,
-                before,
-                after,
-                noisy: probe::is_noisy(before, after, median),
-            })
-            .collect();
+        let median = self.probe_median_ns();
+        let round = |(round, probes): (u32, &Probes)| ProbeRound {
+            round,
+            before: probes.before_ns,
+            after: probes.after_ns,
+            noisy: probes.are_noisy(median),
+        };
+        let rounds: Vec<ProbeRound> = (1..).zip(&self.rounds).map(round).collect();
         let noisy_rounds = rounds.iter().filter(|round| round.noisy).count();
-        ProbeReport { unit: "ns", median, noisy_rounds, rounds }
+        let trial = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| ProbeTrials {
+            case: Case::name(case),
+            peer: Peer::name(peer),
+            bytes,
+            metric: Metric::name(metric),
+            values: values.iter().map(|value| value.value).collect(),
+            before: values.iter().map(|value| value.probes.before_ns).collect(),
+            after: values.iter().map(|value| value.probes.after_ns).collect(),
+        };
+        let trials = self.values.iter().map(trial).collect();
+        ProbeReport { unit: "ns", median, noisy_rounds, rounds, trials }
     }
 
     /// The whole JSON document.
@@ -91,7 +128,7 @@ impl Results {
             rounds: row.summary.rounds,
         };
         Document {
-            cases: self.rows().map(entry).collect(),
+            cases: self.rows().into_iter().map(entry).collect(),
             probe: self.probe_report(),
             machine: Machine::describe(self.cpus),
         }
@@ -131,6 +168,20 @@ pub(crate) struct ProbeReport {
     pub(crate) noisy_rounds: usize,
     /// Each round's probes.
     pub(crate) rounds: Vec<ProbeRound>,
+    /// Each figure's values with the probes around their trials, so that a reader can compare within one spell.
+    trials: Vec<ProbeTrials>,
+}
+
+/// The values behind one figure, in the order of the rounds, with the probes before and after each in nanoseconds.
+#[derive(Debug, Serialize)]
+struct ProbeTrials {
+    case: &'static str,
+    peer: &'static str,
+    bytes: usize,
+    metric: &'static str,
+    values: Vec<f64>,
+    before: Vec<f64>,
+    after: Vec<f64>,
 }
 
 /// The probes around one round.
@@ -142,7 +193,7 @@ pub(crate) struct ProbeRound {
     pub(crate) before: f64,
     /// In nanoseconds.
     pub(crate) after: f64,
-    /// Whether either is far above the run's median.
+    /// Whether either is far from the run's median.
     pub(crate) noisy: bool,
 }
 
@@ -187,11 +238,12 @@ pub(crate) mod tests {
             let case = Case::OneWay;
             let trial = Trial { peer, case, bytes: 64, warm_up: 1, messages: 1, depth: 2, waiting, cpus };
             for value in values {
-                results.add(&trial, Metric::P50, value);
+                let probes = Probes { before_ns: 120.0, after_ns: if value > 50.0 { 500.0 } else { 121.0 } };
+                results.add(&trial, Metric::P50, Value { value, probes });
             }
         }
-        for (before, after) in [(120.0, 121.0), (119.0, 122.0), (120.0, 500.0)] {
-            results.add_probe(before, after);
+        for (before_ns, after_ns) in [(120.0, 121.0), (119.0, 122.0), (120.0, 500.0)] {
+            results.add_round(Probes { before_ns, after_ns });
         }
         results
     }
@@ -226,5 +278,12 @@ pub(crate) mod tests {
         assert_eq!(json["probe"]["noisy_rounds"], 1);
         assert_eq!(json["probe"]["rounds"][2]["noisy"], true);
         assert_eq!(json["probe"]["rounds"][0]["noisy"], false);
+    }
+
+    #[test]
+    fn a_row_counts_its_own_noisy_trials() {
+        let rows = sample().rows();
+        assert_eq!((rows[0].peer, rows[0].noisy), (Peer::PingPong, 0));
+        assert_eq!((rows[1].peer, rows[1].noisy), (Peer::Pipe, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! The run: rounds that alternate over all peers, each between two probes.
+//! The run: rounds that alternate over all peers, each round and each trial between two probes.
 //!
 //! What always holds:
 //!
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cli::Options;
 use crate::error::CompareError;
 use crate::pinning::{CpuPair, pin_current_thread};
-use crate::probe;
-use crate::results::Results;
+use crate::probe::{self, Probes};
+use crate::results::{Results, Value};
 use crate::trial::Trial;
 
 /// Runs the whole comparison; `interrupted` is looked at before each trial.
@@ -25,33 +25,42 @@ pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<Results
     }
     pin_current_thread(cpus.near)?;
     let mut results = Results::new(cpus);
-    for round in 1..=options.rounds as usize {
-        let before_ns = probe::round_trip_ns(cpus)?;
-        eprintln!("round {round} of {}: probe before {before_ns:.0} ns", options.rounds);
-        for trials in &plan {
-            for index in 0..trials.len() {
-                if interrupted.load(Ordering::Relaxed) {
-                    return Err(CompareError::Interrupted);
-                }
-                run_trial(&trials[(index + round - 1) % trials.len()], &mut results)?;
-            }
-        }
-        let after_ns = probe::round_trip_ns(cpus)?;
-        eprintln!("round {round} of {}: probe after {after_ns:.0} ns", options.rounds);
-        results.add_probe(before_ns, after_ns);
+    for round in 1..=options.rounds {
+        run_round(round, &plan, &mut results, interrupted)?;
     }
     Ok(results)
 }
 
-fn run_trial(trial: &Trial, results: &mut Results) -> Result<(), CompareError> {
-    let measured = trial
-        .peer
-        .measure(trial)
-        .map_err(|source| CompareError::Trial { trial: trial.to_string(), source: Box::new(source) })?;
-    for (metric, value) in measured {
-        eprintln!("  {trial} {} {value:.0}", metric.name());
-        results.add(trial, metric, value);
+fn run_round(
+    round: u32,
+    plan: &[Vec<Trial>],
+    results: &mut Results,
+    interrupted: &AtomicBool,
+) -> Result<(), CompareError> {
+    let cpus = results.cpus();
+    let first_ns = probe::round_trip_ns(cpus)?;
+    eprintln!("round {round}: probe before {first_ns:.0} ns");
+    let mut last_ns = first_ns;
+    for trials in plan {
+        for index in 0..trials.len() {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(CompareError::Interrupted);
+            }
+            let trial = &trials[(index + round as usize - 1) % trials.len()];
+            let measured = trial.peer.measure(trial).map_err(|source| CompareError::Trial {
+                trial: trial.to_string(),
+                source: Box::new(source),
+            })?;
+            let probes = Probes { before_ns: last_ns, after_ns: probe::round_trip_ns(cpus)? };
+            last_ns = probes.after_ns;
+            for (metric, value) in measured {
+                eprintln!("  {trial} {} {value:.0} (probe after: {last_ns:.0} ns)", metric.name());
+                results.add(trial, metric, Value { value, probes });
+            }
+        }
     }
+    eprintln!("round {round}: probe after {last_ns:.0} ns");
+    results.add_round(Probes { before_ns: first_ns, after_ns: last_ns });
     Ok(())
 }
 

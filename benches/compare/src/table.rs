@@ -7,13 +7,14 @@ use std::fmt::Write;
 use crate::peers::{Peer, REFERENCES};
 use crate::results::{ProbeReport, Results, Row};
 
-const HEADINGS: [&str; 9] = ["case", "bytes", "metric", "peer", "median", "min", "max", "ratio", "to"];
+const HEADINGS: [&str; 10] =
+    ["case", "bytes", "metric", "peer", "median", "min", "max", "noisy", "ratio", "to"];
 /// How many headings, from the left, stand over text; the others stand over figures.
-const TEXT_COLUMNS: [usize; 4] = [0, 2, 3, 8];
+const TEXT_COLUMNS: [usize; 4] = [0, 2, 3, 9];
 
 /// The table with what the probes said below it.
 pub(crate) fn render(results: &Results) -> String {
-    let rows: Vec<Row> = results.rows().collect();
+    let rows = results.rows();
     let mut cells = vec![HEADINGS.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| cells_of(row, &rows)));
     let widths: Vec<usize> = (0..HEADINGS.len())
@@ -50,6 +51,7 @@ fn cells_of(row: &Row, rows: &[Row]) -> [String; HEADINGS.len()] {
         figure(row.summary.median),
         figure(row.summary.min),
         figure(row.summary.max),
+        format!("{}/{}", row.noisy, row.summary.rounds),
         ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
         reference.map_or_else(|| "-".to_owned(), |reference| reference.peer.name().to_owned()),
     ]
@@ -93,7 +95,7 @@ fn describe_probe(probe: &ProbeReport) -> String {
     }
     let _ = writeln!(
         text,
-        "\nnoisy rounds: {} of {} (they count in the figures above; run again if many)",
+        "\nnoisy rounds: {} of {}; the column counts noisy trials (all count in the figures; run again if many)",
         probe.noisy_rounds,
         probe.rounds.len()
     );
@@ -110,7 +112,10 @@ mod tests {
         let table = render(&sample());
         let pipe = table.lines().find(|line| line.contains("pipe")).unwrap();
         let cells: Vec<&str> = pipe.split_whitespace().collect();
-        assert_eq!(cells, ["one_way", "64", "p50_ns", "pipe", "30.0", "20.0", "90.0", "3.00", "ping_pong"]);
+        assert_eq!(
+            cells,
+            ["one_way", "64", "p50_ns", "pipe", "30.0", "20.0", "90.0", "1/3", "3.00", "ping_pong"]
+        );
     }
 
     #[test]
