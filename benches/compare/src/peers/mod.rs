@@ -14,6 +14,7 @@ mod byte_stream;
 mod iceoryx2;
 mod ping_pong;
 mod pipe;
+mod ringway;
 mod rtrb;
 mod unix_stream;
 
@@ -32,6 +33,8 @@ use crate::trial::{Case, Measured, Trial};
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
+    /// Ringway: a topic and a cursor subscription between two processes, both spinning
+    Ringway,
     /// Bare shared memory, payload and flag lines, two processes spinning; the floor, one_way only
     PingPong,
     /// The rtrb ring between two threads of one process, both spinning
@@ -47,12 +50,13 @@ pub(crate) enum Peer {
 }
 
 /// Whom the table compares with: the first of these that took part in a case.
-pub(crate) const REFERENCES: &[Peer] = &[Peer::PingPong];
+pub(crate) const REFERENCES: &[Peer] = &[Peer::Ringway, Peer::PingPong];
 
 impl Peer {
     /// The stable name.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Ringway => "ringway",
             Self::PingPong => "ping_pong",
             Self::Rtrb => "rtrb",
             Self::Iceoryx2 => "iceoryx2",
@@ -74,6 +78,7 @@ impl Peer {
     /// Runs one trial with the near end in this thread, which is bound to the near CPU.
     pub(crate) fn measure(self, trial: &Trial) -> Result<Measured, CompareError> {
         match self {
+            Self::Ringway => ringway::measure(trial),
             Self::PingPong => ping_pong::measure(trial),
             Self::Rtrb => rtrb::measure(trial),
             Self::Iceoryx2 => iceoryx2::measure(trial),
@@ -89,6 +94,7 @@ impl Peer {
         reporter: &mut Reporter<W>,
     ) -> Result<(), CompareError> {
         match self {
+            Self::Ringway => ringway::far_end(side, reporter),
             Self::PingPong => ping_pong::far_end(side, reporter),
             Self::Rtrb => Err(CompareError::Control { wanted: "a thread", got: "a process".to_owned() }),
             Self::Iceoryx2 => iceoryx2::far_end(side, reporter),
