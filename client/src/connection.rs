@@ -37,12 +37,9 @@ impl Connection {
     /// Opens a session with the broker in `directory` (see [`default_directory`](crate::directory::default_directory)).
     /// Waits at most ten seconds for its welcome.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, ConnectError> {
-        Self::open_within(directory.as_ref(), ANSWER_MAX)
-    }
-
-    fn open_within(directory: &Path, answer_max: Duration) -> Result<Self, ConnectError> {
-        let session = Session::open(directory, answer_max)?;
-        Ok(Self { inner: Arc::new(Inner { directory: directory.to_owned(), session }) })
+        let directory = directory.as_ref().to_owned();
+        let session = Session::open(&directory, ANSWER_MAX)?;
+        Ok(Self { inner: Arc::new(Inner { directory, session }) })
     }
 
     pub(crate) fn control(&self) -> &Session {

@@ -41,7 +41,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Turn {
     next: u32,
-    /// Numbers of requests whose reply may still come.
+    /// Numbers of the requests whose reply may still come, in the order in which they were sent.
     unanswered: Vec<u32>,
 }
 
@@ -165,15 +165,14 @@ impl Session {
             let packet = receive(&self.socket, deadline)?;
             let frame = Frame::parse(&packet.bytes).map_err(ProtocolError::from)?;
             expect_kind(&frame, Kind::Reply, "a reply")?;
-            let wanted = frame.request == number;
-            if !wanted && !turn.unanswered.contains(&frame.request) {
+            let Some(at) = turn.unanswered.iter().position(|&sent| sent == frame.request) else {
                 let (found, expected) = (frame.request, number);
                 return Err(ProtocolError::OtherRequest { found, expected }.into());
-            }
+            };
             // Replies come in order: this one and all before it are settled.
-            turn.unanswered.retain(|&late| !wanted && late != frame.request);
+            turn.unanswered.drain(..=at);
             let reply = frame.message::<Reply>("reply").map_err(ProtocolError::from)?;
-            if wanted {
+            if frame.request == number {
                 return Ok(Answer { reply, descriptors: packet.descriptors });
             }
             self.close_late(turn, &reply, deadline)?;
@@ -300,5 +299,99 @@ pub(crate) fn wait_for(descriptor: impl AsFd, events: PollFlags, deadline: Deadl
             Ok(_) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use ringway_shm_protocol::control::message::ProducerGrant;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Starts a broker that speaks with its first client by `script`.
+    fn broker(script: impl FnOnce(OwnedFd) + Send + 'static) -> (TempDir, thread::JoinHandle<()>) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = socket::listen(&directory.path().join(SOCKET_NAME)).unwrap();
+        let serving = thread::spawn(move || {
+            assert!(wait_for(&listener, PollFlags::IN, Deadline::after(LONG)).unwrap());
+            script(socket::accept(&listener).unwrap());
+        });
+        (directory, serving)
+    }
+
+    fn hear(socket: &OwnedFd) -> Vec<u8> {
+        receive(socket, Deadline::after(LONG)).unwrap().bytes
+    }
+
+    fn hear_request(socket: &OwnedFd) -> (u32, Request) {
+        let packet = hear(socket);
+        let frame = Frame::parse(&packet).unwrap();
+        (frame.request, frame.message("request").unwrap())
+    }
+
+    fn say(socket: &OwnedFd, number: u32, reply: &Reply) {
+        socket::send(socket, &frame::encode(Kind::Reply, number, reply).unwrap(), &[]).unwrap();
+    }
+
+    fn welcome(socket: &OwnedFd) {
+        hear(socket);
+        let welcome = Welcome { version: 1, shards: 1, broker_pid: 77, session: 1, features: 0 };
+        socket::send(socket, &frame::packet(Kind::Welcome, 0, welcome.as_bytes()), &[]).unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_accepts_and_is_silent_is_an_error_after_the_time_given() {
+        let (directory, serving) = broker(|socket| {
+            // Until the client has given up.
+            while !receive(&socket, Deadline::after(LONG)).is_err_and(|t| matches!(t, Trouble::Disconnected))
+            {
+            }
+        });
+        let error = Session::open(directory.path(), SOON).unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { waited: SOON, .. }), "{error}");
+        assert!(error.is_retryable());
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn a_late_reply_is_not_taken_for_the_next_one_and_what_it_opened_is_closed() {
+        let (directory, serving) = broker(|socket| {
+            welcome(&socket);
+            let (opening, _) = hear_request(&socket);
+            let (listing, request) = hear_request(&socket);
+            assert_eq!(request, Request::ListSubscriptions { stream: b"s".into() });
+            let grant = ProducerGrant {
+                endpoint: 42,
+                incarnation: 1,
+                slots: 64,
+                slot_bytes: 64,
+                owner: 1,
+                position: 0,
+            };
+            say(&socket, opening, &Reply::Producer(grant));
+            say(&socket, listing, &Reply::Subscriptions(Vec::new()));
+            let (closing, request) = hear_request(&socket);
+            assert_eq!(request, Request::Close { endpoint: 42 });
+            say(&socket, closing, &Reply::Done);
+            let (stopping, _) = hear_request(&socket);
+            say(&socket, stopping, &Reply::Done);
+        });
+        let session = Session::open(directory.path(), LONG).unwrap();
+        let error = session.request(&Request::OpenProducer { stream: b"s".into() }, SOON).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the broker (process 77) has not answered for 50ms: it hangs or is stopped"
+        );
+        assert!(error.is_retryable());
+        let answer = session.request(&Request::ListSubscriptions { stream: b"s".into() }, LONG).unwrap();
+        assert_eq!(answer.reply, Reply::Subscriptions(Vec::new()));
+        assert_eq!(session.request(&Request::Stop, LONG).unwrap().reply, Reply::Done);
+        serving.join().unwrap();
     }
 }
