@@ -5,6 +5,10 @@
 //! 3. A bell never wakes for no reason and knows no timeout: a lost wake-up is a deadlock, which loom reports.
 //! 4. A model can be run with one ordering taken out ([`Weak`], [`NoFullFence`], [`NoReleaseFence`]). Such a
 //!    mutant must fail: a model that no mutant fails proves nothing about that ordering.
+//! 5. Loom 0.7 remembers only the *last* access to an atomic when it looks for executions to try. A thread's own
+//!    load before its exchange hides another thread's load from it, and whole families of executions are never
+//!    tried. Where several threads load a word, every load therefore takes a [turn](LoomWord::take_turn) first:
+//!    turns conflict with one another, so loom tries every order of the loads, and from these finds the rest.
 
 // Every test binary uses a part of this.
 #![allow(dead_code)]
@@ -54,13 +58,24 @@ pub(crate) enum Weak {
 /// An atomic word of loom that knows its role and may be weakened.
 pub(crate) struct LoomWord {
     word: AtomicU64,
+    /// Where loads take turns.
+    turn: Option<AtomicU32>,
     role: Role,
     weak: Weak,
 }
 
 impl LoomWord {
-    fn new(role: Role, weak: Weak) -> Self {
-        Self { word: AtomicU64::new(0), role, weak }
+    fn new(role: Role, weak: Weak, turns: &[Role]) -> Self {
+        let turn = turns.contains(&role).then(|| AtomicU32::new(0));
+        Self { word: AtomicU64::new(0), turn, role, weak }
+    }
+
+    /// An exchange that always fails: for loom in conflict with every other, and without any effect on what
+    /// is ordered behind what (a failed relaxed exchange is a relaxed load of the first value).
+    fn take_turn(&self) {
+        if let Some(turn) = &self.turn {
+            assert_eq!(turn.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed), Err(0));
+        }
     }
 
     fn weaken(&self, order: Ordering) -> Ordering {
@@ -77,6 +92,7 @@ impl LoomWord {
 
 impl Word for LoomWord {
     fn load(&self, order: Ordering) -> u64 {
+        self.take_turn();
         self.word.load(self.weaken(order))
     }
 
@@ -236,12 +252,12 @@ impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool> Memory for Loom<FULL_FEN
 
 /// What [`World`]'s memory families have in common.
 pub(crate) trait LoomMemory:
-    Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
+    'static + Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
 {
 }
 
 impl<M> LoomMemory for M where
-    M: Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
+    M: 'static + Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
 {
 }
 
@@ -258,9 +274,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An empty ring of `capacity` slots with room for two gates.
-    pub(crate) fn new(capacity: u64, weak: Weak) -> Self {
-        let word = |role| LoomWord::new(role, weak);
+    /// An empty ring of `capacity` slots with room for two gates; `turns` are the words that several threads load.
+    pub(crate) fn new(capacity: u64, weak: Weak, turns: &[Role]) -> Self {
+        let word = |role| LoomWord::new(role, weak, turns);
         let slot = |_| Slot {
             word: word(Role::Slot),
             header: word(Role::Slot),
