@@ -129,7 +129,10 @@ impl<M: Memory> ExclusiveProducer<M> {
                 return Ok(());
             }
             let lowest = self.gates.lowest();
-            let target = lowest.map_or(wanted, |gate| (gate.position + self.geometry.capacity()).min(end));
+            // A cursor is written by its consumers: one that claims to be ahead of the log must not carry the
+            // limit away, because everything below limit − capacity counts as taken.
+            let passed = |gate: Lowest| gate.position.min(self.position);
+            let target = lowest.map_or(wanted, |gate| (passed(gate) + self.geometry.capacity()).min(end));
             if let Some(holder) = lowest
                 && target < wanted
             {
