@@ -15,7 +15,7 @@ use crate::memory::{Memory, Slots, Word};
 use crate::words::{LimitWord, MessageHeader, SlotState, SlotWord};
 
 /// How many slots ahead of the next one are fetched for writing.
-const PREFETCH_SLOTS: u64 = 4;
+const PREFETCH_SLOTS: u64 = 16;
 
 /// No slot is free: a gate holds the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
