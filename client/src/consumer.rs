@@ -29,6 +29,8 @@ use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
 /// Most messages that are returned and not committed.
 const UNCOMMITTED_MAX: u64 = 256;
+/// Looks in vain after which the little that is uncommitted is committed.
+const EMPTY_LOOKS_MAX: u32 = 32;
 /// A commit frees at least this part of the ring at a time, if so much was returned.
 const COMMIT_PART: u64 = 8;
 
@@ -75,6 +77,7 @@ impl ConsumerBuilder {
             regions,
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
+            empty_looks: 0,
             commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
             buffer: vec![0; ring.geometry.payload_bytes_max()].into_boxed_slice(),
         };
@@ -101,11 +104,13 @@ impl Consumer {
     /// The next message, if there is one now. What was returned before counts as consumed.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
-        let received = self.reading.next()?;
-        if received.is_none() {
-            self.reading.commit()?;
+        match self.reading.next()? {
+            Some(received) => Ok(Some(self.reading.message(received))),
+            None => {
+                self.reading.found_nothing()?;
+                Ok(None)
+            }
         }
-        Ok(received.map(|received| self.reading.message(received)))
     }
 
     /// The next message; waits for it as long as the broker is there. What was returned before counts as
@@ -212,6 +217,8 @@ struct Reading {
     fork: ForkMark,
     /// Uncommitted messages that make it worth committing.
     commit_every: u64,
+    /// Looks of the caller's that found nothing since the last commit.
+    empty_looks: u32,
     /// Where messages are copied to.
     buffer: Box<[u8]>,
 }
@@ -237,9 +244,23 @@ impl Reading {
         if self.fork.is_here() { Ok(()) } else { Err(forked()) }
     }
 
+    /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
+    /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
+    #[inline]
+    fn found_nothing(&mut self) -> Result<(), CursorLost> {
+        if self.regions.reader.uncommitted() > 0 {
+            self.empty_looks += 1;
+            if self.empty_looks >= EMPTY_LOOKS_MAX {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the cursor behind everything returned and wakes producers that wait for that.
     #[inline]
     fn commit(&mut self) -> Result<(), CursorLost> {
+        self.empty_looks = 0;
         if self.regions.reader.uncommitted() > 0 {
             self.regions.reader.commit(self.regions.reader.position())?;
             self.ringer.ring(&self.regions.space);

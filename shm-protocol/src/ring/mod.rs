@@ -19,7 +19,8 @@
 //! 3. **A gate that joins is never overtaken.** The shard puts the gate at limit − capacity or later, sets its bit, and only
 //!    then advances the epoch in the limit word (release). A producer loads the limit word (acquire) before the
 //!    gates; if it missed the gate, its compare-and-exchange finds another epoch and fails.
-//! 4. **Taken slots are a prefix**: position p is taken before p + 1. So the true end is found by bisection.
+//! 4. **Taken slots are a prefix**: position p is taken before p + 1, and everything below limit − capacity is taken: a
+//!    gate counts for no more than the log's end. So the true end is found by bisection.
 //! 5. **No slot is without an owner** from the store that takes it; only the shard, and only after the
 //!    owner's death is proven, turns reserved into tombstone.
 //!

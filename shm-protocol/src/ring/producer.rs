@@ -15,7 +15,7 @@ use crate::memory::{Memory, Slots, Word};
 use crate::words::{LimitWord, MessageHeader, SlotState, SlotWord};
 
 /// How many slots ahead of the next one are fetched for writing.
-const PREFETCH_SLOTS: u64 = 4;
+const PREFETCH_SLOTS: u64 = 16;
 
 /// No slot is free: a gate holds the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,10 @@ impl<M: Memory> ExclusiveProducer<M> {
                 return Ok(());
             }
             let lowest = self.gates.lowest();
-            let target = lowest.map_or(wanted, |gate| (gate.position + self.geometry.capacity()).min(end));
+            // A cursor is written by its consumers: one that claims to be ahead of the log must not carry the
+            // limit away, because everything below limit − capacity counts as taken.
+            let passed = |gate: Lowest| gate.position.min(self.position);
+            let target = lowest.map_or(wanted, |gate| (passed(gate) + self.geometry.capacity()).min(end));
             if let Some(holder) = lowest
                 && target < wanted
             {

@@ -12,7 +12,7 @@ pub enum Start {
     First,
     /// Behind the newest message.
     Next,
-    /// At this position, or at the oldest message if the position is gone.
+    /// At this position; at the oldest message if the position is gone, behind the newest if it is yet to come.
     At(u64),
 }
 
@@ -48,7 +48,8 @@ impl<M: Memory> ShardRing<M> {
             let position = match start {
                 Start::First => oldest,
                 Start::Next => self.end_below(limit),
-                Start::At(position) => position.max(oldest),
+                // A gate ahead of the log would carry the limit past slots that nobody has taken.
+                Start::At(position) => position.clamp(oldest, self.end_below(limit)),
             };
             self.place(gate, generation, cursor, position);
             // Release: a producer that sees the new epoch sees the gate. A producer that did not see the gate

@@ -1,0 +1,99 @@
+//! Explores a producer that dies in the middle of a message: the shard buries it, and the stream goes on.
+//!
+//! Death is an unwinding out of the copy, between reserved and committed. That the kernel has reported it is
+//! modelled by joining the thread: no store of the dead comes after that.
+
+mod loom_support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use loom::thread;
+use loom_support::{Died, Role, Sound, Weak, World, explore, finds_fault, message, read_intact};
+use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Gates};
+
+const DEAD: u32 = 7;
+const NEXT: u32 = 8;
+
+/// Reads what is there, and what was passed over in between.
+fn drain(reader: &mut CursorReader<Sound>, seen: &mut Vec<u64>) {
+    while let Some(position) = read_intact(reader) {
+        seen.push(position);
+        reader.commit(position + 1).expect("nobody takes the cursor");
+    }
+}
+
+/// Two slots. The producer publishes position 0, dies at `dies_at`, is buried; its successor publishes one
+/// more. The reader looks all the while.
+fn a_producer_dies(dies_at: u64) {
+    let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
+    let shard = world.shard::<Sound>();
+    shard.join(0, 1, &world.cursors[0], Start::First);
+    let mut gates = Gates::new(world.active.clone(), world.mirrors.clone());
+    gates.map(0, 1, world.cursors[0].clone());
+    let slots = world.slots.dying_at(dies_at);
+    let mut doomed = ExclusiveProducer::<Sound>::new(slots, world.limit.clone(), gates, DEAD, 0);
+    let producing = thread::spawn(move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            for position in 0..=dies_at {
+                doomed.publish(&message(position)).expect("the ring has space");
+            }
+        }));
+        assert!(outcome.is_err_and(|reason| reason.is::<Died>()), "it dies where it should");
+    });
+    let mut reader = world.reader::<Sound>(0, 0);
+    let reading = thread::spawn(move || {
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            seen.extend(read_intact(&mut reader));
+        }
+        (reader, seen)
+    });
+    producing.join().unwrap();
+    assert_eq!(shard.bury(NEXT), 0, "what others own is left alone");
+    assert_eq!(shard.bury(DEAD), 1);
+    assert_eq!(shard.bury(DEAD), 0, "a second burial finds nothing");
+    let end = shard.end();
+    assert_eq!(end, dies_at + 1, "the tombstone belongs to the log");
+    let mut successor = world.producer::<Sound>(NEXT, end, 1);
+    let published = successor.publish(&message(end)).is_ok();
+    assert!(published || dies_at == 1, "with both slots taken it depends on the reader");
+    let (mut reader, mut seen) = reading.join().unwrap();
+    drain(&mut reader, &mut seen);
+    if !published {
+        reader.commit(reader.position()).expect("nobody takes the cursor");
+        successor.publish(&message(end)).expect("the reader has passed everything");
+        drain(&mut reader, &mut seen);
+    }
+    let expected: Vec<u64> = (0..=end).filter(|&position| position != dies_at).collect();
+    assert_eq!(seen, expected, "all that was committed, and only that, in order");
+    assert_eq!(reader.position(), end + 1);
+}
+
+#[test]
+fn a_reader_passes_the_tombstone_of_a_first_message_and_reads_the_successor() {
+    explore("death: in the first message", || a_producer_dies(0));
+}
+
+#[test]
+fn a_reader_passes_the_tombstone_of_a_second_message_and_reads_the_successor() {
+    explore("death: in the second message", || a_producer_dies(1));
+}
+
+/// The shard does not wait for the proof of death.
+#[test]
+fn burying_an_owner_who_is_alive_loses_a_message_that_it_reported_as_published() {
+    finds_fault("death: buried alive", &["lost"], || {
+        let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
+        let shard = world.shard::<Sound>();
+        shard.join(0, 1, &world.cursors[0], Start::First);
+        let mut producer = world.producer::<Sound>(DEAD, 0, 1);
+        let producing = thread::spawn(move || producer.publish(&message(0)).is_ok());
+        shard.bury(DEAD);
+        let mut reader = world.reader::<Sound>(0, 0);
+        let early = read_intact(&mut reader);
+        let published = producing.join().unwrap();
+        let seen = early.or_else(|| read_intact(&mut reader));
+        assert_eq!(seen.is_some(), published, "lost");
+    });
+}
