@@ -9,8 +9,8 @@
 //! 1. A message is copied out before it is returned; no caller ever looks into the ring.
 //! 2. Lazily, only what was returned *before* the current call is committed: who asks for the next message has
 //!    consumed the last. What is not committed at a crash is delivered again.
-//! 3. Commits are put off for an eighth of the ring at most, and never beyond the moment when the ring
-//!    is found empty or the consumer sleeps; after each, producers that wait for space are woken.
+//! 3. Commits are put off for an eighth of the ring at most, not when the ring stays empty over many looks, and
+//!    never beyond the moment when the consumer sleeps; after each, producers that wait for space are woken.
 //! 4. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
 
 use std::fmt;
