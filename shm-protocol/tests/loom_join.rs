@@ -118,7 +118,7 @@ fn a_subscription_that_joins_a_producer_with_a_cached_limit_reads_all_it_was_pro
         ("join: first, cached limit", Start::First, None),
         // The bisection for the end makes more loads than can be explored in full.
         ("join: next, cached limit", Start::Next, Some(3)),
-        ("join: at 1, cached limit", Start::At(1), None),
+        ("join: at 1, cached limit", Start::At(1), Some(3)),
         ("join: at 99, cached limit", Start::At(99), Some(3)),
     ] {
         explore_within(name, bound, move || {
