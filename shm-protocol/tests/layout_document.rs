@@ -40,8 +40,10 @@ fn number(text: &str) -> u64 {
 fn offsets(after: &str) -> BTreeMap<String, (usize, usize)> {
     let rows = table(after, "| offset | bytes | name |");
     let count = rows.len();
-    let map: BTreeMap<_, _> =
-        rows.into_iter().map(|[at, bytes, name]| (name, (number(&at) as usize, number(&bytes) as usize))).collect();
+    let map: BTreeMap<_, _> = rows
+        .into_iter()
+        .map(|[at, bytes, name]| (name, (number(&at) as usize, number(&bytes) as usize)))
+        .collect();
     assert_eq!(map.len(), count, "a name occurs twice below {after:?}");
     map
 }
@@ -111,37 +113,45 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
     use layout::{doorbell, meta, producers, slot, slots, subscription};
     let header = ("HEADER", 0, size_of::<RegionHeader>());
     let (geometry, gates) = (size_of::<GeometryRecord>(), layout::GATES_MAX * 8);
-    expect_module("### Meta", "meta", &[
-        header,
-        ("GEOMETRY", meta::GEOMETRY, geometry),
-        ("GATES_ACTIVE", meta::GATES_ACTIVE, 8),
-        ("GATES", meta::GATES, gates),
-        ("BYTES", meta::BYTES, 0),
-    ]);
-    expect_module("### Producers", "producers", &[
-        header,
-        ("LIMIT", producers::LIMIT, 8),
-        ("BYTES", producers::BYTES, 0),
-    ]);
+    expect_module(
+        "### Meta",
+        "meta",
+        &[
+            header,
+            ("GEOMETRY", meta::GEOMETRY, geometry),
+            ("GATES_ACTIVE", meta::GATES_ACTIVE, 8),
+            ("GATES", meta::GATES, gates),
+            ("BYTES", meta::BYTES, 0),
+        ],
+    );
+    expect_module(
+        "### Producers",
+        "producers",
+        &[header, ("LIMIT", producers::LIMIT, 8), ("BYTES", producers::BYTES, 0)],
+    );
     expect_module("### Slots", "slots", &[header, ("FIRST", slots::FIRST, 0)]);
-    expect_module("The region's size is FIRST", "slot", &[
-        ("WORD", slot::WORD, 8),
-        ("HEADER", slot::HEADER, 8),
-        ("BODY", slot::BODY, 0),
-    ]);
-    expect_module("### Doorbell", "doorbell", &[
-        header,
-        ("DATA_ANNOUNCE", doorbell::DATA_ANNOUNCE, 8),
-        ("DATA_BELL", doorbell::DATA_BELL, 4),
-        ("SPACE_ANNOUNCE", doorbell::SPACE_ANNOUNCE, 8),
-        ("SPACE_BELL", doorbell::SPACE_BELL, 4),
-        ("BYTES", doorbell::BYTES, 0),
-    ]);
-    expect_module("### Subscription", "subscription", &[
-        header,
-        ("CURSOR", subscription::CURSOR, 8),
-        ("BYTES", subscription::BYTES, 0),
-    ]);
+    expect_module(
+        "The region's size is FIRST",
+        "slot",
+        &[("WORD", slot::WORD, 8), ("HEADER", slot::HEADER, 8), ("BODY", slot::BODY, 0)],
+    );
+    expect_module(
+        "### Doorbell",
+        "doorbell",
+        &[
+            header,
+            ("DATA_ANNOUNCE", doorbell::DATA_ANNOUNCE, 8),
+            ("DATA_BELL", doorbell::DATA_BELL, 4),
+            ("SPACE_ANNOUNCE", doorbell::SPACE_ANNOUNCE, 8),
+            ("SPACE_BELL", doorbell::SPACE_BELL, 4),
+            ("BYTES", doorbell::BYTES, 0),
+        ],
+    );
+    expect_module(
+        "### Subscription",
+        "subscription",
+        &[header, ("CURSOR", subscription::CURSOR, 8), ("BYTES", subscription::BYTES, 0)],
+    );
 }
 
 #[test]
@@ -237,7 +247,8 @@ fn a_published_message_stands_at_the_documented_bytes() {
     let subscription = make(RegionKind::Subscription, layout::subscription::BYTES);
     meta.record_geometry(geometry, 9).unwrap();
     let active = || meta.region().word(layout::meta::GATES_ACTIVE);
-    let mirrors = || (0..2).map(|gate| meta.region().word(layout::meta::GATES + 8 * gate)).collect::<Vec<_>>();
+    let mirrors =
+        || (0..2).map(|gate| meta.region().word(layout::meta::GATES + 8 * gate)).collect::<Vec<_>>();
     let limit = || producers.region().word(layout::producers::LIMIT);
     let cursor = subscription.region().word(layout::subscription::CURSOR);
     let shard = ShardRing::<Mapped>::new(slots.region().slots(geometry), limit(), active(), mirrors());

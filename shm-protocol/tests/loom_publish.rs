@@ -4,11 +4,12 @@ mod loom_support;
 
 use loom::thread;
 use loom_support::{
-    LoomMemory, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within, finds_fault, message, read_intact,
+    LoomMemory, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within, finds_fault, message,
+    read_intact,
 };
 use ringway_shm_protocol::memory::{Slots, Word};
-use ringway_shm_protocol::ring::{CursorReader, PublishError};
 use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::ring::{CursorReader, PublishError};
 use ringway_shm_protocol::words::{LimitWord, MessageHeader, SlotState, SlotWord};
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -74,7 +74,10 @@ fn a_memfd_that_lacks_any_seal_is_refused() {
             other => panic!("{other}"),
         }
     }
-    assert!(matches!(refusal(memfd(header(), SealFlags::empty())), RegionError::Seals { found: Some(0), .. }));
+    assert!(matches!(
+        refusal(memfd(header(), SealFlags::empty())),
+        RegionError::Seals { found: Some(0), .. }
+    ));
 }
 
 #[test]

@@ -124,7 +124,11 @@ impl Reference {
 
     /// What the producer knows of a gate: its cursor, or where it joined.
     fn lowest(&self) -> Option<u64> {
-        self.attached.iter().flatten().map(|gate| if gate.mapped { gate.committed } else { gate.joined }).min()
+        self.attached
+            .iter()
+            .flatten()
+            .map(|gate| if gate.mapped { gate.committed } else { gate.joined })
+            .min()
     }
 }
 
@@ -142,7 +146,8 @@ fn run(capacity: u64, steps: Vec<Step>) {
                 let Some(attached) = &mut model.attached[gate] else { continue };
                 attached.committed += (attached.read - attached.committed) * eighths / 8;
                 attached.reader.commit(attached.committed).unwrap();
-                let word = CursorWord::unpack(partition.cursor(gate).load(std::sync::atomic::Ordering::Relaxed));
+                let word =
+                    CursorWord::unpack(partition.cursor(gate).load(std::sync::atomic::Ordering::Relaxed));
                 assert_eq!(word.position, attached.committed);
             }
             Step::Join(gate, start) => {

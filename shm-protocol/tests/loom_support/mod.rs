@@ -381,7 +381,10 @@ pub(crate) fn finds_fault(name: &str, expected: &[&str], mutant: impl Fn() + Sen
         .or_else(|| fault.downcast_ref::<&str>().copied())
         .unwrap_or("a fault without a message");
     println!("mutant {name}: found in execution {executions}: {}", text.lines().next().unwrap_or_default());
-    assert!(expected.iter().any(|part| text.contains(part)), "mutant {name} failed for another reason: {text}");
+    assert!(
+        expected.iter().any(|part| text.contains(part)),
+        "mutant {name} failed for another reason: {text}"
+    );
 }
 
 fn run(executions: &Arc<AtomicUsize>, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
