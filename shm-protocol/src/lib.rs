@@ -6,6 +6,7 @@
 //! | [`words`] | the packed 64-bit words that the state machines run on |
 //! | [`memory`] | the traits that the algorithms are generic over, and their mapped implementation |
 //! | [`ring`] | the algorithms: publish, read, gates, joining, waking, repair |
+//! | [`partition`] | one partition's regions: making, handing over, mapping |
 //! | [`control`] | the messages on the control socket and the descriptors that travel with them |
 //! | [`name`] | what a stream or subscription may be called |
 //! | [`fork`] | noticing that a handle was inherited by a forked child |
@@ -22,5 +23,6 @@ pub mod fork;
 pub mod layout;
 pub mod memory;
 pub mod name;
+pub mod partition;
 pub mod ring;
 pub mod words;

@@ -1,5 +1,8 @@
 //! What `Region::open` refuses: a descriptor comes from another process, and may be anything.
 
+// What tests call may unwrap as tests may; the lint knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use ringway_shm_protocol::layout::{LAYOUT_VERSION, MAGIC, RegionHeader, RegionKind};

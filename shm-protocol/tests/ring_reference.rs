@@ -1,10 +1,12 @@
 //! The ring on mapped memory against an obvious model: a queue of what was published, and where each gate stands.
 
+// What tests call may unwrap as tests may; the lint knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use ringway_shm_protocol::layout::{self, Geometry, RegionKind};
-use ringway_shm_protocol::memory::Word;
 use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedWord, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
 use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Gates, PublishError};

@@ -15,7 +15,7 @@ use crate::memory::{Memory, Slots, Word};
 use crate::words::{LimitWord, MessageHeader, SlotState, SlotWord};
 
 /// How many slots ahead of the next one are fetched for writing.
-const PREFETCH_SLOTS: u64 = 4;
+const PREFETCH_SLOTS: u64 = 16;
 
 /// No slot is free: a gate holds the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +133,10 @@ impl<M: Memory> ExclusiveProducer<M> {
             // limit away, because everything below limit − capacity counts as taken.
             let passed = |gate: Lowest| gate.position.min(self.position);
             let target = lowest.map_or(wanted, |gate| (passed(gate) + self.geometry.capacity()).min(end));
-            if target < wanted {
-                if let Some(holder) = lowest {
-                    return Err(PublishError::Full(Full { holder, position: self.position }));
-                }
+            if let Some(holder) = lowest
+                && target < wanted
+            {
+                return Err(PublishError::Full(Full { holder, position: self.position }));
             }
             // Release: whoever acts on the new limit also sees that the gates have passed. Fails when a gate
             // joined meanwhile; then everything is looked at again.

@@ -154,6 +154,11 @@ struct Slot {
     body: UnsafeCell<[u8; BODY_BYTES]>,
 }
 
+// SAFETY: the body is a `loom::cell::UnsafeCell`: loom itself reports when two threads touch it at the same time.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
 /// What a thread unwinds with when [`LoomSlots::dying_at`] strikes.
 pub(crate) struct Died;
 
@@ -164,11 +169,6 @@ pub(crate) struct LoomSlots {
     geometry: Geometry,
     dies_at: Option<u64>,
 }
-
-// SAFETY: bodies are `loom::cell::UnsafeCell`: loom itself reports when two threads touch one at the same time.
-unsafe impl Send for LoomSlots {}
-// SAFETY: as above.
-unsafe impl Sync for LoomSlots {}
 
 impl LoomSlots {
     fn at(&self, index: u64) -> &Slot {

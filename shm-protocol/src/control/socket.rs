@@ -1,0 +1,133 @@
+//! Packets with descriptors over a Unix `SOCK_SEQPACKET` socket.
+//!
+//! A packet arrives whole or not at all. Every descriptor that arrives is closed on exec; one that nobody asked for
+//! is closed with the [`Packet`]. A packet larger than [`PACKET_BYTES_MAX`] is refused, never cut.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+use super::frame::PACKET_BYTES_MAX;
+
+/// Most descriptors beside one packet.
+pub const DESCRIPTORS_MAX: usize = 8;
+/// Longest path of a socket, in bytes: the kernel's limit.
+pub const PATH_BYTES_MAX: usize = 107;
+
+/// A received packet.
+#[derive(Debug, Default)]
+pub struct Packet {
+    /// Its bytes; empty: the peer has closed.
+    pub bytes: Vec<u8>,
+    /// The descriptors that came with it.
+    pub descriptors: Vec<OwnedFd>,
+    /// It was larger than a packet may be, or brought more descriptors than it may; what is here is a part.
+    pub truncated: bool,
+}
+
+/// Opens a listening socket at `path`, which must not exist.
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Accepts one connection; it is non-blocking.
+pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?)
+}
+
+/// Connects to the socket at `path`; the connection blocks.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Sends one packet with descriptors. A peer that is gone is an error, not a signal.
+pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 8 descriptors beside one packet"));
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+    })?;
+    debug_assert_eq!(sent, bytes.len(), "a seqpacket socket sends whole packets");
+    Ok(())
+}
+
+/// Receives one packet.
+pub fn receive(socket: impl AsFd) -> io::Result<Packet> {
+    match receive_once(&socket) {
+        // A peer that hangs up before it has read everything makes the kernel report that first, once; what the
+        // peer said last comes after.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive_once(&socket),
+        outcome => outcome,
+    }
+}
+
+fn receive_once(socket: impl AsFd) -> io::Result<Packet> {
+    let mut bytes = vec![0; PACKET_BYTES_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        let parts = &mut [IoSliceMut::new(&mut bytes)];
+        rustix::net::recvmsg(&socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let descriptors = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    bytes.truncate(received.bytes);
+    let truncated = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    Ok(Packet { bytes, descriptors, truncated })
+}
+
+/// Who the peer is, by the kernel's word.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its process id.
+    pub pid: u32,
+    /// Its user id.
+    pub uid: u32,
+    /// Becomes readable when the process is gone, and not before.
+    pub pidfd: OwnedFd,
+}
+
+/// Asks the kernel who connected, with a pidfd (Linux 6.5 and later).
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let credentials = rustix::net::sockopt::socket_peercred(&socket)?;
+    let mut pidfd: libc::c_int = -1;
+    let mut length = size_of_val(&pidfd) as libc::socklen_t;
+    // SAFETY: value and length point to locals of the sizes given, for the time of the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut pidfd).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Peer { pid: credentials.pid.as_raw_nonzero().get() as u32, uid: credentials.uid.as_raw(), pidfd })
+}
