@@ -1,1 +1,83 @@
-//! Placeholder.
+//! What the benchmarks share: a partition in real memfds, mapped as in production.
+//!
+//! No broker takes part: the handles that it would give out by descriptor are made here, in one process. What is
+//! measured is the ring itself, on the same kind of memory and by the same code as between processes.
+
+use ringway_shm_protocol::layout::{self, GATES_MAX, Geometry, RegionKind};
+use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedWord, OwnedRegion, RegionError};
+use ringway_shm_protocol::ring::shard::{ShardRing, Start};
+use ringway_shm_protocol::ring::{CursorReader, Doorbell, ExclusiveProducer, Gates};
+use ringway_shm_protocol::words::CursorWord;
+
+/// The generation of every gate: none is used twice.
+const GENERATION: u16 = 1;
+
+/// One partition: its regions, from which any number of handles can be made.
+#[derive(Debug)]
+pub struct Partition {
+    geometry: Geometry,
+    meta: OwnedRegion,
+    producers: OwnedRegion,
+    slots: OwnedRegion,
+    doorbell: OwnedRegion,
+    subscriptions: Vec<OwnedRegion>,
+}
+
+impl Partition {
+    /// Makes the regions of an empty ring with room for `subscriptions` cursors.
+    pub fn create(geometry: Geometry, subscriptions: usize) -> Result<Self, RegionError> {
+        let make = |kind, bytes| OwnedRegion::create(Identity { kind, incarnation: 1, bytes });
+        Ok(Self {
+            geometry,
+            meta: make(RegionKind::Meta, layout::meta::BYTES)?,
+            producers: make(RegionKind::Producers, layout::producers::BYTES)?,
+            slots: make(RegionKind::Slots, geometry.slots_region_bytes())?,
+            doorbell: make(RegionKind::Doorbell, layout::doorbell::BYTES)?,
+            subscriptions: (0..subscriptions)
+                .map(|_| make(RegionKind::Subscription, layout::subscription::BYTES))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn limit(&self) -> MappedWord {
+        self.producers.region().word(layout::producers::LIMIT)
+    }
+
+    fn active(&self) -> MappedWord {
+        self.meta.region().word(layout::meta::GATES_ACTIVE)
+    }
+
+    fn mirrors(&self) -> Vec<MappedWord> {
+        (0..GATES_MAX).map(|gate| self.meta.region().word(layout::meta::GATES + 8 * gate)).collect()
+    }
+
+    fn cursor(&self, subscription: u8) -> MappedWord {
+        self.subscriptions[usize::from(subscription)].region().word(layout::subscription::CURSOR)
+    }
+
+    /// The producer, at the beginning; it has mapped the cursor of every subscription.
+    pub fn producer(&self) -> ExclusiveProducer<Mapped> {
+        let mut gates = Gates::new(self.active(), self.mirrors());
+        for subscription in 0..self.subscriptions.len() as u8 {
+            gates.map(subscription, GENERATION, self.cursor(subscription));
+        }
+        ExclusiveProducer::new(self.slots.region().slots(self.geometry), self.limit(), gates, 1, 0)
+    }
+
+    /// Lets a subscription join at the oldest message and returns its reader. Panics when there is no such
+    /// subscription.
+    pub fn join(&self, subscription: u8) -> CursorReader<Mapped> {
+        let slots = || self.slots.region().slots(self.geometry);
+        let shard = ShardRing::<Mapped>::new(slots(), self.limit(), self.active(), self.mirrors());
+        let cursor = self.cursor(subscription);
+        let position = shard.join(subscription, GENERATION, &cursor, Start::First);
+        let committed = CursorWord { position, pinned: false, live: true, generation: 0 };
+        CursorReader::new(slots(), cursor, committed)
+    }
+
+    /// The doorbell of consumers that wait for data.
+    pub fn data_doorbell(&self) -> Doorbell<Mapped> {
+        let region = self.doorbell.region();
+        Doorbell::new(region.word(layout::doorbell::DATA_ANNOUNCE), region.bell(layout::doorbell::DATA_BELL))
+    }
+}

@@ -3,6 +3,9 @@
 //! Death is an unwinding out of the copy, between reserved and committed. That the kernel has reported it is
 //! modelled by joining the thread: no store of the dead comes after that.
 
+// What tests call may unwrap as tests may; the lint knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 mod loom_support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,14 +1,18 @@
 //! Explores publishing and reading: no reader sees a torn, foreign or missing message, over a wrap of the ring.
 
+// What tests call may unwrap as tests may; the lint knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
 mod loom_support;
 
 use loom::thread;
 use loom_support::{
-    LoomMemory, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within, finds_fault, message, read_intact,
+    LoomMemory, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within, finds_fault, message,
+    read_intact,
 };
 use ringway_shm_protocol::memory::{Slots, Word};
-use ringway_shm_protocol::ring::{CursorReader, PublishError};
 use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::ring::{CursorReader, PublishError};
 use ringway_shm_protocol::words::{LimitWord, MessageHeader, SlotState, SlotWord};
 use std::sync::atomic::{AtomicBool, Ordering};
 

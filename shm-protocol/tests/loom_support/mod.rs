@@ -154,6 +154,11 @@ struct Slot {
     body: UnsafeCell<[u8; BODY_BYTES]>,
 }
 
+// SAFETY: the body is a `loom::cell::UnsafeCell`: loom itself reports when two threads touch it at the same time.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
 /// What a thread unwinds with when [`LoomSlots::dying_at`] strikes.
 pub(crate) struct Died;
 
@@ -164,11 +169,6 @@ pub(crate) struct LoomSlots {
     geometry: Geometry,
     dies_at: Option<u64>,
 }
-
-// SAFETY: bodies are `loom::cell::UnsafeCell`: loom itself reports when two threads touch one at the same time.
-unsafe impl Send for LoomSlots {}
-// SAFETY: as above.
-unsafe impl Sync for LoomSlots {}
 
 impl LoomSlots {
     fn at(&self, index: u64) -> &Slot {
@@ -381,7 +381,10 @@ pub(crate) fn finds_fault(name: &str, expected: &[&str], mutant: impl Fn() + Sen
         .or_else(|| fault.downcast_ref::<&str>().copied())
         .unwrap_or("a fault without a message");
     println!("mutant {name}: found in execution {executions}: {}", text.lines().next().unwrap_or_default());
-    assert!(expected.iter().any(|part| text.contains(part)), "mutant {name} failed for another reason: {text}");
+    assert!(
+        expected.iter().any(|part| text.contains(part)),
+        "mutant {name} failed for another reason: {text}"
+    );
 }
 
 fn run(executions: &Arc<AtomicUsize>, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {

@@ -1,0 +1,286 @@
+//! Holds `LAYOUT.md` and the code together: every row of its tables is in the code, and every constant of the
+//! code is in a table. And real regions carry their bytes where the document says.
+
+// What tests call may unwrap as tests may; the lint knows only functions marked as tests.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
+
+use ringway_shm_protocol::layout::{self, Geometry, GeometryRecord, RegionHeader, RegionKind};
+use ringway_shm_protocol::memory::mapped::{Access, FEATURES_KNOWN, Identity, Mapped, OwnedRegion};
+use ringway_shm_protocol::ring::shard::{ShardRing, Start};
+use ringway_shm_protocol::ring::{ExclusiveProducer, Gates};
+use ringway_shm_protocol::words::{self, *};
+
+const DOCUMENT: &str = include_str!("../LAYOUT.md");
+const LAYOUT_SOURCE: &str = include_str!("../src/layout.rs");
+const WORDS_SOURCE: &str = include_str!("../src/words.rs");
+
+/// The first three cells of a row; numbers as the document writes them.
+type Row = [String; 3];
+
+/// The rows of the table whose first cells are `head`, below the first line that begins with `after`.
+fn table(after: &str, head: &str) -> Vec<Row> {
+    let start = DOCUMENT.find(&format!("\n{after}")).unwrap_or_else(|| panic!("no line {after:?}"));
+    let mut lines = DOCUMENT[start..].lines().skip_while(|line| !line.starts_with(head));
+    assert!(lines.next().is_some(), "no table {head:?} below {after:?}");
+    let cells = |line: &str| {
+        let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
+        [(); 3].map(|()| cells.next().unwrap_or_default())
+    };
+    lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+fn number(text: &str) -> u64 {
+    match text.strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16).unwrap(),
+        None => text.parse().unwrap_or_else(|_| panic!("{text:?} is no number")),
+    }
+}
+
+/// name → (offset, bytes) of a table of offsets.
+fn offsets(after: &str) -> BTreeMap<String, (usize, usize)> {
+    let rows = table(after, "| offset | bytes | name |");
+    let count = rows.len();
+    let map: BTreeMap<_, _> = rows
+        .into_iter()
+        .map(|[at, bytes, name]| (name, (number(&at) as usize, number(&bytes) as usize)))
+        .collect();
+    assert_eq!(map.len(), count, "a name occurs twice below {after:?}");
+    map
+}
+
+/// The names behind `pub const` in `source` at this indentation.
+fn constants<'a>(source: &'a str, indentation: &str) -> BTreeSet<&'a str> {
+    let prefix = format!("{indentation}pub const ");
+    source
+        .lines()
+        .filter_map(|line| line.strip_prefix(prefix.as_str())?.split_once(':').map(|(name, _)| name))
+        .filter(|name| !name.contains('('))
+        .collect()
+}
+
+/// The text of `module` or `struct` in `source`.
+fn block<'a>(source: &'a str, opening: &str) -> &'a str {
+    let start = source.find(opening).unwrap_or_else(|| panic!("no {opening:?}"));
+    let text = &source[start..];
+    &text[..text.find("\n}").expect("blocks end at the margin")]
+}
+
+fn expect_offsets(after: &str, code: &[(&str, usize, usize)]) {
+    let code: BTreeMap<_, _> = code.iter().map(|&(name, at, bytes)| (name.to_owned(), (at, bytes))).collect();
+    assert_eq!(offsets(after), code, "LAYOUT.md (left) and the code differ below {after:?}");
+}
+
+/// The same, for a module of offsets: the header is in every region and in no module; all else is in both.
+fn expect_module(after: &str, module: &str, code: &[(&str, usize, usize)]) {
+    let mut expected: BTreeSet<&str> = code.iter().map(|(name, ..)| *name).collect();
+    if module != "slot" {
+        expected.remove("HEADER");
+    }
+    let found = constants(block(LAYOUT_SOURCE, &format!("pub mod {module} {{")), "    ");
+    assert_eq!(found, expected, "module {module} of layout.rs (left) has other constants than this test");
+    expect_offsets(after, code);
+}
+
+#[test]
+fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
+    macro_rules! values {
+        ($($name:ident = $path:path),* $(,)?) => { [$((stringify!($name), $path as u64)),*] };
+    }
+    let code = values! {
+        MAGIC = layout::MAGIC, LAYOUT_VERSION = layout::LAYOUT_VERSION, FEATURES_KNOWN = FEATURES_KNOWN,
+        LINE_PAIR_BYTES = layout::LINE_PAIR_BYTES, PAGE_BYTES = layout::PAGE_BYTES,
+        GATES_MAX = layout::GATES_MAX, CAPACITY_MIN = layout::CAPACITY_MIN,
+        CAPACITY_MAX = layout::CAPACITY_MAX, CAPACITY_DEFAULT = layout::CAPACITY_DEFAULT,
+        SLOT_BYTES_MIN = layout::SLOT_BYTES_MIN, SLOT_BYTES_MAX = layout::SLOT_BYTES_MAX,
+        SLOT_BYTES_DEFAULT = layout::SLOT_BYTES_DEFAULT, RING_BYTES_MAX = layout::RING_BYTES_MAX,
+        POSITION_BITS = words::POSITION_BITS, LAP_BITS = words::LAP_BITS, OWNER_BITS = words::OWNER_BITS,
+        EPOCH_BITS = words::EPOCH_BITS, GENERATION_BITS = words::GENERATION_BITS,
+    };
+    let mut sources = constants(LAYOUT_SOURCE, "");
+    sources.extend(constants(WORDS_SOURCE, ""));
+    sources.insert("FEATURES_KNOWN");
+    assert_eq!(sources, code.iter().map(|(name, _)| *name).collect(), "the sources have other constants");
+    let document: BTreeMap<String, u64> = table("## Constants", "| constant | value |")
+        .into_iter()
+        .map(|[name, value, _]| (name, number(&value)))
+        .collect();
+    let code: BTreeMap<String, u64> = code.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    assert_eq!(document, code, "LAYOUT.md (left) and the code differ");
+}
+
+#[test]
+fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
+    use layout::{doorbell, meta, producers, slot, slots, subscription};
+    let header = ("HEADER", 0, size_of::<RegionHeader>());
+    let (geometry, gates) = (size_of::<GeometryRecord>(), layout::GATES_MAX * 8);
+    expect_module(
+        "### Meta",
+        "meta",
+        &[
+            header,
+            ("GEOMETRY", meta::GEOMETRY, geometry),
+            ("GATES_ACTIVE", meta::GATES_ACTIVE, 8),
+            ("GATES", meta::GATES, gates),
+            ("BYTES", meta::BYTES, 0),
+        ],
+    );
+    expect_module(
+        "### Producers",
+        "producers",
+        &[header, ("LIMIT", producers::LIMIT, 8), ("BYTES", producers::BYTES, 0)],
+    );
+    expect_module("### Slots", "slots", &[header, ("FIRST", slots::FIRST, 0)]);
+    expect_module(
+        "The region's size is FIRST",
+        "slot",
+        &[("WORD", slot::WORD, 8), ("HEADER", slot::HEADER, 8), ("BODY", slot::BODY, 0)],
+    );
+    expect_module(
+        "### Doorbell",
+        "doorbell",
+        &[
+            header,
+            ("DATA_ANNOUNCE", doorbell::DATA_ANNOUNCE, 8),
+            ("DATA_BELL", doorbell::DATA_BELL, 4),
+            ("SPACE_ANNOUNCE", doorbell::SPACE_ANNOUNCE, 8),
+            ("SPACE_BELL", doorbell::SPACE_BELL, 4),
+            ("BYTES", doorbell::BYTES, 0),
+        ],
+    );
+    expect_module(
+        "### Subscription",
+        "subscription",
+        &[header, ("CURSOR", subscription::CURSOR, 8), ("BYTES", subscription::BYTES, 0)],
+    );
+}
+
+#[test]
+fn every_field_of_the_records_is_in_the_document_and_the_other_way_round() {
+    macro_rules! fields {
+        ($record:ident: $($field:ident $bytes:literal),*) => {{
+            let source = block(LAYOUT_SOURCE, concat!("pub struct ", stringify!($record), " {"));
+            assert_eq!(source.matches("\n    pub ").count(), [$($bytes),*].len(), "fields in layout.rs");
+            [$((stringify!($field), offset_of!($record, $field), $bytes)),*]
+        }};
+    }
+    let header = fields!(RegionHeader: magic 8, version 4, kind 4, incarnation 8, features_required 8,
+        features_optional 8, bytes 8, reserved 16);
+    assert_eq!(header.iter().map(|(.., bytes)| bytes).sum::<usize>(), size_of::<RegionHeader>());
+    expect_offsets("### Header", &header);
+    let geometry = fields!(GeometryRecord: capacity 8, slot_bytes 4, partition 4);
+    assert_eq!(geometry.iter().map(|(.., bytes)| bytes).sum::<usize>(), size_of::<GeometryRecord>());
+    expect_offsets("The geometry:", &geometry);
+}
+
+#[test]
+fn every_kind_and_state_has_its_number() {
+    use RegionKind::{Doorbell, Meta, Producers, Slots, Subscription};
+    let kinds: Vec<_> = table("## Region kinds", "| kind | region |")
+        .into_iter()
+        .map(|[kind, region, _]| (number(&kind), region))
+        .collect();
+    let code = [Meta, Producers, Slots, Doorbell, Subscription];
+    assert_eq!(kinds, code.map(|kind| (kind as u64, format!("{kind:?}"))));
+    let enumerated = block(LAYOUT_SOURCE, "pub enum RegionKind {").matches(" = ").count();
+    assert_eq!(enumerated, code.len(), "kinds in layout.rs");
+
+    let states: Vec<_> = table("States of a slot:", "| state | name |")
+        .into_iter()
+        .map(|[state, name, _]| (number(&state), name))
+        .collect();
+    let code = [0, 1, 2, 3].map(|state| (state, format!("{:?}", SlotWord::unpack(state << 22).state)));
+    assert_eq!(states, code);
+}
+
+#[test]
+fn every_part_of_a_word_has_its_bits() {
+    let start = DOCUMENT.find("## Words").unwrap();
+    let text = &DOCUMENT[start..];
+    let mut document = BTreeMap::new();
+    for line in text.lines().skip_while(|line| !line.starts_with("| word |")).skip(2) {
+        let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else { break };
+        let cells: Vec<_> = cells.split(" | ").collect();
+        let [word, part, high, low] = cells[..] else { panic!("{line}") };
+        let (high, low) = (number(high) as u32, number(low) as u32);
+        document.insert((word, part), (u64::MAX >> (63 - high)) & (u64::MAX << low));
+    }
+    let slot = SlotWord { lap: 0, state: SlotState::Empty, owner: 0 };
+    let (limit, gate) = (LimitWord { position: 0, epoch: 0 }, GateWord { position: 0, generation: 0 });
+    let cursor = CursorWord { position: 0, pinned: false, live: false, generation: 0 };
+    let header = MessageHeader::default();
+    let position = (1 << POSITION_BITS) - 1;
+    let code = [
+        (("slot", "lap"), SlotWord { lap: (1 << LAP_BITS) - 1, ..slot }.pack()),
+        (("slot", "state"), SlotWord { state: SlotState::Tombstone, ..slot }.pack()),
+        (("slot", "owner"), SlotWord { owner: (1 << OWNER_BITS) - 1, ..slot }.pack()),
+        (("limit", "position"), LimitWord { position, ..limit }.pack()),
+        (("limit", "epoch"), LimitWord { epoch: (1 << EPOCH_BITS) - 1, ..limit }.pack()),
+        (("gate", "position"), GateWord { position, ..gate }.pack()),
+        (("gate", "generation"), GateWord { generation: (1 << EPOCH_BITS) - 1, ..gate }.pack()),
+        (("cursor", "position"), CursorWord { position, ..cursor }.pack()),
+        (("cursor", "pinned"), CursorWord { pinned: true, ..cursor }.pack()),
+        (("cursor", "live"), CursorWord { live: true, ..cursor }.pack()),
+        (("cursor", "generation"), CursorWord { generation: (1 << GENERATION_BITS) - 1, ..cursor }.pack()),
+        (("header", "flags"), MessageHeader { flags: u16::MAX, ..header }.pack()),
+        (("header", "attributes_bytes"), MessageHeader { attributes_bytes: u16::MAX, ..header }.pack()),
+        (("header", "payload_bytes"), MessageHeader { payload_bytes: u32::MAX, ..header }.pack()),
+    ];
+    assert_eq!(document, BTreeMap::from(code), "LAYOUT.md (left) and words.rs differ");
+}
+
+/// Bytes of the region at an offset that the document gives.
+fn raw<const BYTES: usize>(region: &OwnedRegion, offset: usize) -> [u8; BYTES] {
+    let descriptor = region.hand_over(Access::Read).unwrap();
+    let mut bytes = [0; BYTES];
+    assert_eq!(rustix::io::pread(descriptor, &mut bytes, offset as u64).unwrap(), BYTES);
+    bytes
+}
+
+#[test]
+fn a_published_message_stands_at_the_documented_bytes() {
+    let incarnation = 0x1122_3344_5566_7788;
+    let geometry = Geometry::new(4, 64).unwrap();
+    let make = |kind, bytes| OwnedRegion::create(Identity { kind, incarnation, bytes }).unwrap();
+    let meta = make(RegionKind::Meta, layout::meta::BYTES);
+    let producers = make(RegionKind::Producers, layout::producers::BYTES);
+    let slots = make(RegionKind::Slots, geometry.slots_region_bytes());
+    let subscription = make(RegionKind::Subscription, layout::subscription::BYTES);
+    meta.record_geometry(geometry, 9).unwrap();
+    let active = || meta.region().word(layout::meta::GATES_ACTIVE);
+    let mirrors =
+        || (0..2).map(|gate| meta.region().word(layout::meta::GATES + 8 * gate)).collect::<Vec<_>>();
+    let limit = || producers.region().word(layout::producers::LIMIT);
+    let cursor = subscription.region().word(layout::subscription::CURSOR);
+    let shard = ShardRing::<Mapped>::new(slots.region().slots(geometry), limit(), active(), mirrors());
+    let gates = Gates::<Mapped>::new(active(), mirrors());
+    let mut producer = ExclusiveProducer::new(slots.region().slots(geometry), limit(), gates, 0x2a_bcde, 0);
+    for text in ["zero", "one", "two", "three", "four", "hello, ringway"] {
+        producer.publish(text.as_bytes()).unwrap();
+    }
+    assert_eq!(shard.join(1, 5, &cursor, Start::First), 2);
+
+    let word = |region: &OwnedRegion, offset| u64::from_le_bytes(raw(region, offset));
+    let header = offsets("### Header");
+    assert_eq!(&raw::<8>(&slots, header["magic"].0), b"RINGWAY1");
+    assert_eq!(u32::from_le_bytes(raw(&slots, header["version"].0)), 1);
+    assert_eq!(u32::from_le_bytes(raw(&slots, header["kind"].0)), 3);
+    assert_eq!(word(&slots, header["incarnation"].0), incarnation);
+    assert_eq!(word(&slots, header["bytes"].0), 8192);
+    let (record, at) = (offsets("The geometry:"), offsets("### Meta"));
+    assert_eq!(word(&meta, at["GEOMETRY"].0 + record["capacity"].0), 4);
+    assert_eq!(u32::from_le_bytes(raw(&meta, at["GEOMETRY"].0 + record["slot_bytes"].0)), 64);
+    assert_eq!(u32::from_le_bytes(raw(&meta, at["GEOMETRY"].0 + record["partition"].0)), 9);
+    assert_eq!(word(&meta, at["GATES_ACTIVE"].0), 0b10);
+    assert_eq!(word(&meta, at["GATES"].0 + 8), 2 << 14 | 5);
+    assert_eq!(word(&producers, offsets("### Producers")["LIMIT"].0), 6 << 14 | 1);
+    assert_eq!(word(&subscription, offsets("### Subscription")["CURSOR"].0), 2 << 14 | 1 << 12);
+    // Position 5 of 4 slots: lap 2, slot 1.
+    let slot = offsets("### Slots")["FIRST"].0 + 64;
+    let inside = offsets("The region's size is FIRST");
+    assert_eq!(word(&slots, slot + inside["WORD"].0), 2 << 24 | 2 << 22 | 0x2a_bcde);
+    assert_eq!(word(&slots, slot + inside["HEADER"].0), 14);
+    assert_eq!(&raw::<14>(&slots, slot + inside["BODY"].0), b"hello, ringway");
+}
