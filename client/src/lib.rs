@@ -1,1 +1,67 @@
-//! Placeholder.
+//! The client of Ringway, the message broker for one host: producers, consumers, administration.
+//!
+//! ```no_run
+//! use ringway_client::{Connection, StartAt, StreamKind, StreamSettings, directory};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let connection = Connection::open(directory::default_directory())?;
+//! let settings = StreamSettings { kind: StreamKind::Topic, slots: 16_384, slot_bytes: 128 };
+//! connection.declare_stream("orders", settings)?;
+//! connection.declare_subscription("orders", "billing", StartAt::Next)?;
+//!
+//! let mut producer = connection.producer("orders").open()?;
+//! producer.send(b"one pizza")?;
+//!
+//! let mut consumer = connection.consumer("orders", "billing").open()?;
+//! let message = consumer.recv()?;
+//! println!("{}: {}", message.position(), String::from_utf8_lossy(message.payload()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`directory`] | where a broker is looked for when nothing else is said |
+//! | connection | the session with the broker: administration, opening producers and consumers |
+//! | producer | publishing into a stream's ring |
+//! | consumer | reading a stream's ring in order, as one subscription |
+//! | wait | how a producer waits for space and a consumer for messages |
+//! | error | one error type per operation |
+//!
+//! What always holds:
+//!
+//! 1. Messages go from producer to consumer through shared memory. The broker is asked only to open and close,
+//!    to administer, and to name who holds a full stream: it may be slow or gone while messages flow.
+//! 2. Sending and receiving make no system call and allocate nothing, unless somebody sleeps or the ring is
+//!    full or empty.
+//! 3. Delivery is at least once: what a consumer has not committed is delivered again to the next one.
+//! 4. A handle that a forked child inherited does nothing and says so: open a new [`Connection`] there.
+//!
+//! Every call here blocks at most for the time that it states; none may be used in a signal handler.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod consumer;
+pub mod directory;
+mod error;
+mod producer;
+mod wait;
+
+pub use connection::Connection;
+pub use consumer::{Consumer, ConsumerBuilder, Message};
+pub use error::{
+    AdminError, CloseError, ConnectError, OpenError, ProtocolError, RecvError, SendBatchError, SendError,
+};
+pub use producer::{Producer, ProducerBuilder};
+pub use ringway_shm_protocol::control::frame::FrameError;
+pub use ringway_shm_protocol::control::message::{
+    Lag, Refusal, RefusalCode, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+};
+pub use ringway_shm_protocol::layout::{
+    CAPACITY_DEFAULT, CAPACITY_MAX, CAPACITY_MIN, GeometryError, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX,
+    SLOT_BYTES_MIN,
+};
+pub use ringway_shm_protocol::memory::mapped::RegionError;
+pub use ringway_shm_protocol::ring::{CursorLost, ReadError};
+pub use wait::WaitStrategy;

@@ -1,0 +1,472 @@
+//! One error type per operation; every message says what happened and what to do next.
+//!
+//! What always holds: an error that says nothing else left everything as it was. `is_retryable` means that the
+//! same call on the same handle may succeed later, without anything else being done.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringway_shm_protocol::control::frame::FrameError;
+use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
+use ringway_shm_protocol::control::socket::PATH_BYTES_MAX;
+use ringway_shm_protocol::layout::GeometryError;
+use ringway_shm_protocol::memory::mapped::RegionError;
+use ringway_shm_protocol::ring::{CursorLost, ReadError};
+use thiserror::Error;
+
+/// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// A packet that is none.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A packet larger than any may be, or with too many descriptors.
+    #[error("the broker sent a packet that is larger than allowed or has too many descriptors")]
+    Truncated,
+    /// A session that speaks another version.
+    #[error(
+        "the broker speaks protocol version {found}, this client version {expected}: use the broker's version"
+    )]
+    Version {
+        /// The broker's version.
+        found: u16,
+        /// This client's version.
+        expected: u16,
+    },
+    /// An answer to something that was not asked.
+    #[error("the broker answered request {found} instead of request {expected}")]
+    OtherRequest {
+        /// Number of the request that was answered.
+        found: u32,
+        /// Number of the request that was asked.
+        expected: u32,
+    },
+    /// An answer of another sort than the request asks for.
+    #[error("the broker sent {found} instead of {expected}")]
+    Unexpected {
+        /// What came.
+        found: &'static str,
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// Too few or too many descriptors beside an answer.
+    #[error("the broker sent {found} descriptors with {reply} instead of {expected}")]
+    Descriptors {
+        /// The answer.
+        reply: &'static str,
+        /// How many came.
+        found: usize,
+        /// How many belong to it.
+        expected: usize,
+    },
+    /// A ring of impossible size.
+    #[error("the broker announced an impossible ring: {0}")]
+    Geometry(#[from] GeometryError),
+    /// A number out of its range.
+    #[error("the broker gave {field} {found}: {max} at the most")]
+    Range {
+        /// What the number says.
+        field: &'static str,
+        /// The number.
+        found: u64,
+        /// The largest that can be.
+        max: u64,
+    },
+}
+
+/// Why no session with a broker could be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The kernel allows no socket path of this length.
+    #[error(
+        "the path {} has {bytes} bytes, a socket's may have {bytes_max}: choose a directory with a shorter path", .path.display()
+    )]
+    PathTooLong {
+        /// Path of the socket.
+        path: PathBuf,
+        /// Its length in bytes.
+        bytes: usize,
+        /// Longest path, in bytes.
+        bytes_max: usize,
+    },
+    /// Nobody listens there.
+    #[error("no broker answers in {0}: start one with `ringway serve --dir {0}`", .directory.display())]
+    NoBroker {
+        /// The directory.
+        directory: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The broker refused the session; shown as it said it.
+    #[error("{message}")]
+    Refused {
+        /// The broker's words.
+        message: String,
+    },
+    /// This user may not use the socket.
+    #[error("this user may not connect to the broker in {}: ask its owner for access", .directory.display())]
+    Denied {
+        /// The directory.
+        directory: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The broker accepted the connection and said nothing.
+    #[error("the broker in {} has not answered for {waited:?}: it hangs or is stopped", .directory.display())]
+    NoAnswer {
+        /// The directory.
+        directory: PathBuf,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker ended the connection before it answered.
+    #[error("the broker in {} hung up before it answered: look at what it printed", .directory.display())]
+    Disconnected {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// What answers keeps to another protocol.
+    #[error("what answers in {} is no broker that this client understands: {source}", .directory.display())]
+    Protocol {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong.
+        source: ProtocolError,
+    },
+    /// The kernel refused.
+    #[error("could not connect to the broker in {}: {source}", .directory.display())]
+    System {
+        /// The directory.
+        directory: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ConnectError {
+    /// Whether the same call may succeed later: no broker yet, or one that hangs.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NoBroker { .. } | Self::NoAnswer { .. } | Self::Disconnected { .. })
+    }
+
+    pub(crate) fn path_too_long(path: PathBuf) -> Self {
+        let bytes = path.as_os_str().len();
+        Self::PathTooLong { path, bytes, bytes_max: PATH_BYTES_MAX }
+    }
+}
+
+/// Why a request to the broker failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The broker said no; shown as it said it. Nothing was changed.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The broker ended the session.
+    #[error("the broker ended the session: {message}")]
+    Ended {
+        /// The broker's words.
+        message: String,
+    },
+    /// The broker is gone. Whether it carried the request out is unknown.
+    #[error("the broker is gone: start it again and open a new connection")]
+    Disconnected,
+    /// The broker is there and says nothing. Whether it carries the request out is unknown.
+    #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]
+    NoAnswer {
+        /// The broker's process id.
+        pid: u32,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker was told to stop and is still there.
+    #[error("the broker (process {pid}) was told to stop and is still running after {waited:?}")]
+    StillRunning {
+        /// The broker's process id.
+        pid: u32,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker's answer is none.
+    #[error("the broker's answer cannot be used: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// This process is a fork of the one that opened the connection.
+    #[error("this connection belongs to the parent process: open a new one in the forked child")]
+    Forked,
+    /// The kernel refused.
+    #[error("could not talk to the broker: {0}")]
+    System(#[source] io::Error),
+}
+
+impl AdminError {
+    /// The sort of refusal, if the broker refused.
+    pub fn code(&self) -> Option<RefusalCode> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later: somebody else has it open, a limit was reached, or the broker
+    /// hangs.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal.code, RefusalCode::InUse | RefusalCode::Limit),
+            Self::NoAnswer { .. } | Self::StillRunning { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Why a producer or consumer could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The broker said no; shown as it said it.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The broker ended the session.
+    #[error("the broker ended the session: {message}")]
+    Ended {
+        /// The broker's words.
+        message: String,
+    },
+    /// The broker is gone.
+    #[error("the broker is gone: start it again and open a new connection")]
+    Disconnected,
+    /// The broker is there and says nothing.
+    #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]
+    NoAnswer {
+        /// The broker's process id.
+        pid: u32,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker's answer is none.
+    #[error("the broker's answer cannot be used: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The memory that the broker handed over is not what it should be.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// This process is a fork of the one that opened the connection.
+    #[error("this connection belongs to the parent process: open a new one in the forked child")]
+    Forked,
+    /// The kernel refused.
+    #[error("could not talk to the broker: {0}")]
+    System(#[source] io::Error),
+}
+
+impl OpenError {
+    /// The sort of refusal, if the broker refused.
+    pub fn code(&self) -> Option<RefusalCode> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later: somebody else has it open, a limit was reached, or the broker
+    /// hangs.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => matches!(refusal.code, RefusalCode::InUse | RefusalCode::Limit),
+            Self::NoAnswer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<AdminError> for OpenError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::Refused(refusal) => Self::Refused(refusal),
+            AdminError::Ended { message } => Self::Ended { message },
+            AdminError::Disconnected => Self::Disconnected,
+            AdminError::NoAnswer { pid, waited } | AdminError::StillRunning { pid, waited } => {
+                Self::NoAnswer { pid, waited }
+            }
+            AdminError::Protocol(error) => Self::Protocol(error),
+            AdminError::Forked => Self::Forked,
+            AdminError::System(error) => Self::System(error),
+        }
+    }
+}
+
+/// Why a message was not sent. It is not in the stream.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A subscription holds the ring.
+    #[error("{}", full_text(.stream, .subscription.as_deref(), *.lag, *.capacity, *.waited))]
+    Full {
+        /// The stream.
+        stream: String,
+        /// The subscription that holds it; `None` when the broker could not be asked.
+        subscription: Option<String>,
+        /// How many messages that subscription is behind.
+        lag: u64,
+        /// How many messages the ring holds.
+        capacity: u64,
+        /// How long was waited; `None`: not at all.
+        waited: Option<Duration>,
+    },
+    /// The payload does not fit a slot.
+    #[error(
+        "a payload of {bytes} bytes does not fit stream {stream}: {bytes_max} at the most; declare the stream with larger slots"
+    )]
+    TooLarge {
+        /// The stream.
+        stream: String,
+        /// Bytes of the payload.
+        bytes: usize,
+        /// Most bytes that fit.
+        bytes_max: usize,
+    },
+    /// The stream has used up its positions.
+    #[error("stream {stream} has used up all its {positions} positions: declare a new one")]
+    Exhausted {
+        /// The stream.
+        stream: String,
+        /// How many it had.
+        positions: u64,
+    },
+    /// The stream is full and the broker is gone, so that nobody can say when it will not be.
+    #[error("stream {stream} is full and the broker is gone: start it again and open a new connection")]
+    Disconnected {
+        /// The stream.
+        stream: String,
+    },
+    /// The stream is full, and what the broker handed over to see how far its readers are cannot be used.
+    #[error("stream {stream} is full and its readers cannot be looked at: {source}")]
+    Gate {
+        /// The stream.
+        stream: String,
+        /// What is wrong.
+        source: OpenError,
+    },
+    /// This process is a fork of the one that opened the producer.
+    #[error("this producer belongs to the parent process: open a new connection in the forked child")]
+    Forked,
+}
+
+impl SendError {
+    /// Whether the same call may succeed later: the stream was full.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
+
+fn full_text(
+    stream: &str,
+    subscription: Option<&str>,
+    lag: u64,
+    capacity: u64,
+    waited: Option<Duration>,
+) -> String {
+    let held =
+        subscription.map_or_else(|| "a subscription".to_owned(), |name| format!("subscription {name}"));
+    let waited = waited.map_or_else(String::new, |waited| format!(" (waited {waited:?})"));
+    let (lag, capacity) = (grouped(lag), grouped(capacity));
+    format!(
+        "stream {stream} is full: held by {held}, {lag} behind of {capacity} slots{waited}; start or speed up its \
+         consumer, delete the subscription, or declare the stream with more slots"
+    )
+}
+
+/// Decimal digits in groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Why a batch was sent in part or not at all.
+#[derive(Debug, Error)]
+#[error("{sent} messages of the batch were sent, the next was not: {source}")]
+pub struct SendBatchError {
+    /// How many messages, from the first on, are in the stream.
+    pub sent: usize,
+    /// Why the next one is not.
+    pub source: SendError,
+}
+
+impl SendBatchError {
+    /// Whether the rest of the batch may be sent later: the stream was full.
+    pub fn is_retryable(&self) -> bool {
+        self.source.is_retryable()
+    }
+}
+
+/// Why nothing was received or committed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The subscription was given to another consumer; what was not committed is delivered there.
+    #[error("this consumer has lost its subscription: {0}")]
+    Lost(#[from] CursorLost),
+    /// The ring holds something that cannot be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// There is nothing to read and the broker is gone.
+    #[error("nothing left to read and the broker is gone: start it again and open a new connection")]
+    Disconnected,
+    /// This process is a fork of the one that opened the consumer.
+    #[error("this consumer belongs to the parent process: open a new connection in the forked child")]
+    Forked,
+}
+
+impl RecvError {
+    /// Whether the same call may succeed later: never, today.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+/// Why a consumer was not closed as it should be. It is closed all the same.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The last messages could not be committed: they are delivered again.
+    #[error("the last messages could not be committed and will be delivered again: {0}")]
+    Commit(#[from] RecvError),
+    /// The broker could not be told; it notices when this process ends.
+    #[error("the broker could not be told that the consumer is closed: {0}")]
+    Admin(#[from] AdminError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_stream_names_who_holds_it_and_by_how_much() {
+        let error = SendError::Full {
+            stream: "orders".to_owned(),
+            subscription: Some("billing".to_owned()),
+            lag: 16_384,
+            capacity: 16_384,
+            waited: Some(Duration::from_millis(250)),
+        };
+        assert_eq!(
+            error.to_string(),
+            "stream orders is full: held by subscription billing, 16,384 behind of 16,384 slots (waited 250ms); \
+             start or speed up its consumer, delete the subscription, or declare the stream with more slots"
+        );
+        assert!(error.is_retryable());
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let texts: Vec<_> = [0, 999, 1000, 12_345, 1_234_567].into_iter().map(grouped).collect();
+        assert_eq!(texts, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+}
