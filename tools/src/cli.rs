@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ringway_shm_protocol::control::message::{StartAt, StreamKind};
-use ringway_shm_protocol::layout::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT};
+use ringway_client::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT, StartAt, StreamKind};
 use ringway_shm_protocol::name::Name;
 
 use crate::exit::EXIT_CODES;
@@ -16,7 +15,7 @@ use crate::exit::EXIT_CODES;
 ///
 /// Start a broker with `ringway serve`, or see all of it at work with `ringway demo`, which needs nothing else.
 #[derive(Debug, Parser)]
-#[command(name = "ringway", version, after_help = MAIN_AFTER, max_term_width = 110)]
+#[command(name = "ringway", version, after_help = format!("{MAIN_EXAMPLES}\n\n{EXIT_CODES}"), max_term_width = 110)]
 #[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Directory of the broker [default: $RINGWAY_DIR, else $XDG_RUNTIME_DIR/ringway, else /run/ringway for root,
@@ -28,11 +27,14 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const MAIN_AFTER: &str = const_str(EXIT_CODES);
-
-const fn const_str(text: &'static str) -> &'static str {
-    text
-}
+const MAIN_EXAMPLES: &str = "\
+Examples:
+  ringway serve &
+  ringway stream create orders
+  ringway sub orders --subscription billing &
+  ringway pub orders 'one message'
+  ringway stop
+  ringway demo";
 
 /// What `ringway` can do.
 #[derive(Debug, Subcommand)]
@@ -177,7 +179,7 @@ pub(crate) enum SubscriptionCommand {
         name: Name,
         /// Where it starts if it is new: at the oldest message that is still there, or behind the newest
         #[arg(long, value_enum, default_value = "next")]
-        from: From,
+        from: Start,
     },
     /// List the subscriptions of a stream.
     #[command(after_help = "Examples:\n  ringway subscription list orders\n  ringway subscription list orders --json")]
@@ -279,7 +281,7 @@ pub(crate) struct SubArgs {
     pub(crate) subscription: Name,
     /// Where the subscription starts if it is new: at the oldest message that is still there, or behind the newest
     #[arg(long, value_enum, default_value = "next")]
-    pub(crate) from: From,
+    pub(crate) from: Start,
     /// End after this many messages [default: go on until Ctrl-C]
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
@@ -353,7 +355,7 @@ pub(crate) enum Kind {
     Topic,
 }
 
-impl std::convert::From<Kind> for StreamKind {
+impl From<Kind> for StreamKind {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Topic => Self::Topic,
@@ -363,7 +365,7 @@ impl std::convert::From<Kind> for StreamKind {
 
 /// `--from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum From {
+pub(crate) enum Start {
     /// At the oldest message that is still there
     First,
     /// Behind the newest message
@@ -371,7 +373,7 @@ pub(crate) enum From {
 }
 
 impl std::convert::From<From> for StartAt {
-    fn from(from: From) -> Self {
+    fn from(from: Start) -> Self {
         match from {
             From::First => Self::First,
             From::Next => Self::Next,

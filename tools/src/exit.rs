@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use ringway_client::{AdminError, ConnectError, OpenError};
-use ringway_shm_protocol::control::message::RefusalCode;
+use ringway_client::{AdminError, CloseError, ConnectError, OpenError, RecvError, RefusalCode, SendError};
 
 use crate::output;
 
@@ -88,6 +87,115 @@ impl Failure {
             }
             Self::OutputClosed => ExitCode::SUCCESS,
             Self::Interrupted => Exit::Interrupted.code().into(),
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let exit = match &error {
+            ConnectError::PathTooLong { .. } => Exit::Usage,
+            ConnectError::NoBroker { .. } | ConnectError::Disconnected { .. } => Exit::NotFound,
+            ConnectError::NoAnswer { .. } => Exit::TimedOut,
+            ConnectError::Refused { .. } | ConnectError::Denied { .. } => Exit::Refused,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        let exit = match &error {
+            AdminError::Refused(refusal) => refusal.code.into(),
+            AdminError::Ended { .. } | AdminError::Disconnected => Exit::NotFound,
+            AdminError::NoAnswer { .. } | AdminError::StillRunning { .. } => Exit::TimedOut,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let exit = match &error {
+            OpenError::Refused(refusal) => refusal.code.into(),
+            OpenError::Ended { .. } | OpenError::Disconnected => Exit::NotFound,
+            OpenError::NoAnswer { .. } => Exit::TimedOut,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        let exit = match &error {
+            SendError::Full { .. } => Exit::TimedOut,
+            SendError::Disconnected { .. } => Exit::NotFound,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<RecvError> for Failure {
+    fn from(error: RecvError) -> Self {
+        let exit = match &error {
+            RecvError::Disconnected => Exit::NotFound,
+            RecvError::Lost(_) => Exit::Refused,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<CloseError> for Failure {
+    fn from(error: CloseError) -> Self {
+        let message = error.to_string();
+        let inner = match error {
+            CloseError::Commit(error) => error.into(),
+            CloseError::Admin(error) => error.into(),
+            _ => Self::new(&message),
+        };
+        match inner {
+            Self::Failed { exit, .. } => Self::Failed { exit, message },
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringway_client::Refusal;
+
+    fn exit_of(failure: impl Into<Failure>) -> Option<Exit> {
+        match failure.into() {
+            Failure::Failed { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_the_broker_refuses_ends_by_the_sort_of_refusal_and_in_its_words() {
+        let refused = |code| AdminError::Refused(Refusal { code, message: "so it is".into() });
+        assert_eq!(exit_of(refused(RefusalCode::NotFound)), Some(Exit::NotFound));
+        assert_eq!(exit_of(refused(RefusalCode::Conflict)), Some(Exit::Refused));
+        assert_eq!(exit_of(refused(RefusalCode::InUse)), Some(Exit::Refused));
+        assert_eq!(exit_of(refused(RefusalCode::Invalid)), Some(Exit::Usage));
+        let failure = Failure::from(refused(RefusalCode::Limit));
+        assert_eq!(failure, Failure::with(Exit::Refused, "so it is"));
+        let closed = CloseError::Admin(AdminError::Disconnected);
+        assert_eq!(exit_of(closed), Some(Exit::NotFound));
+    }
+
+    #[test]
+    fn the_help_names_every_code() {
+        let codes = [Exit::Failure, Exit::Usage, Exit::NotFound, Exit::TimedOut, Exit::Refused, Exit::Interrupted];
+        for code in codes {
+            let start = format!("{:>5}  ", code.code());
+            assert!(EXIT_CODES.lines().any(|line| line.starts_with(&start)), "{start}");
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Writing to standard output, where a reader that has gone (`ringway sub … | head`) is no error.
 //!
-//! Output is buffered until [`Output::flush`], which also says how much was written when it could not write all:
-//! what a subscriber has not printed, it must not commit.
+//! Output is buffered until [`Output::flush`]. Up to [`WHOLE_BYTES`] go to a pipe either whole or not at all, so that
+//! a subscriber knows what it has printed and may commit.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use crate::exit::Failure;
 use crate::interrupt::{self, Interrupt};
 
-/// What a pipe takes without blocking once `poll` says that it is writable.
-const CHUNK_BYTES: usize = 4096;
+/// What a pipe takes whole, and without blocking once `poll` says that it is writable.
+pub(crate) const WHOLE_BYTES: usize = 4096;
 
 /// Buffered standard output.
 #[derive(Debug)]
@@ -19,21 +19,6 @@ pub(crate) struct Output {
     file: File,
     buffer: Vec<u8>,
     interrupt: Interrupt,
-}
-
-/// Why not everything was written.
-#[derive(Debug)]
-pub(crate) struct Unwritten {
-    /// Bytes of the buffer that were written before.
-    pub(crate) written_bytes: usize,
-    /// What to end the command with.
-    pub(crate) failure: Failure,
-}
-
-impl From<Unwritten> for Failure {
-    fn from(unwritten: Unwritten) -> Self {
-        unwritten.failure
-    }
 }
 
 impl Output {
@@ -63,18 +48,12 @@ impl Output {
     }
 
     /// Writes the buffer. Whatever happens, it is empty afterwards.
-    pub(crate) fn flush(&mut self) -> Result<(), Unwritten> {
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         let mut written_bytes = 0;
-        let result = loop {
-            let rest = &self.buffer[written_bytes..];
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match self.write_some(rest) {
-                Ok(bytes) => written_bytes += bytes,
-                Err(failure) => break Err(Unwritten { written_bytes, failure }),
-            }
-        };
+        let mut result = Ok(());
+        while written_bytes < self.buffer.len() && result.is_ok() {
+            result = self.write_some(&self.buffer[written_bytes..]).map(|bytes| written_bytes += bytes);
+        }
         self.buffer.clear();
         result
     }
@@ -83,7 +62,7 @@ impl Output {
         if !self.interrupt.wait_writable(&self.file).map_err(cannot_write)? {
             return Err(Failure::Interrupted);
         }
-        match (&self.file).write(&bytes[..bytes.len().min(CHUNK_BYTES)]) {
+        match (&self.file).write(&bytes[..bytes.len().min(WHOLE_BYTES)]) {
             Ok(0) => Err(cannot_write(io::ErrorKind::WriteZero.into())),
             Ok(written) => Ok(written),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
@@ -91,12 +70,6 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::OutputClosed),
             Err(error) => Err(cannot_write(error)),
         }
-    }
-}
-
-impl AsFd for Output {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
 
@@ -109,7 +82,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     // Nothing is lost when a signal ends this command here, so it is left to do so.
     let mut output = Output::stdout(Interrupt::default())?;
     output.buffer().extend_from_slice(text.as_bytes());
-    Ok(output.flush()?)
+    output.flush()
 }
 
 /// Writes `value` as one line of JSON.
@@ -191,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_apart_from_other_failures_with_what_was_written() {
+    fn a_closed_pipe_is_told_apart_from_other_failures() {
         let (reader, mut output) = pipe();
         output.buffer().extend_from_slice(b"one\n");
         output.flush().unwrap();
@@ -199,8 +172,7 @@ mod tests {
         drop(reader);
         assert!(output.is_closed());
         output.buffer().extend_from_slice(b"two\n");
-        let unwritten = output.flush().unwrap_err();
-        assert!(matches!(unwritten, Unwritten { written_bytes: 0, failure: Failure::OutputClosed }));
+        assert_eq!(output.flush(), Err(Failure::OutputClosed));
         assert_eq!(output.buffered_bytes(), 0);
     }
 
@@ -209,8 +181,8 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut output = Output::new(full, Interrupt::default());
         output.buffer().push(b'x');
-        let unwritten = output.flush().unwrap_err();
-        assert!(matches!(&unwritten.failure, Failure::Failed { message, .. } if message.contains("space")));
+        let failure = output.flush().unwrap_err();
+        assert!(matches!(&failure, Failure::Failed { message, .. } if message.contains("space")));
     }
 
     #[test]
