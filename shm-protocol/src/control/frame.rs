@@ -209,6 +209,11 @@ pub fn packet(kind: Kind, request: u32, body: &[u8]) -> Vec<u8> {
     [header.as_bytes(), body].concat()
 }
 
+/// Puts a packet together from one of the fixed messages.
+pub fn encode_fixed<T: IntoBytes + Immutable>(kind: Kind, request: u32, message: &T) -> Vec<u8> {
+    packet(kind, request, message.as_bytes())
+}
+
 /// Puts a packet together from a message.
 pub fn encode<T: Serialize>(kind: Kind, request: u32, message: &T) -> Result<Vec<u8>, FrameError> {
     let body = postcard::to_stdvec(message).map_err(|error| FrameError::Body {

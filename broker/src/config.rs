@@ -1,0 +1,177 @@
+//! The broker's configuration: a TOML file, over which the command's own options go.
+//!
+//! ```toml
+//! directory = "/run/ringway"   # where the control socket is
+//! cores = [0, 1]               # one shard pinned to each
+//! sessions_max = 1024          # connections at the same time
+//! hello_timeout_ms = 5000      # how long a connection may be silent before it says hello
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Most connections at the same time when nothing else is said.
+pub const SESSIONS_MAX_DEFAULT: u32 = 1024;
+/// How long a new connection may be silent when nothing else is said, in milliseconds.
+pub const HELLO_TIMEOUT_MS_DEFAULT: u64 = 5000;
+
+/// Checked settings of a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the control socket and the lock file are.
+    pub directory: PathBuf,
+    /// The cores that shards are pinned to, one each; at least one, none twice.
+    pub cores: Vec<usize>,
+    /// Most connections at the same time.
+    pub sessions_max: u32,
+    /// How long a new connection may be silent, in milliseconds.
+    pub hello_timeout_ms: u64,
+}
+
+/// What a file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    directory: Option<PathBuf>,
+    cores: Option<Vec<usize>>,
+    sessions_max: Option<u32>,
+    hello_timeout_ms: Option<u64>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no such TOML.
+    #[error("the configuration {} is wrong: {detail}", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        detail: String,
+    },
+    /// Neither the file nor the caller names a directory.
+    #[error("no directory is given for the broker: set `directory` in the configuration, or --dir")]
+    NoDirectory,
+    /// A core that this process may not use.
+    #[error("core {core} cannot be used: this process may run on cores {allowed:?}")]
+    Core {
+        /// The core.
+        core: usize,
+        /// The cores that it may use.
+        allowed: Vec<usize>,
+    },
+    /// An empty list, or a core twice.
+    #[error("`cores` must name at least one core, and none twice: {cores:?}")]
+    Cores {
+        /// The list.
+        cores: Vec<usize>,
+    },
+    /// A number that makes no sense.
+    #[error("`{key}` must be at least {least}, not {value}")]
+    TooSmall {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that it may be.
+        least: u64,
+    },
+}
+
+impl Config {
+    /// Reads `file`, if any; `directory`, if any, goes over what the file says.
+    pub fn load(file: Option<&Path>, directory: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let found = file.map(read).transpose()?.unwrap_or_default();
+        let directory = directory.or(found.directory).ok_or(ConfigError::NoDirectory)?;
+        let config = Self {
+            directory,
+            cores: found.cores.unwrap_or_else(|| allowed_cores().last().copied().into_iter().collect()),
+            sessions_max: found.sessions_max.unwrap_or(SESSIONS_MAX_DEFAULT),
+            hello_timeout_ms: found.hello_timeout_ms.unwrap_or(HELLO_TIMEOUT_MS_DEFAULT),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let mut distinct = self.cores.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if self.cores.is_empty() || distinct.len() != self.cores.len() {
+            return Err(ConfigError::Cores { cores: self.cores.clone() });
+        }
+        let allowed = allowed_cores();
+        if let Some(core) = self.cores.iter().copied().find(|core| !allowed.contains(core)) {
+            return Err(ConfigError::Core { core, allowed });
+        }
+        for (key, value) in
+            [("sessions_max", self.sessions_max.into()), ("hello_timeout_ms", self.hello_timeout_ms)]
+        {
+            if value < 1 {
+                return Err(ConfigError::TooSmall { key, value, least: 1 });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), detail: error.to_string() })
+}
+
+/// The cores that this process may run on, in order.
+fn allowed_cores() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).expect("a process may ask for its own affinity");
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ringway.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path), None)
+    }
+
+    #[test]
+    fn a_file_is_read_and_the_given_directory_goes_over_it() {
+        let core = allowed_cores()[0];
+        let config = load(&format!("directory = '/x'\ncores = [{core}]\nsessions_max = 7")).unwrap();
+        assert_eq!(
+            config,
+            Config { directory: "/x".into(), cores: vec![core], sessions_max: 7, hello_timeout_ms: 5000 }
+        );
+        let given = Config::load(None, Some("/y".into())).unwrap();
+        assert_eq!((given.directory, given.cores.len()), ("/y".into(), 1));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |text: &str| load(text).unwrap_err().to_string();
+        assert!(message("directory = '/x'\ncoers = [0]").contains("coers"));
+        assert!(message("directory = 7").contains("directory"));
+        assert!(message("").contains("no directory"));
+        assert!(message("directory = '/x'\ncores = []").contains("at least one"));
+        assert!(message("directory = '/x'\ncores = [999]").contains("core 999 cannot be used"));
+        assert!(message("directory = '/x'\nsessions_max = 0").contains("sessions_max"));
+        let missing = Config::load(Some(Path::new("/nonexistent/x.toml")), None).unwrap_err();
+        assert!(missing.to_string().contains("/nonexistent/x.toml"));
+    }
+}

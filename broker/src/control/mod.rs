@@ -1,0 +1,254 @@
+//! The control plane: one plain thread that owns the listening socket and every session.
+//!
+//! What always holds:
+//!
+//! 1. A session has at most one request in flight: while it waits, its socket is not read. So a client
+//!    that floods is slowed down, and memory per session is bounded.
+//! 2. What a session holds is given back when the kernel says that its process is gone (pidfd), never because its
+//!    socket closed. A session that closed its socket while holding something is kept as *orphaned*.
+//! 3. Bad input ends the session that sent it, with a reason, and disturbs no other.
+//! 4. Descriptors run out without harm: one is kept in reserve to accept, explain and close.
+//!
+//! It reaches shards by their mailboxes only.
+
+mod requests;
+mod session;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ringway_shm_protocol::control::{frame, socket};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::core::{SessionId, Token};
+use crate::shard::{AnswerInbox, Mailbox};
+use requests::Pending;
+use session::Session;
+
+/// What an epoll event belongs to: the kind in the low two bits, the session's number above.
+const LISTENER: u64 = 0;
+const ANSWERS: u64 = 1;
+const SOCKET: u64 = 2;
+const PROCESS: u64 = 3;
+
+/// What the control plane is made with.
+pub(crate) struct Parts {
+    pub(crate) listener: OwnedFd,
+    pub(crate) shards: Vec<Mailbox>,
+    pub(crate) answers: AnswerInbox,
+    /// Readable when the broker shall end.
+    pub(crate) stop: OwnedFd,
+    pub(crate) sessions_max: u32,
+    pub(crate) hello_timeout: Duration,
+}
+
+/// The control plane's state: see the module.
+pub(crate) struct Control {
+    parts: Parts,
+    epoll: OwnedFd,
+    /// Given up for a moment when descriptors have run out.
+    reserve: Option<OwnedFd>,
+    uid: u32,
+    sessions: BTreeMap<SessionId, Session>,
+    sessions_made: u64,
+    pending: BTreeMap<u64, Pending>,
+    requests_made: u64,
+    stopping: bool,
+}
+
+impl Control {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &parts.listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, parts.answers.as_fd(), EventData::new_u64(ANSWERS), EventFlags::IN)?;
+        // The stop descriptor wakes the loop as an answer does: the loop looks at it each time round.
+        epoll::add(&epoll, &parts.stop, EventData::new_u64(ANSWERS), EventFlags::IN)?;
+        Ok(Self {
+            parts,
+            epoll,
+            reserve: Some(reserve()?),
+            uid: rustix::process::geteuid().as_raw(),
+            sessions: BTreeMap::new(),
+            sessions_made: 0,
+            pending: BTreeMap::new(),
+            requests_made: 0,
+            stopping: false,
+        })
+    }
+
+    /// Serves until told to stop; then closes every session and returns.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(64);
+        while !self.stopping {
+            events.clear();
+            let timeout = self.until_next_deadline();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let data = event.data.u64();
+                let session = SessionId(data >> 2);
+                match data & 3 {
+                    LISTENER => self.accept_all(),
+                    ANSWERS => self.take_answers(),
+                    SOCKET => self.read(session),
+                    _ => self.process_ended(session),
+                }
+            }
+            self.refuse_the_silent();
+            self.stopping |= rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok();
+        }
+        Ok(())
+    }
+
+    fn accept_all(&mut self) {
+        loop {
+            match socket::accept(&self.parts.listener) {
+                Ok(stream) => self.welcome_or_refuse(stream),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::MFILE | Errno::NFILE) if self.reserve.is_some() => {
+                        self.refuse_one_by_reserve()
+                    }
+                    // The peer gave up while it waited: look at the next one.
+                    Some(Errno::CONNABORTED | Errno::INTR) => {}
+                    // Not even the reserve is left: without a pause the listener, still readable, would spin.
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                        std::thread::sleep(Duration::from_millis(10));
+                        self.reserve = reserve().ok();
+                        return;
+                    }
+                    _ => return,
+                },
+            }
+        }
+    }
+
+    fn welcome_or_refuse(&mut self, stream: OwnedFd) {
+        let open = self.sessions.len();
+        if open >= self.parts.sessions_max as usize {
+            refuse(
+                &stream,
+                &format!(
+                    "the broker has {open} sessions, its limit (sessions_max in its configuration); close some first"
+                ),
+            );
+            return;
+        }
+        let peer = match socket::peer(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                let out = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+                refuse(
+                    &stream,
+                    &if out {
+                        no_descriptor_left()
+                    } else {
+                        format!(
+                            "the broker cannot tell who is connecting: {error} (SO_PEERPIDFD needs Linux 6.5)"
+                        )
+                    },
+                );
+                return;
+            }
+        };
+        if peer.uid != self.uid && peer.uid != 0 {
+            let (uid, own) = (peer.uid, self.uid);
+            refuse(&stream, &format!("user {uid} may not use this broker, which serves user {own}"));
+            return;
+        }
+        self.sessions_made += 1;
+        let id = SessionId(self.sessions_made);
+        let socket_data = EventData::new_u64(id.0 << 2 | SOCKET);
+        let process_data = EventData::new_u64(id.0 << 2 | PROCESS);
+        let watched = epoll::add(&self.epoll, &stream, socket_data, EventFlags::IN)
+            .and_then(|()| epoll::add(&self.epoll, &peer.pidfd, process_data, EventFlags::IN));
+        if let Err(error) = watched {
+            refuse(&stream, &format!("the broker cannot watch another session: {error}"));
+            return;
+        }
+        let deadline = Instant::now() + self.parts.hello_timeout;
+        self.sessions.insert(id, Session::new(stream, peer, deadline));
+    }
+
+    /// Accepts one connection with the reserved descriptor, only to say why it is refused.
+    fn refuse_one_by_reserve(&mut self) {
+        self.reserve = None;
+        if let Ok(stream) = socket::accept(&self.parts.listener) {
+            refuse(&stream, &no_descriptor_left());
+        }
+        self.reserve = reserve().ok();
+    }
+
+    fn until_next_deadline(&self) -> Option<rustix::time::Timespec> {
+        let next = self.sessions.values().filter_map(Session::deadline).min()?;
+        let left = next.saturating_duration_since(Instant::now());
+        Some(rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    fn refuse_the_silent(&mut self) {
+        let now = Instant::now();
+        let late = |session: &Session| session.deadline().is_some_and(|deadline| deadline <= now);
+        let silent: Vec<_> =
+            self.sessions.iter().filter(|(_, session)| late(session)).map(|(id, _)| *id).collect();
+        let limit = self.parts.hello_timeout.as_millis();
+        for id in silent {
+            self.hang_up(id, Some(&format!("no hello came within {limit} ms of connecting")));
+        }
+    }
+
+    /// Closes a session's socket, with a reason if it is the broker's wish. What it holds stays its own until its
+    /// process ends.
+    fn hang_up(&mut self, id: SessionId, reason: Option<&str>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let (Some(reason), Some(stream)) = (reason, session.stream()) {
+            refuse(stream, reason);
+        }
+        if let Some(stream) = session.close() {
+            // Dropping the socket would do; being explicit keeps the set exact if it was duplicated.
+            let _ = epoll::delete(&self.epoll, &stream);
+        }
+        if !session.holds_anything() {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            let _ = epoll::delete(&self.epoll, session.pidfd());
+        }
+    }
+}
+
+fn reserve() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)
+}
+
+fn no_descriptor_left() -> String {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.map_or("no limit".to_owned(), |limit| limit.to_string());
+    format!(
+        "the broker has no file descriptor left (limit {limit}): close sessions, or raise its limit (ulimit -n, \
+         LimitNOFILE=)"
+    )
+}
+
+/// Says why a connection is not served. A peer that cannot hear it loses nothing.
+fn refuse(stream: impl AsFd, reason: &str) {
+    let _ = send(stream, &frame::packet(frame::Kind::Refused, 0, reason.as_bytes()), &[]);
+}
+
+fn send(stream: impl AsFd, packet: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    socket::send(stream, packet, &borrowed)
+}
+
+impl Control {
+    fn next_token(&mut self) -> Token {
+        self.requests_made += 1;
+        Token(self.requests_made)
+    }
+}

@@ -1,0 +1,125 @@
+//! How the control plane and a shard reach each other: a queue and an eventfd each way.
+//!
+//! Whoever puts something into a queue then adds to its eventfd; whoever wakes by the eventfd empties the
+//! queue. So nothing stays behind: an entry that came after the emptying has its own wake-up.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use ringway_shm_protocol::control::message::Reply;
+use rustix::event::EventfdFlags;
+
+use crate::core::{Event, Token};
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Decide and act on this.
+    Apply(Event),
+    /// Wake all sleepers and end.
+    Stop,
+}
+
+/// A shard's answer to a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) token: Token,
+    pub(crate) reply: Reply,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+impl Answer {
+    pub(super) fn with(token: Token, reply: Reply, descriptors: Vec<OwnedFd>) -> Self {
+        Self { token, reply, descriptors }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Wake(Arc<OwnedFd>);
+
+impl Wake {
+    fn ring(&self) {
+        // Fails only when the count is about to overflow: then the reader is being woken anyway.
+        let _ = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+    }
+}
+
+/// The sending end of a shard's queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    queue: Sender<Command>,
+    wake: Wake,
+}
+
+impl Mailbox {
+    /// Leaves a command. Without effect when the shard has ended.
+    pub(crate) fn send(&self, command: Command) {
+        if self.queue.send(command).is_ok() {
+            self.wake.ring();
+        }
+    }
+}
+
+/// The receiving end of a shard's queue.
+#[derive(Debug)]
+pub(crate) struct Inbox(Receiver<Command>);
+
+impl Inbox {
+    pub(super) fn next(&self) -> Option<Command> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// A shard's queue, and the eventfd that its runtime waits on.
+pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox, OwnedFd)> {
+    let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    let waiting = wake.try_clone()?;
+    let (queue, inbox) = channel();
+    Ok((Mailbox { queue, wake: Wake(Arc::new(wake)) }, Inbox(inbox), waiting))
+}
+
+/// The shards' end of the queue of answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    queue: Sender<Answer>,
+    wake: Wake,
+}
+
+impl Answers {
+    pub(super) fn send(&self, answer: Answer) {
+        if self.queue.send(answer).is_ok() {
+            self.wake.ring();
+        }
+    }
+}
+
+/// The control plane's end of the queue of answers.
+#[derive(Debug)]
+pub(crate) struct AnswerInbox {
+    queue: Receiver<Answer>,
+    wake: Wake,
+}
+
+impl AnswerInbox {
+    /// Readable when there may be answers.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.0.as_fd()
+    }
+
+    /// Takes all that is there.
+    pub(crate) fn take(&self) -> Vec<Answer> {
+        let mut count = [0; 8];
+        // Would block when another wake-up has already been answered: then the queue is looked at all the same.
+        let _ = rustix::io::read(&*self.wake.0, &mut count);
+        self.queue.try_iter().collect()
+    }
+}
+
+/// The queue of answers of all shards.
+pub(crate) fn answers() -> io::Result<(Answers, AnswerInbox)> {
+    let wake = Wake(Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
+    let (queue, inbox) = channel();
+    Ok((Answers { queue, wake: wake.clone() }, AnswerInbox { queue: inbox, wake }))
+}
