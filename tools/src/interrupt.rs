@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// Longest time between two looks at the flag.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -25,18 +25,19 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Catches the signals from here on.
-    pub(crate) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> Result<Self, Failure> {
         let interrupt = Self::default();
+        interrupt.register().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
+        Ok(interrupt)
+    }
+
+    fn register(&self) -> io::Result<()> {
         for signal in [SIGINT, SIGTERM] {
             // In this order: the signal that sets the flag does not yet see it set.
-            flag::register_conditional_shutdown(
-                signal,
-                i32::from(Exit::Interrupted.code()),
-                interrupt.0.clone(),
-            )?;
-            flag::register(signal, interrupt.0.clone())?;
+            flag::register_conditional_shutdown(signal, Exit::Interrupted.code().into(), self.0.clone())?;
+            flag::register(signal, self.0.clone())?;
         }
-        Ok(interrupt)
+        Ok(())
     }
 
     /// Whether a signal has come.

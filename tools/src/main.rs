@@ -35,13 +35,13 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { dir, command } = cli;
     match command {
-        Command::Serve(args) => serve::run(args, dir),
+        Command::Serve(args) => serve::run(&args, dir),
         Command::Stop(args) => admin::stop(&args, &connect(dir)?),
         Command::Stream(command) => admin::stream(command, &connect(dir)?),
         Command::Subscription(command) => admin::subscription(command, &connect(dir)?),
-        Command::Pub(args) => publish::run(args, &connect(dir)?),
-        Command::Sub(args) => subscribe::run(args, &connect(dir)?),
-        Command::Demo(args) => demo::run(&args),
+        Command::Pub(args) => publish::run(&args, &connect(dir)?),
+        Command::Sub(args) => subscribe::run(&args, &connect(dir)?),
+        Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),
         Command::DemoConsumer(args) => demo::roles::consume(&args, || connect(dir)),
     }

@@ -20,8 +20,8 @@ use crate::output::{self, count};
 const COUNTER_DIGITS_MAX: usize = 20;
 
 /// Runs the command.
-pub(crate) fn run(args: PubArgs, connection: &Connection) -> Result<(), Failure> {
-    let interrupt = Interrupt::catch().map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
+pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure> {
+    let interrupt = Interrupt::catch()?;
     let generated = args.count.map(|count| Generated::new(count, args.size)).transpose()?;
     let lines = args.lines.as_deref().map(|path| Lines::open(path, &interrupt)).transpose()?;
 
