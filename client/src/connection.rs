@@ -1,100 +1,170 @@
-//! The session with the broker.
+//! The connection to the broker: administration, and the way to producers and consumers.
+//!
+//! What always holds: a call asks the broker one thing and waits at most ten seconds for the answer (and for
+//! the calls of other threads that came before it). Nothing here is on the way of a message.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_shm_protocol::control::message::{StartAt, StreamInfo, StreamSettings, SubscriptionInfo};
+use ringway_shm_protocol::control::message::{
+    Reply, Request, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+};
+use rustix::event::PollFlags;
 
 use crate::consumer::ConsumerBuilder;
-use crate::error::{AdminError, ConnectError};
+use crate::error::{AdminError, ConnectError, ProtocolError};
 use crate::producer::ProducerBuilder;
+use crate::session::{ANSWER_MAX, Session, wait_for};
+use crate::wait::Deadline;
 
-/// A session with the broker.
+/// A session with the broker. Clones share it, and any thread may use it; one request is under way at a time.
+///
+/// The session ends when the last clone is dropped, and with it the last producer and consumer opened through it;
+/// if the broker ends first, [`is_open`](Self::is_open) says `false` for ever: open a new one.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    session: Arc<PathBuf>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    session: Session,
 }
 
 impl Connection {
-    /// Opens a session with the broker in `directory`.
+    /// Opens a session with the broker in `directory` (see [`default_directory`](crate::directory::default_directory)).
+    /// Waits at most ten seconds for its welcome.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, ConnectError> {
-        Err(ConnectError::path_too_long(directory.as_ref().to_owned()))
+        Self::open_within(directory.as_ref(), ANSWER_MAX)
+    }
+
+    fn open_within(directory: &Path, answer_max: Duration) -> Result<Self, ConnectError> {
+        let session = Session::open(directory, answer_max)?;
+        Ok(Self { inner: Arc::new(Inner { directory: directory.to_owned(), session }) })
+    }
+
+    pub(crate) fn control(&self) -> &Session {
+        &self.inner.session
     }
 
     /// The broker's directory, as it was given.
     pub fn directory(&self) -> &Path {
-        &self.session
+        &self.inner.directory
     }
 
-    /// The broker's process id.
+    /// The broker's process id, as the broker sees it.
     pub fn broker_pid(&self) -> u32 {
-        todo!()
+        self.control().welcome().broker_pid
     }
 
     /// How many shards the broker has.
     pub fn shards(&self) -> u16 {
-        todo!()
+        self.control().welcome().shards
     }
 
-    /// The session's number.
+    /// The session's number, by which the broker names it.
     pub fn session(&self) -> u64 {
-        todo!()
+        self.control().welcome().session
     }
 
-    /// Whether the broker is still there.
+    /// Whether the broker is still there: one system call, and it does not block. `false` in a forked child, which
+    /// may not use the session.
     pub fn is_open(&self) -> bool {
-        todo!()
+        self.control().is_open()
     }
 
-    /// Makes a stream, or confirms that it exists with these settings.
-    pub fn declare_stream(&self, _name: &str, _settings: StreamSettings) -> Result<StreamInfo, AdminError> {
-        todo!()
+    /// Makes a stream, or confirms that it exists with these settings. Refused as
+    /// [`Conflict`](crate::RefusalCode::Conflict) when it exists with others.
+    pub fn declare_stream(&self, name: &str, settings: StreamSettings) -> Result<StreamInfo, AdminError> {
+        self.ask_stream(Request::DeclareStream { name: name.into(), settings })
     }
 
-    /// Describes one stream.
-    pub fn stream(&self, _name: &str) -> Result<StreamInfo, AdminError> {
-        todo!()
+    /// Describes one stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is none.
+    pub fn stream(&self, name: &str) -> Result<StreamInfo, AdminError> {
+        self.ask_stream(Request::DescribeStream { name: name.into() })
     }
 
-    /// Describes all streams, in order of their names.
+    /// Describes all streams, in order of their names. With very many streams this takes several requests, and
+    /// what changes between them may be seen or not.
     pub fn streams(&self) -> Result<Vec<StreamInfo>, AdminError> {
-        todo!()
+        let mut streams: Vec<StreamInfo> = Vec::new();
+        loop {
+            let last = streams.last().map_or("", |stream| &stream.name);
+            let Reply::Streams { page, more } = self.ask(&Request::ListStreams { after: last.into() })?
+            else {
+                return Err(unexpected("a page of streams"));
+            };
+            let goes_on = page.first().is_some_and(|first| last < first.name.as_str());
+            if more && !goes_on {
+                let (found, expected) = ("a page of streams that does not go on", "the next page");
+                return Err(ProtocolError::Unexpected { found, expected }.into());
+            }
+            streams.extend(page);
+            if !more {
+                return Ok(streams);
+            }
+        }
     }
 
-    /// Removes a stream that nobody has open, with its subscriptions.
-    pub fn delete_stream(&self, _name: &str) -> Result<(), AdminError> {
-        todo!()
+    /// Removes a stream with its subscriptions. Refused as [`InUse`](crate::RefusalCode::InUse) while somebody
+    /// has it open.
+    pub fn delete_stream(&self, name: &str) -> Result<(), AdminError> {
+        self.ask_done(Request::DeleteStream { name: name.into() })
     }
 
-    /// Makes a subscription, or confirms that it exists.
+    /// Makes a subscription that starts at `start`, or confirms that it exists, wherever it stands then.
     pub fn declare_subscription(
         &self,
-        _stream: &str,
-        _name: &str,
-        _start: StartAt,
+        stream: &str,
+        name: &str,
+        start: StartAt,
     ) -> Result<SubscriptionInfo, AdminError> {
-        todo!()
+        self.ask_subscription(Request::DeclareSubscription {
+            stream: stream.into(),
+            name: name.into(),
+            start,
+        })
     }
 
-    /// Describes one subscription.
-    pub fn subscription(&self, _stream: &str, _name: &str) -> Result<SubscriptionInfo, AdminError> {
-        todo!()
+    /// Describes one subscription. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is none.
+    pub fn subscription(&self, stream: &str, name: &str) -> Result<SubscriptionInfo, AdminError> {
+        self.ask_subscription(Request::DescribeSubscription { stream: stream.into(), name: name.into() })
     }
 
     /// Describes all subscriptions of a stream, in order of their names.
-    pub fn subscriptions(&self, _stream: &str) -> Result<Vec<SubscriptionInfo>, AdminError> {
-        todo!()
+    pub fn subscriptions(&self, stream: &str) -> Result<Vec<SubscriptionInfo>, AdminError> {
+        match self.ask(&Request::ListSubscriptions { stream: stream.into() })? {
+            Reply::Subscriptions(subscriptions) => Ok(subscriptions),
+            _ => Err(unexpected("the subscriptions")),
+        }
     }
 
-    /// Removes a subscription that nobody has open.
-    pub fn delete_subscription(&self, _stream: &str, _name: &str) -> Result<(), AdminError> {
-        todo!()
+    /// Removes a subscription. Refused as [`InUse`](crate::RefusalCode::InUse) while a consumer has it open.
+    pub fn delete_subscription(&self, stream: &str, name: &str) -> Result<(), AdminError> {
+        self.ask_done(Request::DeleteSubscription { stream: stream.into(), name: name.into() })
     }
 
-    /// Tells the broker to end and waits until its process is gone.
-    pub fn stop_broker(&self, _timeout: Duration) -> Result<(), AdminError> {
-        todo!()
+    /// Tells the broker to end and waits until its process is gone, at most `timeout`; then the error is
+    /// [`StillRunning`](AdminError::StillRunning), and it may still end later.
+    pub fn stop_broker(&self, timeout: Duration) -> Result<(), AdminError> {
+        let control = self.control();
+        if !control.fork().is_here() {
+            return Err(AdminError::Forked);
+        }
+        let deadline = Deadline::after(timeout);
+        // Before the request: afterwards the process may be gone already.
+        let broker = control.broker().map_err(AdminError::System)?;
+        match control.request(&Request::Stop, timeout.min(ANSWER_MAX)) {
+            Ok(_) | Err(AdminError::Disconnected | AdminError::Ended { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if wait_for(&broker.pidfd, PollFlags::IN, deadline).map_err(AdminError::System)? {
+            Ok(())
+        } else {
+            Err(AdminError::StillRunning { pid: broker.pid, waited: timeout })
+        }
     }
 
     /// Prepares to open `stream` as its one producer.
@@ -106,4 +176,34 @@ impl Connection {
     pub fn consumer(&self, stream: &str, subscription: &str) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), stream, subscription)
     }
+
+    fn ask(&self, request: &Request) -> Result<Reply, AdminError> {
+        Ok(self.control().request(request, ANSWER_MAX)?.reply)
+    }
+
+    fn ask_done(&self, request: Request) -> Result<(), AdminError> {
+        match self.ask(&request)? {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected("a confirmation")),
+        }
+    }
+
+    fn ask_stream(&self, request: Request) -> Result<StreamInfo, AdminError> {
+        match self.ask(&request)? {
+            Reply::Stream(stream) => Ok(stream),
+            _ => Err(unexpected("a stream")),
+        }
+    }
+
+    fn ask_subscription(&self, request: Request) -> Result<SubscriptionInfo, AdminError> {
+        match self.ask(&request)? {
+            Reply::Subscription(subscription) => Ok(subscription),
+            _ => Err(unexpected("a subscription")),
+        }
+    }
+}
+
+/// An answer of the wrong sort.
+pub(crate) fn unexpected(expected: &'static str) -> AdminError {
+    ProtocolError::Unexpected { found: "another reply", expected }.into()
 }

@@ -12,7 +12,7 @@ use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
 use ringway_shm_protocol::control::socket::PATH_BYTES_MAX;
 use ringway_shm_protocol::layout::GeometryError;
 use ringway_shm_protocol::memory::mapped::RegionError;
-use ringway_shm_protocol::ring::{CursorLost, ReadError};
+use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 use thiserror::Error;
 
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
@@ -346,6 +346,14 @@ pub enum SendError {
         stream: String,
         /// What is wrong.
         source: OpenError,
+    },
+    /// The ring refused for a reason that this client does not know.
+    #[error("could not publish to stream {stream}: {source}")]
+    Publish {
+        /// The stream.
+        stream: String,
+        /// What the ring said.
+        source: PublishError,
     },
     /// This process is a fork of the one that opened the producer.
     #[error("this producer belongs to the parent process: open a new connection in the forked child")]

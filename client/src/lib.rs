@@ -22,9 +22,12 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`directory`] | where a broker is looked for when nothing else is said |
-//! | connection | the session with the broker: administration, opening producers and consumers |
+//! | connection | administration, and the way to producers and consumers |
+//! | session | packets to the broker and back, one request at a time |
 //! | producer | publishing into a stream's ring |
+//! | space | who holds a full stream |
 //! | consumer | reading a stream's ring in order, as one subscription |
+//! | endpoint | what producers and consumers have in common: being granted and given back |
 //! | wait | how a producer waits for space and a consumer for messages |
 //! | error | one error type per operation |
 //!
@@ -44,8 +47,11 @@
 mod connection;
 mod consumer;
 pub mod directory;
+mod endpoint;
 mod error;
 mod producer;
+mod session;
+mod space;
 mod wait;
 
 pub use connection::Connection;
@@ -63,5 +69,5 @@ pub use ringway_shm_protocol::layout::{
     SLOT_BYTES_MIN,
 };
 pub use ringway_shm_protocol::memory::mapped::RegionError;
-pub use ringway_shm_protocol::ring::{CursorLost, ReadError};
+pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 pub use wait::WaitStrategy;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ringway_client::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT, StartAt, StreamKind};
+use ringway_client::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT, StartAt, StreamKind, WaitStrategy};
 use ringway_shm_protocol::name::Name;
+use serde::Serialize;
 
 use crate::exit::EXIT_CODES;
 
@@ -346,6 +347,28 @@ pub(crate) struct DemoConsumerArgs {
     /// Name of the subscription
     #[arg(long, value_parser = name_parser())]
     pub(crate) subscription: Name,
+    /// How it waits for messages
+    #[arg(long, value_enum)]
+    pub(crate) wait: Wait,
+}
+
+/// How a consumer of the demo waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wait {
+    /// It never sleeps
+    Spin,
+    /// It sleeps in the kernel when nothing comes for a while
+    Sleep,
+}
+
+impl From<Wait> for WaitStrategy {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Spin => Self::Spin,
+            Wait::Sleep => Self::default(),
+        }
+    }
 }
 
 /// `--kind`.

@@ -69,6 +69,15 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 
 /// Receives one packet.
 pub fn receive(socket: impl AsFd) -> io::Result<Packet> {
+    match receive_once(&socket) {
+        // A peer that hangs up before it has read everything makes the kernel report that first, once; what the
+        // peer said last comes after.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => receive_once(&socket),
+        outcome => outcome,
+    }
+}
+
+fn receive_once(socket: impl AsFd) -> io::Result<Packet> {
     let mut bytes = vec![0; PACKET_BYTES_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

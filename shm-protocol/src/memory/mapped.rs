@@ -8,9 +8,11 @@
 //!    aligned: checked when the handle is made, never again.
 //! 3. Shared bytes are touched only by atomics and by [`copy`](super::copy); no reference to a plain byte of
 //!    them is ever formed.
-//! 4. A forked child does not inherit the mapping (`MADV_DONTFORK`).
+//! 4. A forked child does not inherit the mapping (`MADV_DONTFORK`), so it does not unmap it either: by then
+//!    something of its own may lie there.
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -25,6 +27,7 @@ use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Bell, Memory, Slots, Word, copy};
+use crate::fork::ForkMark;
 use crate::layout::{
     self, Geometry, GeometryError, GeometryRecord, LAYOUT_VERSION, MAGIC, RegionHeader, RegionKind,
 };
@@ -135,9 +138,19 @@ fn system(action: &'static str, identity: Identity) -> impl FnOnce(std::io::Erro
 /// A mapped region.
 #[derive(Debug)]
 pub struct Region {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
     kind: RegionKind,
     access: Access,
+    fork: ForkMark,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.fork.is_here() {
+            // SAFETY: dropped here only, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
+    }
 }
 
 /// A region together with the descriptor that it is handed over by.
@@ -240,7 +253,7 @@ impl Region {
         }
         .map_err(system("map", expected))?;
         map.advise(Advice::DontFork).map_err(system("keep from forked children", expected))?;
-        Ok(Self { map, kind, access })
+        Ok(Self { map: ManuallyDrop::new(map), kind, access, fork: ForkMark::here() })
     }
 
     /// A word at `offset`. Panics when it is not inside the region or not aligned.

@@ -12,8 +12,8 @@ pub(crate) const WIDTH_MIN: usize = 40;
 const WIDTH_MAX: usize = 100;
 /// Width where there is no terminal.
 const WIDTH_DEFAULT: usize = 80;
-/// Columns of `≤ 500 µs`.
-const LABEL_WIDTH: usize = 8;
+/// Columns of `<= 500 us`.
+const LABEL_WIDTH: usize = 9;
 
 /// How to draw.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ impl Style {
             1_000_000..1_000_000_000 => (ns / 1_000_000, "ms"),
             _ => (ns / 1_000_000_000, "s"),
         };
-        format!("{} {value} {unit}", if self.unicode { "≤" } else { "<" })
+        format!("{} {value} {unit}", if self.unicode { "≤" } else { "<=" })
     }
 
     /// A bar of `share` of `columns`: something for everything but nothing.
@@ -174,7 +174,7 @@ mod tests {
         let bars = [Bar { up_to_ns: 200, messages: 1_000_000 }, Bar { up_to_ns: 500_000, messages: 1 }];
         assert_eq!(
             draw(&bars, ASCII),
-            "    < 200 ns 1,000,000 ###################\n    < 500 us         1 #\n".replace("    <", "  <")
+            "  <= 200 ns 1,000,000 ##################\n  <= 500 us         1 #\n"
         );
         for width in [0, 40, 61, 100] {
             let drawn = draw(&bars, Style { width, unicode: true });

@@ -6,7 +6,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use ringway_client::{Connection, Consumer, Producer, SendError, WaitStrategy};
+use ringway_client::{Connection, Consumer, Producer, SendError};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ pub(crate) fn consume(
     let input = begin(&args.role)?;
     let lines: Vec<&[u8]> = split(&input).collect();
     let builder = connect()?.consumer(args.role.stream.as_str(), args.subscription.as_str());
-    let mut consumer = builder.wait(wait_strategy()).open()?;
+    let mut consumer = builder.wait(args.wait.into()).open()?;
     print(&format!("{READY}\n"))?;
     let mut record = Record { first_position: consumer.position(), ..Record::default() };
     record.failure = receive_all(&mut consumer, &lines, args.role.rounds, &mut record.times_ns).err();
@@ -130,4 +130,20 @@ fn begin(role: &RoleArgs) -> Result<Vec<u8>, Failure> {
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Sleeps most of the time and gives the processor away for the rest: a demo must run on few cores, too.
+fn wait_until(due_ns: u64) {
+    const SLEEP_NS_MIN: u64 = 200_000;
+    loop {
+        let left_ns = due_ns.saturating_sub(now_ns());
+        if left_ns == 0 {
+            return;
+        }
+        if left_ns > SLEEP_NS_MIN {
+            std::thread::sleep(Duration::from_nanos(left_ns - SLEEP_NS_MIN / 2));
+        } else {
+            rustix::thread::sched_yield();
+        }
+    }
 }

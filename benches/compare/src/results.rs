@@ -1,0 +1,289 @@
+//! What a run gathered, and its JSON.
+//!
+//! Always: the JSON's `cases` entries have exactly the keys of [`CaseEntry`], whatever else is added beside them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::peers::Peer;
+use crate::pinning::CpuPair;
+use crate::probe::Probes;
+use crate::statistics::Summary;
+use crate::trial::{Case, Metric, Trial};
+
+/// One row: what the table and the JSON are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// What was asked.
+    pub(crate) case: Case,
+    /// The payload size.
+    pub(crate) bytes: usize,
+    /// The figure.
+    pub(crate) metric: Metric,
+    /// Who was measured.
+    pub(crate) peer: Peer,
+    /// Its values over the rounds.
+    pub(crate) summary: Summary,
+    /// How many of the values are from trials between probes that are far off.
+    pub(crate) noisy: usize,
+}
+
+/// One trial's value of one metric.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Value {
+    /// In the metric's unit.
+    pub(crate) value: f64,
+    /// The probes around the trial.
+    pub(crate) probes: Probes,
+}
+
+/// All values of a run.
+#[derive(Debug)]
+pub(crate) struct Results {
+    cpus: CpuPair,
+    /// One value per round, in the order of the table.
+    values: BTreeMap<(Case, usize, Metric, Peer), Vec<Value>>,
+    /// The probes around each round.
+    rounds: Vec<Probes>,
+}
+
+impl Results {
+    /// Nothing yet, of a run on these CPUs.
+    pub(crate) fn new(cpus: CpuPair) -> Self {
+        Self { cpus, values: BTreeMap::new(), rounds: Vec::new() }
+    }
+
+    /// The CPUs of the run.
+    pub(crate) fn cpus(&self) -> CpuPair {
+        self.cpus
+    }
+
+    /// Adds one round's value.
+    pub(crate) fn add(&mut self, trial: &Trial, metric: Metric, value: Value) {
+        self.values.entry((trial.case, trial.bytes, metric, trial.peer)).or_default().push(value);
+    }
+
+    /// Adds the probes around one round.
+    pub(crate) fn add_round(&mut self, probes: Probes) {
+        self.rounds.push(probes);
+    }
+
+    /// The rows, by case, size, metric, and peer.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let median_ns = self.probe_median_ns();
+        let row = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| {
+            let noisy = values.iter().filter(|value| value.probes.are_noisy(median_ns)).count();
+            let values: Vec<f64> = values.iter().map(|value| value.value).collect();
+            Summary::of(&values).map(|summary| Row { case, bytes, metric, peer, summary, noisy })
+        };
+        self.values.iter().filter_map(row).collect()
+    }
+
+    /// The median of all probes of the run, around rounds and trials.
+    fn probe_median_ns(&self) -> f64 {
+        let of_trials = self.values.values().flatten().map(|value| value.probes);
+        let all: Vec<f64> = of_trials
+            .chain(self.rounds.iter().copied())
+            .flat_map(|probes| [probes.before_ns, probes.after_ns])
+            .collect();
+        Summary::of(&all).map_or(0.0, |summary| summary.median)
+    }
+
+    /// What the probes said.
+    pub(crate) fn probe_report(&self) -> ProbeReport {
+        let median = self.probe_median_ns();
+        let round = |(round, probes): (u32, &Probes)| ProbeRound {
+            round,
+            before: probes.before_ns,
+            after: probes.after_ns,
+            noisy: probes.are_noisy(median),
+        };
+        let rounds: Vec<ProbeRound> = (1..).zip(&self.rounds).map(round).collect();
+        let noisy_rounds = rounds.iter().filter(|round| round.noisy).count();
+        let trial = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| ProbeTrials {
+            case: Case::name(case),
+            peer: Peer::name(peer),
+            bytes,
+            metric: Metric::name(metric),
+            values: values.iter().map(|value| value.value).collect(),
+            before: values.iter().map(|value| value.probes.before_ns).collect(),
+            after: values.iter().map(|value| value.probes.after_ns).collect(),
+        };
+        let trials = self.values.iter().map(trial).collect();
+        ProbeReport { unit: "ns", median, noisy_rounds, rounds, trials }
+    }
+
+    /// The whole JSON document.
+    pub(crate) fn document(&self) -> Document {
+        let entry = |row: Row| CaseEntry {
+            case: row.case.name(),
+            peer: row.peer.name(),
+            bytes: row.bytes,
+            metric: row.metric.name(),
+            unit: row.metric.unit(),
+            median: row.summary.median,
+            min: row.summary.min,
+            max: row.summary.max,
+            rounds: row.summary.rounds,
+        };
+        Document {
+            cases: self.rows().into_iter().map(entry).collect(),
+            probe: self.probe_report(),
+            machine: Machine::describe(self.cpus),
+        }
+    }
+}
+
+/// The JSON document.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    cases: Vec<CaseEntry>,
+    probe: ProbeReport,
+    machine: Machine,
+}
+
+/// One figure of one peer.
+#[derive(Debug, Serialize)]
+struct CaseEntry {
+    case: &'static str,
+    peer: &'static str,
+    bytes: usize,
+    metric: &'static str,
+    unit: &'static str,
+    median: f64,
+    min: f64,
+    max: f64,
+    /// How many rounds gave a value.
+    rounds: usize,
+}
+
+/// What the probes said over the run.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProbeReport {
+    unit: &'static str,
+    /// Over all probes of the run.
+    pub(crate) median: f64,
+    /// How many of the rounds are flagged.
+    pub(crate) noisy_rounds: usize,
+    /// Each round's probes.
+    pub(crate) rounds: Vec<ProbeRound>,
+    /// Each figure's values with the probes around their trials, so that a reader can compare within one spell.
+    trials: Vec<ProbeTrials>,
+}
+
+/// The values behind one figure, in the order of the rounds, with the probes before and after each in nanoseconds.
+#[derive(Debug, Serialize)]
+struct ProbeTrials {
+    case: &'static str,
+    peer: &'static str,
+    bytes: usize,
+    metric: &'static str,
+    values: Vec<f64>,
+    before: Vec<f64>,
+    after: Vec<f64>,
+}
+
+/// The probes around one round.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProbeRound {
+    /// From 1.
+    pub(crate) round: u32,
+    /// In nanoseconds.
+    pub(crate) before: f64,
+    /// In nanoseconds.
+    pub(crate) after: f64,
+    /// Whether either is far from the run's median.
+    pub(crate) noisy: bool,
+}
+
+/// Where the run took place; no more than is needed to judge the figures.
+#[derive(Debug, Serialize)]
+struct Machine {
+    processor: Option<String>,
+    logical_cpus: Option<usize>,
+    kernel: String,
+    near_cpu: usize,
+    far_cpu: usize,
+}
+
+impl Machine {
+    fn describe(cpus: CpuPair) -> Self {
+        let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            processor: model.map(|(_, name)| name.trim().to_owned()),
+            logical_cpus: match cpu_info.lines().filter(|line| line.starts_with("processor")).count() {
+                0 => None,
+                count => Some(count),
+            },
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            near_cpu: cpus.near,
+            far_cpu: cpus.far,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::trial::Waiting;
+
+    /// Two peers over three rounds, the last of them noisy.
+    pub(crate) fn sample() -> Results {
+        let cpus = CpuPair { near: 0, far: 1 };
+        let mut results = Results::new(cpus);
+        for (peer, values) in [(Peer::Pipe, [30.0, 20.0, 90.0]), (Peer::PingPong, [10.0, 10.0, 10.0])] {
+            let waiting = Waiting { caught_up_spins: 2 };
+            let case = Case::OneWay;
+            let trial = Trial { peer, case, bytes: 64, warm_up: 1, messages: 1, depth: 2, waiting, cpus };
+            for value in values {
+                let probes = Probes { before_ns: 120.0, after_ns: if value > 50.0 { 500.0 } else { 121.0 } };
+                results.add(&trial, Metric::P50, Value { value, probes });
+            }
+        }
+        for (before_ns, after_ns) in [(120.0, 121.0), (119.0, 122.0), (120.0, 500.0)] {
+            results.add_round(Probes { before_ns, after_ns });
+        }
+        results
+    }
+
+    #[test]
+    fn case_entries_have_exactly_the_agreed_keys() {
+        let json = serde_json::to_value(sample().document()).unwrap();
+        let cases = json["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 2);
+        for entry in cases {
+            let mut keys: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
+            keys.sort_unstable();
+            let agreed = ["bytes", "case", "max", "median", "metric", "min", "peer", "rounds", "unit"];
+            assert_eq!(keys, agreed);
+        }
+    }
+
+    #[test]
+    fn case_entries_carry_the_summary_in_the_order_of_the_table() {
+        let json = serde_json::to_value(sample().document()).unwrap();
+        let expected = serde_json::json!({
+            "case": "one_way", "peer": "pipe", "bytes": 64, "metric": "p50_ns", "unit": "ns",
+            "median": 30.0, "min": 20.0, "max": 90.0, "rounds": 3,
+        });
+        assert_eq!(json["cases"][0]["peer"], "ping_pong");
+        assert_eq!(json["cases"][1], expected);
+    }
+
+    #[test]
+    fn noisy_rounds_are_flagged_and_counted() {
+        let json = serde_json::to_value(sample().document()).unwrap();
+        assert_eq!(json["probe"]["noisy_rounds"], 1);
+        assert_eq!(json["probe"]["rounds"][2]["noisy"], true);
+        assert_eq!(json["probe"]["rounds"][0]["noisy"], false);
+    }
+
+    #[test]
+    fn a_row_counts_its_own_noisy_trials() {
+        let rows = sample().rows();
+        assert_eq!((rows[0].peer, rows[0].noisy), (Peer::PingPong, 0));
+        assert_eq!((rows[1].peer, rows[1].noisy), (Peer::Pipe, 1));
+    }
+}

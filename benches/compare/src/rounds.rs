@@ -1,0 +1,91 @@
+//! The run: rounds that alternate over all peers, each round and each trial between two probes.
+//!
+//! What always holds:
+//!
+//! 1. Every round runs every selected trial once; the peer that goes first moves on by one each round, so that no
+//!    peer always follows the same one.
+//! 2. Trials run one at a time, with nothing of the other peers alive.
+//! 3. A failed trial ends the run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cli::Options;
+use crate::error::CompareError;
+use crate::pinning::{CpuPair, pin_current_thread};
+use crate::probe::{self, Probes};
+use crate::results::{Results, Value};
+use crate::trial::Trial;
+
+/// Runs the whole comparison; `interrupted` is looked at before each trial.
+pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<Results, CompareError> {
+    let cpus = CpuPair::choose(options.cpus.as_deref())?;
+    let plan = plan(options, cpus);
+    if plan.iter().all(Vec::is_empty) {
+        return Err(CompareError::NothingSelected);
+    }
+    pin_current_thread(cpus.near)?;
+    let mut results = Results::new(cpus);
+    for round in 1..=options.rounds {
+        run_round(round, &plan, &mut results, interrupted)?;
+    }
+    Ok(results)
+}
+
+fn run_round(
+    round: u32,
+    plan: &[Vec<Trial>],
+    results: &mut Results,
+    interrupted: &AtomicBool,
+) -> Result<(), CompareError> {
+    let cpus = results.cpus();
+    let first_ns = probe::round_trip_ns(cpus)?;
+    eprintln!("round {round}: probe before {first_ns:.0} ns");
+    let mut last_ns = first_ns;
+    for trials in plan {
+        for index in 0..trials.len() {
+            if interrupted.load(Ordering::Relaxed) {
+                return Err(CompareError::Interrupted);
+            }
+            let trial = &trials[(index + round as usize - 1) % trials.len()];
+            let measured = trial.peer.measure(trial).map_err(|source| CompareError::Trial {
+                trial: trial.to_string(),
+                source: Box::new(source),
+            })?;
+            let probes = Probes { before_ns: last_ns, after_ns: probe::round_trip_ns(cpus)? };
+            last_ns = probes.after_ns;
+            for (metric, value) in measured {
+                eprintln!("  {trial} {} {value:.0} (probe after: {last_ns:.0} ns)", metric.name());
+                results.add(trial, metric, Value { value, probes });
+            }
+        }
+    }
+    eprintln!("round {round}: probe after {last_ns:.0} ns");
+    results.add_round(Probes { before_ns: first_ns, after_ns: last_ns });
+    Ok(())
+}
+
+/// For each case and size the trials of all peers that take part.
+fn plan(options: &Options, cpus: CpuPair) -> Vec<Vec<Trial>> {
+    let peers = options.peers();
+    let mut plan = Vec::new();
+    for case in options.cases() {
+        for bytes in options.sizes() {
+            let taking_part = peers.iter().filter(|peer| peer.takes_part_in(case));
+            let trial = |peer: &_| {
+                let messages = options.messages(*peer, case);
+                Trial {
+                    peer: *peer,
+                    case,
+                    bytes,
+                    warm_up: (messages / 10).max(1),
+                    messages,
+                    depth: options.depth,
+                    waiting: options.waiting(),
+                    cpus,
+                }
+            };
+            plan.push(taking_part.map(trial).collect());
+        }
+    }
+    plan
+}

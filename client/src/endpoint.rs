@@ -1,0 +1,86 @@
+//! What an opened producer and an opened consumer have in common: a ring of known size, an endpoint that the
+//! broker keeps for them, and the duty to give it back.
+//!
+//! What always holds: an endpoint that was granted is given back exactly once, when it is closed, dropped, or cannot
+//! be used; only a forked child gives nothing back, because the endpoint is its parent's.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::partition::RingIdentity;
+
+use crate::connection::{Connection, unexpected};
+use crate::error::{AdminError, ProtocolError};
+use crate::session::ANSWER_MAX;
+
+/// How long a drop waits for the broker.
+const DROP_ANSWER_MAX: Duration = Duration::from_secs(1);
+
+/// A granted endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    connection: Connection,
+    number: u64,
+    closed: bool,
+}
+
+impl Endpoint {
+    pub(crate) fn new(connection: Connection, number: u64) -> Self {
+        Self { connection, number, closed: false }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Gives the endpoint back. Nothing of it may be used afterwards.
+    pub(crate) fn close(&mut self) -> Result<(), AdminError> {
+        self.close_within(ANSWER_MAX)
+    }
+
+    fn close_within(&mut self, answer_max: Duration) -> Result<(), AdminError> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        let request = Request::Close { endpoint: self.number };
+        match self.connection.control().request(&request, answer_max)?.reply {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected("a confirmation")),
+        }
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // The broker sees the end of the session at the latest; in a forked child nothing is sent.
+        let _ = self.close_within(DROP_ANSWER_MAX);
+    }
+}
+
+/// Checks the size that the broker announced.
+pub(crate) fn ring(incarnation: u64, slots: u64, slot_bytes: u32) -> Result<RingIdentity, ProtocolError> {
+    Ok(RingIdentity { incarnation, geometry: Geometry::new(slots, slot_bytes)? })
+}
+
+/// Checks a number that the broker gave.
+pub(crate) fn in_range(field: &'static str, found: u64, max: u64) -> Result<(), ProtocolError> {
+    if found <= max { Ok(()) } else { Err(ProtocolError::Range { field, found, max }) }
+}
+
+/// Checks that an answer brought the descriptors that belong to it.
+pub(crate) fn exactly<const COUNT: usize>(
+    reply: &'static str,
+    descriptors: Vec<OwnedFd>,
+) -> Result<[OwnedFd; COUNT], ProtocolError> {
+    descriptors.try_into().map_err(|descriptors: Vec<OwnedFd>| ProtocolError::Descriptors {
+        reply,
+        found: descriptors.len(),
+        expected: COUNT,
+    })
+}

@@ -1,0 +1,304 @@
+//! The control session: packets to the broker and back, one request at a time.
+//!
+//! 1. A mutex lets one request in at a time; its reply bears the same number.
+//! 2. No wait for the broker is without a bound. A reply that comes after nobody waits for it any more is recognised
+//!    by its number and dropped; what it opened is closed.
+//! 3. After a fork the child neither sends nor receives on the socket, which it shares with its parent.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
+use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX, Packet};
+use ringway_shm_protocol::control::{PROTOCOL_VERSION, SOCKET_NAME};
+use ringway_shm_protocol::fork::ForkMark;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use zerocopy::IntoBytes;
+
+use crate::error::{AdminError, ConnectError, ProtocolError};
+use crate::wait::Deadline;
+
+/// How long a broker may take for an answer.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest single poll: beyond it the kernel's arithmetic is not relied on.
+const POLL_MAX: Duration = Duration::from_secs(3600);
+
+/// An open session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    socket: OwnedFd,
+    fork: ForkMark,
+    welcome: Welcome,
+    turn: Mutex<Turn>,
+}
+
+/// Whoever holds it may send a request.
+#[derive(Debug)]
+struct Turn {
+    next: u32,
+    /// Numbers of requests whose reply may still come.
+    unanswered: Vec<u32>,
+}
+
+/// A reply that is no refusal.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// Why no packet came.
+#[derive(Debug)]
+enum Trouble {
+    NoAnswer,
+    Disconnected,
+    Ended(String),
+    Protocol(ProtocolError),
+    System(io::Error),
+}
+
+impl From<ProtocolError> for Trouble {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl Session {
+    /// Connects to the broker in `directory`, which has `answer_max` to welcome the session.
+    pub(crate) fn open(directory: &Path, answer_max: Duration) -> Result<Self, ConnectError> {
+        let path = directory.join(SOCKET_NAME);
+        if path.as_os_str().len() > PATH_BYTES_MAX {
+            return Err(ConnectError::path_too_long(path));
+        }
+        let socket = socket::connect(&path).map_err(|source| no_connection(directory, source))?;
+        let welcome = greet(&socket, answer_max).map_err(|trouble| {
+            let directory = directory.to_owned();
+            match trouble {
+                Trouble::NoAnswer => ConnectError::NoAnswer { directory, waited: answer_max },
+                Trouble::Disconnected => ConnectError::Disconnected { directory },
+                Trouble::Ended(message) => ConnectError::Refused { message },
+                Trouble::Protocol(source) => ConnectError::Protocol { directory, source },
+                Trouble::System(source) => ConnectError::System { directory, source },
+            }
+        })?;
+        let turn = Mutex::new(Turn { next: 1, unanswered: Vec::new() });
+        Ok(Self { socket, fork: ForkMark::here(), welcome, turn })
+    }
+
+    pub(crate) fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// In which process the session may be used.
+    pub(crate) fn fork(&self) -> ForkMark {
+        self.fork
+    }
+
+    /// Whether the broker has not closed its end.
+    pub(crate) fn is_open(&self) -> bool {
+        if !self.fork.is_here() {
+            return false;
+        }
+        let mut wanted = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        match poll(&mut wanted, Some(&Timespec::default())) {
+            Ok(_) => !wanted[0].revents().intersects(closed),
+            // Nothing is known then; the next request will tell.
+            Err(_) => true,
+        }
+    }
+
+    /// The broker's process, to wait for its end.
+    pub(crate) fn broker(&self) -> io::Result<socket::Peer> {
+        socket::peer(&self.socket)
+    }
+
+    /// Sends a request and waits for its reply, at most `answer_max`, and for requests of other threads before it.
+    pub(crate) fn request(&self, request: &Request, answer_max: Duration) -> Result<Answer, AdminError> {
+        self.check_fork()?;
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.exchange(turn, request, answer_max)
+    }
+
+    /// As [`request`](Self::request), but gives up at once while another thread's request is under way.
+    pub(crate) fn request_unless_busy(
+        &self,
+        request: &Request,
+        answer_max: Duration,
+    ) -> Result<Answer, AdminError> {
+        self.check_fork()?;
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(self.explain(Trouble::NoAnswer, Duration::ZERO)),
+        };
+        self.exchange(turn, request, answer_max)
+    }
+
+    fn check_fork(&self) -> Result<(), AdminError> {
+        if self.fork.is_here() { Ok(()) } else { Err(AdminError::Forked) }
+    }
+
+    fn exchange(
+        &self,
+        mut turn: MutexGuard<'_, Turn>,
+        request: &Request,
+        answer_max: Duration,
+    ) -> Result<Answer, AdminError> {
+        let answer = self
+            .ask(&mut turn, request, Deadline::after(answer_max))
+            .map_err(|t| self.explain(t, answer_max))?;
+        match answer.reply {
+            Reply::Refused(refusal) => Err(AdminError::Refused(refusal)),
+            _ => Ok(answer),
+        }
+    }
+
+    fn ask(&self, turn: &mut Turn, request: &Request, deadline: Deadline) -> Result<Answer, Trouble> {
+        let number = self.send(turn, request, deadline)?;
+        loop {
+            let packet = receive(&self.socket, deadline)?;
+            let frame = Frame::parse(&packet.bytes).map_err(ProtocolError::from)?;
+            expect_kind(&frame, Kind::Reply, "a reply")?;
+            let wanted = frame.request == number;
+            if !wanted && !turn.unanswered.contains(&frame.request) {
+                let (found, expected) = (frame.request, number);
+                return Err(ProtocolError::OtherRequest { found, expected }.into());
+            }
+            // Replies come in order: this one and all before it are settled.
+            turn.unanswered.retain(|&late| !wanted && late != frame.request);
+            let reply = frame.message::<Reply>("reply").map_err(ProtocolError::from)?;
+            if wanted {
+                return Ok(Answer { reply, descriptors: packet.descriptors });
+            }
+            self.close_late(turn, &reply, deadline)?;
+        }
+    }
+
+    fn send(&self, turn: &mut Turn, request: &Request, deadline: Deadline) -> Result<u32, Trouble> {
+        let number = turn.next;
+        turn.next = number.wrapping_add(1);
+        let packet = frame::encode(Kind::Request, number, request).map_err(ProtocolError::from)?;
+        transmit(&self.socket, &packet, deadline)?;
+        turn.unanswered.push(number);
+        Ok(number)
+    }
+
+    /// Gives up what a reply opened that nobody waits for any more.
+    fn close_late(&self, turn: &mut Turn, reply: &Reply, deadline: Deadline) -> Result<(), Trouble> {
+        let endpoint = match reply {
+            Reply::Producer(grant) => grant.endpoint,
+            Reply::Consumer(grant) => grant.endpoint,
+            _ => return Ok(()),
+        };
+        self.send(turn, &Request::Close { endpoint }, deadline).map(drop)
+    }
+
+    fn explain(&self, trouble: Trouble, waited: Duration) -> AdminError {
+        match trouble {
+            Trouble::NoAnswer => AdminError::NoAnswer { pid: self.welcome.broker_pid, waited },
+            Trouble::Disconnected => AdminError::Disconnected,
+            Trouble::Ended(message) => AdminError::Ended { message },
+            Trouble::Protocol(error) => AdminError::Protocol(error),
+            Trouble::System(error) => AdminError::System(error),
+        }
+    }
+}
+
+fn no_connection(directory: &Path, source: io::Error) -> ConnectError {
+    let directory = directory.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+            ConnectError::NoBroker { directory, source }
+        }
+        io::ErrorKind::PermissionDenied => ConnectError::Denied { directory, source },
+        _ => ConnectError::System { directory, source },
+    }
+}
+
+/// Opens the session.
+fn greet(socket: &OwnedFd, answer_max: Duration) -> Result<Welcome, Trouble> {
+    let deadline = Deadline::after(answer_max);
+    let hello = Hello {
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
+        reserved: 0,
+        features_required: 0,
+        features_optional: 0,
+    };
+    transmit(socket, &frame::packet(Kind::Hello, 0, hello.as_bytes()), deadline)?;
+    let packet = receive(socket, deadline)?;
+    let frame = Frame::parse(&packet.bytes).map_err(ProtocolError::from)?;
+    expect_kind(&frame, Kind::Welcome, "a welcome")?;
+    let welcome: Welcome = frame.fixed("welcome").map_err(ProtocolError::from)?;
+    if welcome.version != PROTOCOL_VERSION {
+        let (found, expected) = (welcome.version, PROTOCOL_VERSION);
+        return Err(ProtocolError::Version { found, expected }.into());
+    }
+    Ok(welcome)
+}
+
+fn expect_kind(frame: &Frame<'_>, kind: Kind, expected: &'static str) -> Result<(), Trouble> {
+    let found = match frame.kind {
+        found if found == kind => return Ok(()),
+        Kind::Refused => return Err(Trouble::Ended(String::from_utf8_lossy(frame.body).into_owned())),
+        Kind::Hello => "a hello",
+        Kind::Welcome => "a welcome",
+        Kind::Request => "a request",
+        Kind::Reply => "a reply",
+    };
+    Err(ProtocolError::Unexpected { found, expected }.into())
+}
+
+fn transmit(socket: &OwnedFd, packet: &[u8], deadline: Deadline) -> Result<(), Trouble> {
+    if !wait_for(socket, PollFlags::OUT, deadline).map_err(Trouble::System)? {
+        return Err(Trouble::NoAnswer);
+    }
+    match socket::send(socket, packet, &[]) {
+        // The broker may have said why before it hung up: that is read next.
+        Err(error) if is_hang_up(&error) => Ok(()),
+        sent => sent.map_err(Trouble::System),
+    }
+}
+
+fn receive(socket: &OwnedFd, deadline: Deadline) -> Result<Packet, Trouble> {
+    let mut was_reset = false;
+    loop {
+        if !wait_for(socket, PollFlags::IN, deadline).map_err(Trouble::System)? {
+            return Err(Trouble::NoAnswer);
+        }
+        match socket::receive(socket) {
+            Ok(packet) if packet.truncated => return Err(ProtocolError::Truncated.into()),
+            Ok(packet) if packet.bytes.is_empty() => return Err(Trouble::Disconnected),
+            Ok(packet) => return Ok(packet),
+            // Reported once, before what the broker said last.
+            Err(error) if is_hang_up(&error) && !was_reset => was_reset = true,
+            Err(error) if is_hang_up(&error) => return Err(Trouble::Disconnected),
+            Err(error) => return Err(Trouble::System(error)),
+        }
+    }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+/// Waits until the descriptor is ready; `false`: the deadline is over.
+pub(crate) fn wait_for(descriptor: impl AsFd, events: PollFlags, deadline: Deadline) -> io::Result<bool> {
+    loop {
+        let now = Instant::now();
+        let left = deadline.left(now, POLL_MAX);
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&descriptor, events)], Some(&timeout)) {
+            Ok(0) if deadline.is_over(Instant::now()) => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

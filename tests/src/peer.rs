@@ -1,0 +1,70 @@
+//! A process for tests to start, stop and kill: a broker, or a client that holds something.
+//!
+//! It prints one line when it is ready and then waits until it is killed.
+
+use std::time::Duration;
+
+use ringway_broker::Broker;
+use ringway_broker::config::Config;
+use ringway_client::Connection;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["broker", directory] => broker(directory),
+        ["broker", directory, descriptors] => {
+            let limit = Some(descriptors.parse()?);
+            setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
+            broker(directory)
+        }
+        ["producer", directory, stream] => {
+            let connection = Connection::open(directory)?;
+            let _producer = connection.producer(stream).open()?;
+            ready("holding")
+        }
+        ["publisher", directory, stream] => publisher(directory, stream),
+        ["consumer", directory, stream, subscription, count] => {
+            consumer(directory, stream, subscription, count.parse()?)
+        }
+        _ => Err(format!("no such role: {arguments:?}").into()),
+    }
+}
+
+fn broker(directory: &str) -> Result<(), Failure> {
+    let broker = Broker::start(Config::load(None, Some(directory.into()))?)?;
+    println!("serving");
+    Ok(broker.wait()?)
+}
+
+/// Publishes numbers as fast as it can, until killed.
+fn publisher(directory: &str, stream: &str) -> Result<(), Failure> {
+    let connection = Connection::open(directory)?;
+    let mut producer = connection.producer(stream).open()?;
+    println!("publishing");
+    loop {
+        let number = producer.position();
+        producer.send(&number.to_le_bytes())?;
+    }
+}
+
+/// Reads `count` messages, prints the last position and goes on holding the subscription.
+fn consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Result<(), Failure> {
+    let connection = Connection::open(directory)?;
+    let mut consumer = connection.consumer(stream, subscription).open()?;
+    for _ in 0..count {
+        consumer.recv()?;
+    }
+    consumer.commit()?;
+    ready(&format!("read up to {}", consumer.position()))
+}
+
+fn ready(line: &str) -> ! {
+    println!("{line}");
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
