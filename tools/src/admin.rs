@@ -40,7 +40,8 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
 pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
         SubscriptionCommand::Create { stream, name, from } => {
-            let subscription = connection.declare_subscription(stream.as_str(), name.as_str(), from.into())?;
+            let subscription =
+                connection.declare_subscription(stream.as_str(), name.as_str(), from.into())?;
             print(&format!("subscription {name} of stream {stream}: at position {}\n", subscription.position))
         }
         SubscriptionCommand::List { stream, json } => {
@@ -75,7 +76,10 @@ fn process(pid: Option<u32>) -> String {
 }
 
 fn slowest(lag: Option<&Lag>) -> String {
-    lag.map_or_else(|| "-".to_owned(), |lag| format!("{} ({} behind)", lag.subscription, thousands(lag.messages)))
+    lag.map_or_else(
+        || "-".to_owned(),
+        |lag| format!("{} ({} behind)", lag.subscription, thousands(lag.messages)),
+    )
 }
 
 fn stream_table(streams: &[StreamInfo]) -> String {

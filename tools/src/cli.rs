@@ -83,7 +83,7 @@ pub(crate) struct ServeArgs {
     /// Settings of the broker, a TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// End when this process, the parent, ends; and remove the directory even if it was there before
+    /// End when this process, the parent, ends
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) end_with_parent: Option<u32>,
 }
@@ -183,7 +183,9 @@ pub(crate) enum SubscriptionCommand {
         from: Start,
     },
     /// List the subscriptions of a stream.
-    #[command(after_help = "Examples:\n  ringway subscription list orders\n  ringway subscription list orders --json")]
+    #[command(
+        after_help = "Examples:\n  ringway subscription list orders\n  ringway subscription list orders --json"
+    )]
     List {
         /// Name of the stream
         #[arg(value_parser = name_parser())]
@@ -353,13 +355,24 @@ pub(crate) struct DemoConsumerArgs {
 }
 
 /// How a consumer of the demo waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Wait {
     /// It never sleeps
     Spin,
     /// It sleeps in the kernel when nothing comes for a while
+    #[default]
     Sleep,
+}
+
+impl Wait {
+    /// As it is written behind `--wait`.
+    pub(crate) fn argument(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Sleep => "sleep",
+        }
+    }
 }
 
 impl From<Wait> for WaitStrategy {
@@ -395,11 +408,11 @@ pub(crate) enum Start {
     Next,
 }
 
-impl std::convert::From<From> for StartAt {
-    fn from(from: Start) -> Self {
-        match from {
-            From::First => Self::First,
-            From::Next => Self::Next,
+impl From<Start> for StartAt {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::First => Self::First,
+            Start::Next => Self::Next,
         }
     }
 }

@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_help_names_every_code() {
-        let codes = [Exit::Failure, Exit::Usage, Exit::NotFound, Exit::TimedOut, Exit::Refused, Exit::Interrupted];
+        let codes =
+            [Exit::Failure, Exit::Usage, Exit::NotFound, Exit::TimedOut, Exit::Refused, Exit::Interrupted];
         for code in codes {
             let start = format!("{:>5}  ", code.code());
             assert!(EXIT_CODES.lines().any(|line| line.starts_with(&start)), "{start}");

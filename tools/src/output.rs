@@ -109,7 +109,8 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
         let mut text = String::new();
         for ((cell, head), width) in cells.zip(heads).zip(&widths) {
             let padding = " ".repeat(width - cell.chars().count());
-            let (before, after) = if head.starts_with('>') { (padding, String::new()) } else { (String::new(), padding) };
+            let (before, after) =
+                if head.starts_with('>') { (padding, String::new()) } else { (String::new(), padding) };
             text.push_str(&format!("{before}{cell}{after}  "));
         }
         format!("{}\n", text.trim_end())
@@ -187,7 +188,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_end_without_blanks() {
-        let rows = vec![vec!["a".into(), "7".into(), "x".into()], vec!["Aufträge".into(), "1000".into(), "".into()]];
+        let rows =
+            vec![vec!["a".into(), "7".into(), "x".into()], vec!["Aufträge".into(), "1000".into(), "".into()]];
         assert_eq!(
             table(&["NAME", ">SLOTS", "WHO"], &rows),
             "NAME      SLOTS  WHO\na             7  x\nAufträge   1000\n"

@@ -185,14 +185,21 @@ impl Lines {
         let (name, source): (_, Box<dyn Read>) = if path == Path::new("-") {
             // Not `std::io::Stdin`, which waits where a signal is not noticed.
             let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-            let input = input.map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
+            let input =
+                input.map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
             ("standard input".to_owned(), Box::new(Patient { input, interrupt: interrupt.clone() }))
         } else {
             let name = path.display().to_string();
-            let input = File::open(path).map_err(|error| Failure::new(format!("cannot open {name}: {error}")))?;
+            let input =
+                File::open(path).map_err(|error| Failure::new(format!("cannot open {name}: {error}")))?;
             (name, Box::new(Patient { input, interrupt: interrupt.clone() }))
         };
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, source), interrupt: interrupt.clone(), name, number: 0 })
+        Ok(Self {
+            reader: BufReader::with_capacity(1 << 16, source),
+            interrupt: interrupt.clone(),
+            name,
+            number: 0,
+        })
     }
 
     /// Reads the next line into `line`, without its newline; false at the end.

@@ -20,8 +20,8 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
     }
     let config = load(args, directory).map_err(|error| Failure::with(Exit::Usage, error))?;
     // Caught before the broker makes anything, so that no signal finds something that nobody removes.
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
     let broker = Broker::start(config)?;
 
     let stopper = broker.stopper();
@@ -31,7 +31,8 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
     let cores = broker.cores().iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let directory = broker.directory().display();
-    let ready = format!("ringway: serving {directory} (pid {}, shards on cores {cores})\n", std::process::id());
+    let ready =
+        format!("ringway: serving {directory} (pid {}, shards on cores {cores})\n", std::process::id());
     // The broker serves whether or not somebody reads this.
     let _ = output::print(&ready);
     broker.wait().map_err(Failure::new)
@@ -41,7 +42,9 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Directory(DirectoryError::PathTooLong { .. }) => Exit::Usage,
-            StartError::Directory(DirectoryError::Taken { .. } | DirectoryError::Unsafe { .. }) => Exit::Refused,
+            StartError::Directory(DirectoryError::Taken { .. } | DirectoryError::Unsafe { .. }) => {
+                Exit::Refused
+            }
             _ => Exit::Failure,
         };
         Self::with(exit, error)

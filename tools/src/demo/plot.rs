@@ -172,10 +172,7 @@ mod tests {
     #[test]
     fn a_drawing_fits_its_width_and_shows_even_one_of_many() {
         let bars = [Bar { up_to_ns: 200, messages: 1_000_000 }, Bar { up_to_ns: 500_000, messages: 1 }];
-        assert_eq!(
-            draw(&bars, ASCII),
-            "  <= 200 ns 1,000,000 ##################\n  <= 500 us         1 #\n"
-        );
+        assert_eq!(draw(&bars, ASCII), "  <= 200 ns 1,000,000 ##################\n  <= 500 us         1 #\n");
         for width in [0, 40, 61, 100] {
             let drawn = draw(&bars, Style { width, unicode: true });
             assert!(drawn.lines().all(|line| line.chars().count() <= width.max(WIDTH_MIN)), "{drawn}");

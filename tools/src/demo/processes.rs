@@ -3,7 +3,7 @@
 //! Dropping a handle ends its process. Should the demo itself be killed, the kernel ends them: the broker by
 //! SIGTERM, so that it removes its directory, the roles by SIGKILL.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -34,9 +34,9 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts this program with `arguments` and gives it `input` to read.
-    pub(crate) fn start<I: AsRef<OsStr>>(
+    pub(crate) fn start(
         name: &str,
-        arguments: impl IntoIterator<Item = I>,
+        arguments: &[OsString],
         input: Arc<Vec<u8>>,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
@@ -84,9 +84,9 @@ impl Process {
         }
     }
 
-    /// Its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// What it is to the demo.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     fn wait(&mut self) -> Result<ExitStatus, Failure> {
@@ -95,7 +95,7 @@ impl Process {
 
     /// Sends it SIGTERM and waits a while; `None` if it did not end.
     fn terminate(&mut self) -> Option<ExitStatus> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw)?;
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)?;
         let began = Instant::now();
         if matches!(self.child.try_wait(), Ok(None)) {
             // It cannot have been given to another process: nobody has waited for it.
@@ -133,9 +133,9 @@ impl BrokerProcess {
     pub(crate) fn start(directory: Option<PathBuf>, interrupt: &Interrupt) -> Result<Self, Failure> {
         let directory = directory.unwrap_or_else(own_directory);
         let pid = std::process::id().to_string();
-        let arguments: [&OsStr; 5] =
-            ["serve".as_ref(), "--dir".as_ref(), directory.as_ref(), "--end-with-parent".as_ref(), pid.as_ref()];
-        let process = Process::start("broker", arguments, Arc::default(), interrupt)?;
+        let arguments: [OsString; 5] =
+            ["serve".into(), "--dir".into(), (&directory).into(), "--end-with-parent".into(), pid.into()];
+        let process = Process::start("broker", &arguments, Arc::default(), interrupt)?;
         let mut broker = Self { process, directory, ended: None };
         broker.process.line(Some(BROKER_TIME_MAX))?;
         Ok(broker)
@@ -148,7 +148,7 @@ impl BrokerProcess {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+        self.process.child.id()
     }
 
     /// Ends it; says what is not as it should be afterwards.

@@ -35,6 +35,13 @@ pub(crate) struct Record {
     pub(crate) failure: Option<String>,
 }
 
+impl Record {
+    /// Messages that were sent or received.
+    pub(crate) fn count(&self) -> u64 {
+        self.times_ns.len() as u64
+    }
+}
+
 /// Runs the producer.
 pub(crate) fn produce(
     args: &DemoProducerArgs,
@@ -104,7 +111,11 @@ fn receive_all(
             let message = received.ok_or_else(|| format!("{} did not come within {STALLED:?}", place()))?;
             let position = first_position + times_ns.len() as u64;
             if message.position() != position {
-                return Err(format!("{} came at position {} instead of {position}", place(), message.position()));
+                return Err(format!(
+                    "{} came at position {} instead of {position}",
+                    place(),
+                    message.position()
+                ));
             }
             if message.payload() != *line {
                 return Err(format!("{} (position {position}) came with other bytes", place()));

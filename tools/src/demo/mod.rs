@@ -1,0 +1,75 @@
+//! `ringway demo`: everything at work in one go, with real processes and a real file.
+//!
+//! ```text
+//! ringway demo ──starts──▶ ringway serve          (in a directory of its own)
+//!      │   └─────starts──▶ two consumers, one producer
+//!      ◀── what they saw, at what times ──┘
+//! ```
+//!
+//! The demo is a row of steps on one [`Scene`]; each adds what it proved. Whatever happens, Ctrl-C included, no
+//! process and no directory is left behind.
+
+mod input;
+mod plot;
+mod processes;
+mod report;
+pub(crate) mod roles;
+mod topic;
+
+use std::path::PathBuf;
+
+use self::input::Input;
+use self::plot::Style;
+use self::processes::BrokerProcess;
+use self::report::{Place, Proof, Report, Source};
+use crate::cli::DemoArgs;
+use crate::exit::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::{print, print_json};
+
+/// What the steps share.
+struct Scene<'a> {
+    input: &'a Input,
+    broker: BrokerProcess,
+    interrupt: &'a Interrupt,
+    proofs: Vec<Proof>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &DemoArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
+    let input = Input::read(args.input.as_deref())?;
+    let interrupt = Interrupt::catch()?;
+    let broker = BrokerProcess::start(directory, &interrupt)?;
+    let place = Place { directory: broker.directory().display().to_string(), pid: broker.pid() };
+    let source = Source { name: input.name.clone(), lines: input.lines, longest_bytes: input.longest_bytes };
+    let mut scene = Scene { input: &input, broker, interrupt: &interrupt, proofs: Vec::new() };
+
+    let topic = topic::plan(&scene);
+    if !args.json {
+        print(&report::opening(&source, &place, &topic))?;
+    }
+    let subscribers = topic::run(&mut scene, &topic)?;
+    end(&mut scene);
+
+    let proofs = scene.proofs;
+    let held = proofs.iter().all(|proof| proof.held);
+    let report = Report { held, input: source, broker: place, topic, subscribers, proofs };
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&report::closing(&report, Style::of_terminal()))?;
+    }
+    if held {
+        Ok(())
+    } else {
+        Err(Failure::new("the demo found something that did not hold: see FAILED above"))
+    }
+}
+
+/// The last step: nothing is left behind.
+fn end(scene: &mut Scene<'_>) {
+    scene.proofs.push(match scene.broker.end() {
+        Ok(()) => Proof::held("the broker ended when it was told to and left nothing behind"),
+        Err(reason) => Proof::failed(reason),
+    });
+}
