@@ -329,6 +329,9 @@ pub(crate) struct RoleArgs {
     /// How often the lines go through the stream
     #[arg(long)]
     pub(crate) rounds: u64,
+    /// How it waits
+    #[arg(long, value_enum)]
+    pub(crate) wait: Wait,
 }
 
 /// Arguments of the demo's producer.
@@ -349,18 +352,15 @@ pub(crate) struct DemoConsumerArgs {
     /// Name of the subscription
     #[arg(long, value_parser = name_parser())]
     pub(crate) subscription: Name,
-    /// How it waits for messages
-    #[arg(long, value_enum)]
-    pub(crate) wait: Wait,
 }
 
-/// How a consumer of the demo waits.
+/// How a role of the demo waits for the next message, or until the next is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Wait {
     /// It never sleeps
     Spin,
-    /// It sleeps in the kernel when nothing comes for a while
+    /// It sleeps in the kernel
     #[default]
     Sleep,
 }

@@ -32,6 +32,7 @@ struct Scene<'a> {
     input: &'a Input,
     broker: BrokerProcess,
     interrupt: &'a Interrupt,
+    style: Style,
     proofs: Vec<Proof>,
 }
 
@@ -42,27 +43,22 @@ pub(crate) fn run(args: &DemoArgs, directory: Option<PathBuf>) -> Result<(), Fai
     let broker = BrokerProcess::start(directory, &interrupt)?;
     let place = Place { directory: broker.directory().display().to_string(), pid: broker.pid() };
     let source = Source { name: input.name.clone(), lines: input.lines, longest_bytes: input.longest_bytes };
-    let mut scene = Scene { input: &input, broker, interrupt: &interrupt, proofs: Vec::new() };
+    let style = if args.json { Style::OF_JSON } else { Style::of_terminal() };
+    let mut scene = Scene { input: &input, broker, interrupt: &interrupt, style, proofs: Vec::new() };
 
     let topic = topic::plan(&scene);
-    if !args.json {
-        print(&report::opening(&source, &place, &topic))?;
-    }
+    let opened = if args.json { Ok(()) } else { print(&report::opening(&source, &place, &topic, style)) };
     let subscribers = topic::run(&mut scene, &topic)?;
     end(&mut scene);
 
     let proofs = scene.proofs;
     let held = proofs.iter().all(|proof| proof.held);
     let report = Report { held, input: source, broker: place, topic, subscribers, proofs };
-    if args.json {
-        print_json(&report)?;
-    } else {
-        print(&report::closing(&report, Style::of_terminal()))?;
-    }
-    if held {
-        Ok(())
-    } else {
-        Err(Failure::new("the demo found something that did not hold: see FAILED above"))
+    let closed = if args.json { print_json(&report) } else { print(&report::closing(&report, style)) };
+    // Whoever closed the output still learns from the exit code whether everything held.
+    match report.proofs.into_iter().find(|proof| !proof.held) {
+        Some(broken) => Err(Failure::new(format!("the demo failed: {}", broken.text))),
+        None => opened.and(closed),
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Style {
 }
 
 impl Style {
+    /// JSON always is UTF-8.
+    pub(crate) const OF_JSON: Self = Self { width: WIDTH_DEFAULT, unicode: true };
+
     /// What suits the terminal.
     pub(crate) fn of_terminal() -> Self {
         let columns = rustix::termios::tcgetwinsize(std::io::stdout().as_fd()).map_or(0, |size| size.ws_col);

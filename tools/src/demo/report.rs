@@ -1,7 +1,5 @@
 //! What the demo shows: as text, or as one JSON object with the same in it.
 
-use std::time::Duration;
-
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -52,13 +50,6 @@ pub(crate) struct Topic {
     pub(crate) wait: Wait,
     /// Processors that this process may use.
     pub(crate) cores: usize,
-}
-
-impl Topic {
-    /// Time between two messages.
-    pub(crate) fn pace(&self) -> Duration {
-        Duration::from_nanos(self.pace_ns)
-    }
 }
 
 /// What one subscriber measured.
@@ -112,16 +103,16 @@ impl Proof {
 }
 
 /// What is known before the first message.
-pub(crate) fn opening(input: &Source, broker: &Place, topic: &Topic) -> String {
+pub(crate) fn opening(input: &Source, broker: &Place, topic: &Topic, style: Style) -> String {
     let waiting = match topic.wait {
-        Wait::Spin => "and consumers that never sleep: there is a processor for each process",
-        Wait::Sleep => "and consumers that sleep in between, woken by the kernel: too few for one each",
+        Wait::Spin => "one for each process: nobody sleeps",
+        Wait::Sleep => "too few for one each: all sleep in between",
     };
     format!(
         "broker  in {} (pid {})\n\
          input   {}: {}, the longest {}, sent {}: {}\n\
          stream  {}: topic, {} slots of {} bytes\n\
-         pace    a message each {:?}; {}, {waiting}\n",
+         pace    a message each {} or a little more; {}, {waiting}\n",
         broker.directory,
         broker.pid,
         input.name,
@@ -132,7 +123,7 @@ pub(crate) fn opening(input: &Source, broker: &Place, topic: &Topic) -> String {
         topic.stream,
         thousands(topic.slots),
         topic.slot_bytes,
-        topic.pace(),
+        style.time(topic.pace_ns),
         count(topic.cores as u64, "processor"),
     )
 }
@@ -202,10 +193,10 @@ mod tests {
     #[test]
     fn the_opening_says_where_what_and_how() {
         let Report { input, broker, topic, .. } = report(true);
-        let text = opening(&input, &broker, &topic);
+        let text = opening(&input, &broker, &topic, Style { width: 40, unicode: false });
         assert!(text.contains("in /tmp/d (pid 42)"), "{text}");
         assert!(text.contains("F: 2 lines, the longest 7 bytes, sent once: 2 messages"), "{text}");
-        assert!(text.contains("a message each 20µs"), "{text}");
+        assert!(text.contains("a message each 20.0 us or a little more; "), "{text}");
     }
 
     #[test]

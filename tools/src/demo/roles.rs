@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::input::split;
-use crate::cli::{DemoConsumerArgs, DemoProducerArgs, RoleArgs};
+use crate::cli::{DemoConsumerArgs, DemoProducerArgs, RoleArgs, Wait};
 use crate::exit::Failure;
 use crate::output::{print, print_json};
 use crate::serve::end_with_parent;
@@ -68,7 +68,7 @@ fn send_all(
     let mut due_ns = now_ns();
     for _ in 0..args.role.rounds {
         for line in lines {
-            wait_until(due_ns);
+            wait_until(due_ns, args.role.wait);
             let sent_ns = now_ns();
             producer.send_timeout(line, STALLED)?;
             times_ns.push(sent_ns);
@@ -87,7 +87,7 @@ pub(crate) fn consume(
     let input = begin(&args.role)?;
     let lines: Vec<&[u8]> = split(&input).collect();
     let builder = connect()?.consumer(args.role.stream.as_str(), args.subscription.as_str());
-    let mut consumer = builder.wait(args.wait.into()).open()?;
+    let mut consumer = builder.wait(args.role.wait.into()).open()?;
     print(&format!("{READY}\n"))?;
     let mut record = Record { first_position: consumer.position(), ..Record::default() };
     record.failure = receive_all(&mut consumer, &lines, args.role.rounds, &mut record.times_ns).err();
@@ -143,18 +143,14 @@ fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Sleeps most of the time and gives the processor away for the rest: a demo must run on few cores, too.
-fn wait_until(due_ns: u64) {
-    const SLEEP_NS_MIN: u64 = 200_000;
+/// Who sleeps wakes up too late by some 50 µs, which only delays the send.
+fn wait_until(due_ns: u64, wait: Wait) {
     loop {
         let left_ns = due_ns.saturating_sub(now_ns());
-        if left_ns == 0 {
-            return;
-        }
-        if left_ns > SLEEP_NS_MIN {
-            std::thread::sleep(Duration::from_nanos(left_ns - SLEEP_NS_MIN / 2));
-        } else {
-            rustix::thread::sched_yield();
+        match wait {
+            _ if left_ns == 0 => return,
+            Wait::Spin => std::hint::spin_loop(),
+            Wait::Sleep => std::thread::sleep(Duration::from_nanos(left_ns)),
         }
     }
 }

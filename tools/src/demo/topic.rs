@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ringway_client::{Connection, StartAt, StreamKind, StreamSettings};
+use ringway_client::{AdminError, Connection, StartAt, StreamKind, StreamSettings};
 
+use super::plot::Style;
 use super::processes::Process;
 use super::report::{Latency, Proof, Subscriber, Topic};
 use super::roles::{READY, Record};
@@ -63,8 +64,7 @@ pub(crate) fn run(scene: &mut Scene<'_>, topic: &Topic) -> Result<Vec<Subscriber
     let roles = Roles { scene, topic, bytes: Arc::new(scene.input.bytes.clone()) };
     let mut consumers = Vec::new();
     for subscription in SUBSCRIPTIONS {
-        let wait = format!("--wait={}", topic.wait.argument());
-        let arguments = [format!("--subscription={subscription}"), wait];
+        let arguments = [format!("--subscription={subscription}")];
         consumers.push(roles.start("demo-consumer", &format!("consumer of {subscription}"), &arguments)?);
     }
     let mut producer = roles.start("demo-producer", "producer", &[format!("--pace={}ns", topic.pace_ns)])?;
@@ -77,10 +77,9 @@ pub(crate) fn run(scene: &mut Scene<'_>, topic: &Topic) -> Result<Vec<Subscriber
         let latencies = join(&sent, &received)?;
         let bars = plot::bars(&latencies);
         subscribers.push(Subscriber { name: name.to_owned(), latency: Latency::of(&latencies), bars });
-        let left = connection.subscription(STREAM, name)?.lag;
-        scene.proofs.push(committed(name, left));
+        scene.proofs.push(committed(name, connection.subscription(STREAM, name).map(|found| found.lag)));
     }
-    scene.proofs.insert(0, all_sent(topic, &sent));
+    scene.proofs.insert(0, all_sent(topic, &sent, scene.style));
     Ok(subscribers)
 }
 
@@ -99,6 +98,7 @@ impl Roles<'_> {
             format!("--parent={}", std::process::id()).into(),
             format!("--stream={STREAM}").into(),
             format!("--rounds={}", self.topic.rounds).into(),
+            format!("--wait={}", self.topic.wait.argument()).into(),
             "--dir".into(),
             self.scene.broker.directory().into(),
         ];
@@ -119,10 +119,16 @@ fn record(process: &mut Process) -> Result<Record, Failure> {
     }
 }
 
-fn all_sent(topic: &Topic, sent: &Record) -> Proof {
+fn all_sent(topic: &Topic, sent: &Record, style: Style) -> Proof {
     let messages = thousands(topic.messages);
     match &sent.failure {
-        None => Proof::held(format!("one producer sent {messages} lines, one each {:?}", topic.pace())),
+        None => {
+            let (first_ns, last_ns) = (sent.times_ns.first(), sent.times_ns.last());
+            let took_ns = last_ns.unwrap_or(&0) - first_ns.unwrap_or(&0);
+            let each_ns = took_ns / sent.count().saturating_sub(1).max(1);
+            let (took, each) = (style.time(took_ns), style.time(each_ns));
+            Proof::held(format!("one producer sent {messages} lines in {took}, one each {each}"))
+        }
         Some(failure) => Proof::failed(format!(
             "the producer sent {} of {messages} lines: {failure}",
             thousands(sent.count())
@@ -143,11 +149,14 @@ fn arrived(subscription: &str, topic: &Topic, received: &Record) -> Proof {
     }
 }
 
-fn committed(subscription: &str, left: u64) -> Proof {
-    if left == 0 {
-        Proof::held(format!("the broker counts everything as consumed by {subscription}"))
-    } else {
-        Proof::failed(format!("the broker counts {} as not consumed by {subscription}", count(left, "line")))
+fn committed(subscription: &str, lag: Result<u64, AdminError>) -> Proof {
+    match lag {
+        Ok(0) => Proof::held(format!("the broker counts everything as consumed by {subscription}")),
+        Ok(lag) => {
+            let lines = count(lag, "line");
+            Proof::failed(format!("the broker counts {lines} as not consumed by {subscription}"))
+        }
+        Err(error) => Proof::failed(format!("nobody can say what {subscription} has consumed: {error}")),
     }
 }
 
@@ -190,6 +199,7 @@ mod tests {
             proof.text,
             "1,234 of 10,080 lines arrived at audit: line 3 in round 9 did not come within 10s"
         );
-        assert!(!committed("audit", 2).held && committed("audit", 0).held);
+        assert!(!committed("audit", Ok(2)).held && committed("audit", Ok(0)).held);
+        assert!(!committed("audit", Err(AdminError::Disconnected)).held);
     }
 }
