@@ -1,2 +1,52 @@
-//! The ringway command.
-fn main() {}
+//! `ringway`: the broker and everything that people do with it from a shell.
+//!
+//! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
+//! (Ctrl-C), `serve`, `admin`, `publish`, `subscribe`, `demo`. Every command is a function that ends with a
+//! [`exit::Failure`] or without; nothing panics for what a user or a broker did.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod cli;
+mod demo;
+mod exit;
+mod interrupt;
+mod output;
+mod publish;
+mod serve;
+mod subscribe;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringway_client::{Connection, directory};
+
+use crate::cli::{Cli, Command};
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { dir, command } = cli;
+    match command {
+        Command::Serve(args) => serve::run(&args, dir),
+        Command::Stop(args) => admin::stop(&args, &connect(dir)?),
+        Command::Stream(command) => admin::stream(command, &connect(dir)?),
+        Command::Subscription(command) => admin::subscription(command, &connect(dir)?),
+        Command::Pub(args) => publish::run(&args, &connect(dir)?),
+        Command::Sub(args) => subscribe::run(&args, &connect(dir)?),
+        Command::Demo(args) => demo::run(&args, dir),
+        Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),
+        Command::DemoConsumer(args) => demo::roles::consume(&args, || connect(dir)),
+    }
+}
+
+fn connect(directory: Option<PathBuf>) -> Result<Connection, Failure> {
+    Ok(Connection::open(directory.unwrap_or_else(directory::default_directory))?)
+}

@@ -1,0 +1,445 @@
+//! The arguments of `ringway` and their help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringway_client::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT, StartAt, StreamKind, WaitStrategy};
+use ringway_shm_protocol::name::Name;
+use serde::Serialize;
+
+use crate::exit::EXIT_CODES;
+
+/// A message broker for one host.
+///
+/// Start a broker with `ringway serve`, or see all of it at work with `ringway demo`, which needs nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, after_help = format!("{MAIN_EXAMPLES}\n\n{EXIT_CODES}"), max_term_width = 110)]
+#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Directory of the broker [default: $RINGWAY_DIR, else $XDG_RUNTIME_DIR/ringway, else /run/ringway for root,
+    /// else /tmp/ringway-UID]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const MAIN_EXAMPLES: &str = "\
+Examples:
+  ringway serve &
+  ringway stream create orders
+  ringway sub orders --subscription billing &
+  ringway pub orders 'one message'
+  ringway stop
+  ringway demo";
+
+/// What `ringway` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a broker until Ctrl-C, SIGTERM or `ringway stop`.
+    #[command(after_help = SERVE_AFTER)]
+    Serve(ServeArgs),
+    /// End the broker and wait until it is gone.
+    #[command(after_help = STOP_AFTER)]
+    Stop(StopArgs),
+    /// Make, show and delete streams.
+    #[command(subcommand, after_help = STREAM_AFTER)]
+    Stream(StreamCommand),
+    /// Make, show and delete subscriptions.
+    #[command(subcommand, after_help = SUBSCRIPTION_AFTER)]
+    Subscription(SubscriptionCommand),
+    /// Publish messages to a stream.
+    #[command(after_help = PUB_AFTER, override_usage = PUB_USAGE)]
+    Pub(PubArgs),
+    /// Print the messages of a stream, as one of its subscriptions.
+    #[command(after_help = SUB_AFTER)]
+    Sub(SubArgs),
+    /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
+    #[command(after_help = DEMO_AFTER)]
+    Demo(DemoArgs),
+    /// The producer of `ringway demo`.
+    #[command(hide = true)]
+    DemoProducer(DemoProducerArgs),
+    /// A consumer of `ringway demo`.
+    #[command(hide = true)]
+    DemoConsumer(DemoConsumerArgs),
+}
+
+const SERVE_AFTER: &str = "\
+When it is ready it prints one line to standard output: \"ringway: serving DIR (pid N, shards on cores …)\". It ends
+with exit code 0 and leaves nothing behind.
+
+Examples:
+  ringway serve
+  ringway serve --dir /tmp/mine --config ringway.toml";
+
+/// Arguments of `ringway serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Settings of the broker, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// End when this process, the parent, ends
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) end_with_parent: Option<u32>,
+}
+
+const STOP_AFTER: &str = "\
+Examples:
+  ringway stop
+  ringway stop --dir /tmp/mine --timeout 30s";
+
+/// Arguments of `ringway stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// How long to wait for the broker's end: 500ms, 2s, 1m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+const STREAM_AFTER: &str = "\
+Examples:
+  ringway stream create orders
+  ringway stream create ticks --slots 65536 --slot-size 64
+  ringway stream list
+  ringway stream show orders --json
+  ringway stream delete orders";
+
+/// What can be done with streams.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamCommand {
+    /// Make a stream, or confirm that it is there with these settings.
+    #[command(after_help = STREAM_CREATE_AFTER)]
+    Create {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// What kind of stream: a topic has any number of subscriptions, and each gets every message
+        #[arg(long, value_enum, default_value = "topic")]
+        kind: Kind,
+        /// Messages that the stream holds for its slowest subscription: a power of two
+        #[arg(long, value_name = "N", default_value_t = CAPACITY_DEFAULT)]
+        slots: u64,
+        /// Bytes of a slot, a power of two from 64 to 4096: the longest message and 16 bytes
+        #[arg(long, value_name = "B", default_value_t = SLOT_BYTES_DEFAULT)]
+        slot_size: u32,
+    },
+    /// List all streams.
+    #[command(after_help = "Examples:\n  ringway stream list\n  ringway stream list --json")]
+    List {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one stream.
+    #[command(after_help = "Examples:\n  ringway stream show orders\n  ringway stream show orders --json")]
+    Show {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a stream that nobody has open, with its subscriptions and messages.
+    #[command(after_help = "Examples:\n  ringway stream delete orders")]
+    Delete {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        name: Name,
+    },
+}
+
+const STREAM_CREATE_AFTER: &str = "\
+Examples:
+  ringway stream create orders
+  ringway stream create ticks --slots 65536 --slot-size 64";
+
+const SUBSCRIPTION_AFTER: &str = "\
+Examples:
+  ringway subscription create orders billing --from first
+  ringway subscription list orders
+  ringway subscription show orders billing --json
+  ringway subscription delete orders billing";
+
+/// What can be done with subscriptions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionCommand {
+    /// Make a subscription, or confirm that it is there.
+    #[command(after_help = "Examples:\n  ringway subscription create orders billing --from first")]
+    Create {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        stream: Name,
+        /// Name of the subscription
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// Where it starts if it is new: at the oldest message that is still there, or behind the newest
+        #[arg(long, value_enum, default_value = "next")]
+        from: Start,
+    },
+    /// List the subscriptions of a stream.
+    #[command(
+        after_help = "Examples:\n  ringway subscription list orders\n  ringway subscription list orders --json"
+    )]
+    List {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        stream: Name,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one subscription.
+    #[command(after_help = "Examples:\n  ringway subscription show orders billing")]
+    Show {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        stream: Name,
+        /// Name of the subscription
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a subscription that nobody has open.
+    #[command(after_help = "Examples:\n  ringway subscription delete orders billing")]
+    Delete {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        stream: Name,
+        /// Name of the subscription
+        #[arg(value_parser = name_parser())]
+        name: Name,
+    },
+}
+
+const PUB_USAGE: &str = "\
+ringway pub [OPTIONS] <STREAM> <PAYLOAD>
+       ringway pub [OPTIONS] <STREAM> --lines <FILE|->
+       ringway pub [OPTIONS] <STREAM> --count <N> [--size <B>]";
+
+const PUB_AFTER: &str = "\
+While the stream is full it waits for the slowest subscription. At the end it says on standard error how many
+messages were published, and at which positions.
+
+Examples:
+  ringway pub orders 'one message'
+  ringway pub orders --lines orders.txt
+  tail -f app.log | ringway pub logs --lines -
+  ringway pub orders --count 1000000 --size 100 --rate 50000
+  ringway pub orders --count 1000000 --timeout 2s";
+
+/// Arguments of `ringway pub`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["payload", "lines", "count"]))]
+pub(crate) struct PubArgs {
+    /// Name of the stream
+    #[arg(value_parser = name_parser())]
+    pub(crate) stream: Name,
+    /// One message: any bytes
+    pub(crate) payload: Option<OsString>,
+    /// One message per line of this file (any bytes, without the newline); - is standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) lines: Option<PathBuf>,
+    /// This many generated messages: a counter from 0, filled up to --size
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Bytes of a generated message
+    #[arg(long, value_name = "B", default_value_t = 64, conflicts_with_all = ["payload", "lines"])]
+    pub(crate) size: usize,
+    /// Messages per second at the most, evenly spread [default: as fast as it goes]
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Give up (exit code 4) when the stream has been full for this long: 500ms, 2s, 1m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+const SUB_AFTER: &str = "\
+The subscription is made if it is not there; one that is there goes on where it was. A message is consumed once
+it has been printed, and never before. Formats:
+  raw   the message as it is, and a newline
+  json  {\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead
+  hex   the position, a blank, and the message in hexadecimal
+
+Examples:
+  ringway sub orders --subscription billing
+  ringway sub orders --subscription audit --from first --format json
+  ringway sub orders --subscription billing --count 10 --timeout 2s";
+
+/// Arguments of `ringway sub`.
+#[derive(Debug, Args)]
+pub(crate) struct SubArgs {
+    /// Name of the stream
+    #[arg(value_parser = name_parser())]
+    pub(crate) stream: Name,
+    /// Name of the subscription
+    #[arg(long, value_name = "NAME", value_parser = name_parser())]
+    pub(crate) subscription: Name,
+    /// Where the subscription starts if it is new: at the oldest message that is still there, or behind the newest
+    #[arg(long, value_enum, default_value = "next")]
+    pub(crate) from: Start,
+    /// End after this many messages [default: go on until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after this time in all (500ms, 2s, 1m): exit code 4 if --count was not reached, else 0
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How messages are printed
+    #[arg(long, value_enum, default_value = "raw")]
+    pub(crate) format: Format,
+}
+
+const DEMO_AFTER: &str = "\
+It starts its own broker in a private directory and removes everything at the end. The lines of the file go
+through a topic, the file as often as it takes for 10,000 messages; two consumers check that every line arrived,
+in order and unchanged. Exit code 0 means that all of it held.
+
+Examples:
+  ringway demo
+  ringway demo --input /var/log/dpkg.log
+  ringway demo --json";
+
+/// Arguments of `ringway demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// File whose lines are sent [default: Ringway's README.md, built in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What both roles of the demo are told. Their lines come on standard input.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Process id of the demo: the role ends with it
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// Name of the stream
+    #[arg(long, value_parser = name_parser())]
+    pub(crate) stream: Name,
+    /// How often the lines go through the stream
+    #[arg(long)]
+    pub(crate) rounds: u64,
+    /// How it waits
+    #[arg(long, value_enum)]
+    pub(crate) wait: Wait,
+}
+
+/// Arguments of the demo's producer.
+#[derive(Debug, Args)]
+pub(crate) struct DemoProducerArgs {
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+    /// Time between two messages
+    #[arg(long, value_parser = duration)]
+    pub(crate) pace: Duration,
+}
+
+/// Arguments of a consumer of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct DemoConsumerArgs {
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+    /// Name of the subscription
+    #[arg(long, value_parser = name_parser())]
+    pub(crate) subscription: Name,
+}
+
+/// How a role of the demo waits for the next message, or until the next is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wait {
+    /// It never sleeps
+    Spin,
+    /// It sleeps in the kernel
+    #[default]
+    Sleep,
+}
+
+impl Wait {
+    /// As it is written behind `--wait`.
+    pub(crate) fn argument(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Sleep => "sleep",
+        }
+    }
+}
+
+impl From<Wait> for WaitStrategy {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Spin => Self::Spin,
+            Wait::Sleep => Self::default(),
+        }
+    }
+}
+
+/// `--kind`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Kind {
+    /// Any number of subscriptions; each gets every message
+    Topic,
+}
+
+impl From<Kind> for StreamKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Topic => Self::Topic,
+        }
+    }
+}
+
+/// `--from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Start {
+    /// At the oldest message that is still there
+    First,
+    /// Behind the newest message
+    Next,
+}
+
+impl From<Start> for StartAt {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::First => Self::First,
+            Start::Next => Self::Next,
+        }
+    }
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The message as it is, and a newline
+    Raw,
+    /// One JSON object per message
+    Json,
+    /// The position and the message in hexadecimal
+    Hex,
+}
+
+/// A name is checked here, so that one that cannot be is a usage error that says what is wrong with it.
+fn name_parser() -> impl TypedValueParser<Value = Name> {
+    OsStringValueParser::new().try_map(|text| Name::parse(text.as_encoded_bytes()))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 500ms, 2s or 1m30s"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
+        _ => Err("the rate must be a number above 0".into()),
+    }
+}

@@ -1,0 +1,295 @@
+//! `ringway pub`: one message, the lines of a file, or generated messages.
+//!
+//! However it ends, it says how many messages were published and where: what was published stays published.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ringway_client::{Connection, Producer, SendError};
+
+use crate::cli::PubArgs;
+use crate::exit::{Exit, Failure};
+use crate::interrupt::{Interrupt, LOOK_EVERY};
+use crate::output::{self, count};
+
+/// Digits of the largest counter in a generated message.
+const COUNTER_DIGITS_MAX: usize = 20;
+
+/// Runs the command.
+pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure> {
+    let interrupt = Interrupt::catch()?;
+    let generated = args.count.map(|count| Generated::new(count, args.size)).transpose()?;
+    let lines = args.lines.as_deref().map(|path| Lines::open(path, &interrupt)).transpose()?;
+
+    let producer = connection.producer(args.stream.as_str()).open()?;
+    let pace = args.rate.map(Pace::new);
+    let mut publisher = Publisher { producer, interrupt, timeout: args.timeout, pace, published: None };
+    let result = if let Some(payload) = &args.payload {
+        publisher.publish(payload.as_bytes())
+    } else if let Some(lines) = lines {
+        publisher.publish_lines(lines)
+    } else if let Some(generated) = generated {
+        publisher.publish_generated(generated)
+    } else {
+        Ok(())
+    };
+    output::say(&publisher.summary());
+    let closed = publisher.producer.close();
+    result?;
+    Ok(closed?)
+}
+
+/// A producer that counts, keeps a pace, and can be interrupted while the stream is full.
+struct Publisher {
+    producer: Producer,
+    interrupt: Interrupt,
+    timeout: Option<Duration>,
+    pace: Option<Pace>,
+    /// First and last position.
+    published: Option<(u64, u64)>,
+}
+
+impl Publisher {
+    fn publish(&mut self, payload: &[u8]) -> Result<(), Failure> {
+        if let Some(pace) = &mut self.pace
+            && !self.interrupt.sleep_until(pace.next())
+        {
+            return Err(Failure::Interrupted);
+        }
+        let position = self.send(payload)?;
+        let first = self.published.map_or(position, |(first, _)| first);
+        self.published = Some((first, position));
+        Ok(())
+    }
+
+    fn send(&mut self, payload: &[u8]) -> Result<u64, Failure> {
+        let mut waited = Duration::ZERO;
+        // The clock is read only once the stream has been full for a while.
+        let mut began = None;
+        while !self.interrupt.is_set() {
+            let slice = self.timeout.map_or(LOOK_EVERY, |timeout| LOOK_EVERY.min(timeout - waited));
+            match self.producer.send_timeout(payload, slice) {
+                Ok(position) => return Ok(position),
+                Err(SendError::Full { stream, subscription, lag, capacity, waited: last }) => {
+                    waited = began.get_or_insert_with(|| Instant::now() - last.unwrap_or(slice)).elapsed();
+                    if let Some(timeout) = self.timeout
+                        && waited >= timeout
+                    {
+                        let waited = Some(timeout);
+                        return Err(SendError::Full { stream, subscription, lag, capacity, waited }.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::Interrupted)
+    }
+
+    fn publish_lines(&mut self, mut lines: Lines) -> Result<(), Failure> {
+        let bytes_max = self.producer.payload_bytes_max();
+        let mut line = Vec::new();
+        while lines.next(&mut line, bytes_max, self.producer.stream())? {
+            self.publish(&line)?;
+        }
+        Ok(())
+    }
+
+    fn publish_generated(&mut self, generated: Generated) -> Result<(), Failure> {
+        let mut payload = Vec::new();
+        for number in 0..generated.count {
+            generated.write(number, &mut payload);
+            self.publish(&payload)?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        let stream = self.producer.stream();
+        match self.published {
+            None => format!("published no messages to {stream}"),
+            Some((first, last)) if first == last => {
+                format!("published 1 message to {stream}, position {first}")
+            }
+            Some((first, last)) => {
+                let messages = count(last - first + 1, "message");
+                format!("published {messages} to {stream}, positions {first} to {last}")
+            }
+        }
+    }
+}
+
+/// When the next message is due: evenly spread, and made up for when one was late.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    rate: f64,
+    messages: f64,
+}
+
+impl Pace {
+    fn new(rate: f64) -> Self {
+        Self { began: Instant::now(), rate, messages: 0.0 }
+    }
+
+    fn next(&mut self) -> Instant {
+        let due = Duration::try_from_secs_f64(self.messages / self.rate).unwrap_or(Duration::MAX);
+        self.messages += 1.0;
+        // Later than a clock can say is as good as never.
+        self.began.checked_add(due).unwrap_or_else(|| self.began + Duration::from_secs(1 << 32))
+    }
+}
+
+/// Messages of a fixed size that open with a counter.
+#[derive(Debug, Clone, Copy)]
+struct Generated {
+    count: u64,
+    size: usize,
+    digits: usize,
+}
+
+impl Generated {
+    fn new(count: u64, size: usize) -> Result<Self, Failure> {
+        let needed = count.saturating_sub(1).to_string().len();
+        if size < needed {
+            let message = format!(
+                "the counter of {} needs {}, --size gives {size}: choose a larger --size",
+                output::count(count, "message"),
+                output::count(needed as u64, "byte")
+            );
+            return Err(Failure::with(Exit::Usage, message));
+        }
+        Ok(Self { count, size, digits: size.min(COUNTER_DIGITS_MAX) })
+    }
+
+    fn write(&self, number: u64, payload: &mut Vec<u8>) {
+        payload.clear();
+        payload.extend_from_slice(format!("{number:0width$}", width = self.digits).as_bytes());
+        payload.resize(self.size, b'.');
+    }
+}
+
+/// The lines of a file or of standard input, as they come.
+struct Lines {
+    reader: BufReader<Box<dyn Read>>,
+    interrupt: Interrupt,
+    name: String,
+    number: u64,
+}
+
+impl Lines {
+    fn open(path: &Path, interrupt: &Interrupt) -> Result<Self, Failure> {
+        let (name, source): (_, Box<dyn Read>) = if path == Path::new("-") {
+            // Not `std::io::Stdin`, which waits where a signal is not noticed.
+            let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+            let input =
+                input.map_err(|error| Failure::new(format!("cannot read standard input: {error}")))?;
+            ("standard input".to_owned(), Box::new(Patient { input, interrupt: interrupt.clone() }))
+        } else {
+            let name = path.display().to_string();
+            let input =
+                File::open(path).map_err(|error| Failure::new(format!("cannot open {name}: {error}")))?;
+            (name, Box::new(Patient { input, interrupt: interrupt.clone() }))
+        };
+        Ok(Self {
+            reader: BufReader::with_capacity(1 << 16, source),
+            interrupt: interrupt.clone(),
+            name,
+            number: 0,
+        })
+    }
+
+    /// Reads the next line into `line`, without its newline; false at the end.
+    fn next(&mut self, line: &mut Vec<u8>, bytes_max: usize, stream: &str) -> Result<bool, Failure> {
+        line.clear();
+        let limit = bytes_max as u64 + 1;
+        let read = (&mut self.reader).take(limit).read_until(b'\n', line);
+        if self.interrupt.is_set() {
+            return Err(Failure::Interrupted);
+        }
+        let bytes = read.map_err(|error| Failure::new(format!("cannot read {}: {error}", self.name)))?;
+        if bytes == 0 {
+            return Ok(false);
+        }
+        self.number += 1;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        if line.len() > bytes_max {
+            return Err(Failure::new(format!(
+                "line {} of {} is longer than {bytes_max} bytes, the most that a message of stream {stream} holds: make \
+                 a stream with larger slots (ringway stream create NAME --slot-size B)",
+                self.number, self.name
+            )));
+        }
+        Ok(true)
+    }
+}
+
+/// A file or pipe whose reads end when a signal comes: then it looks as if it were at its end.
+struct Patient {
+    input: File,
+    interrupt: Interrupt,
+}
+
+impl Read for Patient {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.wait_readable(&self.input)? { self.input.read(bytes) } else { Ok(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &'static [u8]) -> Lines {
+        let reader = BufReader::with_capacity(4, Box::new(text) as Box<dyn Read>);
+        Lines { reader, interrupt: Interrupt::default(), name: "F".into(), number: 0 }
+    }
+
+    fn all(text: &'static [u8], bytes_max: usize) -> Result<Vec<Vec<u8>>, Failure> {
+        let (mut lines, mut line, mut found) = (lines(text), Vec::new(), Vec::new());
+        while lines.next(&mut line, bytes_max, "s")? {
+            found.push(line.clone());
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn lines_are_bytes_and_the_last_needs_no_newline() {
+        assert_eq!(all(b"one\n\n\xff\r\nlast", 8).unwrap(), [&b"one"[..], b"", b"\xff\r", b"last"]);
+        assert!(all(b"", 8).unwrap().is_empty());
+        assert_eq!(all(b"\n", 8).unwrap(), [b""]);
+    }
+
+    #[test]
+    fn a_line_may_fill_a_message_and_one_byte_more_is_an_error_with_its_number() {
+        assert_eq!(all(b"12345\n12345", 5).unwrap().len(), 2);
+        let Err(Failure::Failed { message, exit: Exit::Failure }) = all(b"1\n123456\n", 5) else { panic!() };
+        assert!(message.starts_with("line 2 of F is longer than 5 bytes"), "{message}");
+    }
+
+    #[test]
+    fn generated_messages_count_in_a_fixed_size() {
+        let mut payload = Vec::new();
+        Generated::new(1000, 3).unwrap().write(7, &mut payload);
+        assert_eq!(payload, b"007");
+        Generated::new(1000, 24).unwrap().write(7, &mut payload);
+        assert_eq!(payload, b"00000000000000000007....");
+        assert!(matches!(Generated::new(1001, 3), Err(Failure::Failed { exit: Exit::Usage, .. })));
+    }
+
+    #[test]
+    fn a_pace_spreads_messages_evenly_and_never_overflows() {
+        let mut pace = Pace::new(4.0);
+        let began = pace.began;
+        let due: Vec<_> = (0..3).map(|_| (pace.next() - began).as_millis()).collect();
+        assert_eq!(due, [0, 250, 500]);
+        let mut slow = Pace::new(1e-300);
+        slow.next();
+        assert!(slow.next() > began);
+    }
+}

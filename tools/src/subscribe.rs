@@ -1,0 +1,217 @@
+//! `ringway sub`: prints the messages of a stream as one of its subscriptions.
+//!
+//! What always holds:
+//!
+//! 1. A message is committed only after it was written. The consumer commits by itself what it returned before,
+//!    when it finds the stream empty or holds much; so everything is written before a call that may do so, and a
+//!    consumer that could not write is left to the kernel instead of being closed, which would commit.
+//! 2. Output is written as soon as the reader has caught up, and in batches while it has not.
+
+use std::time::{Duration, Instant};
+
+use ringway_client::{Connection, Consumer, Message};
+use serde::Serialize;
+
+use crate::cli::{Format, SubArgs};
+use crate::exit::{Exit, Failure};
+use crate::interrupt::{Interrupt, LOOK_EVERY};
+use crate::output::{Output, WHOLE_BYTES, count};
+
+/// Most messages between two writes: as a part of the ring, and at all. Half of what a consumer returns before it
+/// commits by itself.
+const BATCH_PART_OF_CAPACITY: u64 = 16;
+const BATCH_MESSAGES_MAX: u64 = 128;
+
+/// Runs the command.
+pub(crate) fn run(args: &SubArgs, connection: &Connection) -> Result<(), Failure> {
+    let interrupt = Interrupt::catch()?;
+    let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let (stream, subscription) = (args.stream.as_str(), args.subscription.as_str());
+    connection.declare_subscription(stream, subscription, args.from.into())?;
+    let capacity = connection.stream(stream)?.settings.slots;
+    let mut subscriber = Subscriber {
+        consumer: connection.consumer(stream, subscription).open()?,
+        connection,
+        output: Output::stdout(interrupt.clone())?,
+        interrupt,
+        deadline,
+        format: args.format,
+        batch_messages_max: (capacity / BATCH_PART_OF_CAPACITY).clamp(1, BATCH_MESSAGES_MAX),
+        there_until: 0,
+        printed: 0,
+        count: args.count.unwrap_or(u64::MAX),
+        all_written: true,
+    };
+    let result = subscriber.print();
+    if !subscriber.all_written {
+        // Closing would commit what nobody has seen. The kernel ends the session with this process, which is next.
+        std::mem::forget(subscriber.consumer);
+        return result;
+    }
+    let printed = subscriber.printed;
+    let closed = subscriber.consumer.close();
+    result?;
+    closed?;
+    if let (Some(wanted), Some(timeout)) = (args.count, args.timeout)
+        && printed < wanted
+    {
+        let message = format!("{} of {} came within {timeout:?}", printed, count(wanted, "message"));
+        return Err(Failure::with(Exit::TimedOut, message));
+    }
+    Ok(())
+}
+
+/// A consumer that prints.
+struct Subscriber<'a> {
+    connection: &'a Connection,
+    consumer: Consumer,
+    output: Output,
+    interrupt: Interrupt,
+    deadline: Option<Instant>,
+    format: Format,
+    batch_messages_max: u64,
+    /// The stream is known to hold messages up to here: below it the consumer does not find it empty.
+    there_until: u64,
+    printed: u64,
+    count: u64,
+    /// Nothing was returned that has not been written.
+    all_written: bool,
+}
+
+impl Subscriber<'_> {
+    /// Prints until the count is reached or the time is over.
+    fn print(&mut self) -> Result<(), Failure> {
+        while self.printed < self.count {
+            if self.consumer.position() >= self.there_until {
+                if !self.receive_first()? {
+                    return Ok(());
+                }
+                self.look_how_much_is_there();
+            }
+            self.receive_rest()?;
+            self.output.flush()?;
+            self.all_written = true;
+            self.consumer.commit()?;
+            if self.left().is_some_and(|left| left.is_zero()) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a message while everything before it is written; false when the time is over.
+    fn receive_first(&mut self) -> Result<bool, Failure> {
+        loop {
+            if self.interrupt.is_set() {
+                return Err(Failure::Interrupted);
+            }
+            if self.output.is_closed() {
+                return Err(Failure::OutputClosed);
+            }
+            let slice = self.left().map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+            if let Some(message) = self.consumer.recv_timeout(slice)? {
+                self.all_written = false;
+                self.printed += 1;
+                write_message(self.output.buffer(), self.format, &message);
+                return Ok(true);
+            }
+            if self.left().is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Asks the broker; without an answer the next message is waited for like this one.
+    fn look_how_much_is_there(&mut self) {
+        let stream = self.connection.stream(self.consumer.stream());
+        self.there_until = stream.map_or(0, |stream| stream.next_position);
+    }
+
+    /// Receives what is there, as much as one write takes.
+    fn receive_rest(&mut self) -> Result<(), Failure> {
+        let mut left = (self.count - self.printed).min(self.batch_messages_max - self.batched());
+        while left > 0
+            && self.consumer.position() < self.there_until
+            && self.output.buffered_bytes() < WHOLE_BYTES / 2
+        {
+            let Some(message) = self.consumer.try_recv()? else { break };
+            self.all_written = false;
+            self.printed += 1;
+            write_message(self.output.buffer(), self.format, &message);
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    fn batched(&self) -> u64 {
+        u64::from(!self.all_written)
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A message as `--format json` prints it.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_hex: Option<String>,
+}
+
+fn write_message(buffer: &mut Vec<u8>, format: Format, message: &Message<'_>) {
+    write_parts(buffer, format, message.position(), message.payload());
+}
+
+fn write_parts(buffer: &mut Vec<u8>, format: Format, position: u64, payload: &[u8]) {
+    match format {
+        Format::Raw => buffer.extend_from_slice(payload),
+        Format::Hex => buffer.extend_from_slice(format!("{position} {}", hex(payload)).as_bytes()),
+        Format::Json => {
+            let text = std::str::from_utf8(payload).ok();
+            let payload_hex = text.is_none().then(|| hex(payload));
+            let line = Line { position, payload: text, payload_hex };
+            serde_json::to_writer(&mut *buffer, &line).expect("numbers and strings always are JSON");
+        }
+    }
+    buffer.push(b'\n');
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(format: Format, payload: &[u8]) -> Vec<u8> {
+        let mut buffer = Vec::new();
+        write_parts(&mut buffer, format, 7, payload);
+        buffer
+    }
+
+    #[test]
+    fn raw_is_the_bytes_and_a_newline() {
+        assert_eq!(written(Format::Raw, b"a\xffb"), b"a\xffb\n");
+        assert_eq!(written(Format::Raw, b""), b"\n");
+    }
+
+    #[test]
+    fn json_holds_text_as_text_and_other_bytes_in_hexadecimal() {
+        let text = |payload| String::from_utf8(written(Format::Json, payload)).unwrap();
+        assert_eq!(text("\"é\n".as_bytes()), "{\"position\":7,\"payload\":\"\\\"é\\n\"}\n");
+        assert_eq!(text(b"\x00\xff"), "{\"position\":7,\"payload_hex\":\"00ff\"}\n");
+    }
+
+    #[test]
+    fn hex_gives_the_position_and_two_digits_a_byte() {
+        assert_eq!(written(Format::Hex, b"\x01\xfeA"), b"7 01fe41\n");
+        assert_eq!(written(Format::Hex, b""), b"7 \n");
+    }
+}

@@ -1,0 +1,356 @@
+//! The real `ringway` against a real broker: what it prints, how it ends, and what it leaves behind.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::io::{BufRead, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{Broker, Ended, ended, ringway, signal, until};
+
+#[test]
+fn what_is_published_is_printed_in_order() {
+    let broker = Broker::start();
+    broker.stream("orders", "billing");
+    broker.run(&["pub", "orders", "one pizza"]).expect(0, &["published 1 message to orders, position 0"]);
+    let file = broker.path("lines");
+    std::fs::write(&file, b"two\n\n\xfffour").unwrap();
+    let file = file.to_str().unwrap();
+    broker.run(&["pub", "orders", "--lines", file]).expect(0, &["3 messages to orders, positions 1 to 3"]);
+    broker.run_with(&["pub", "orders", "--lines", "-"], b"five\n").expect(0, &["position 4"]);
+    broker.run(&["pub", "orders", "--count", "2", "--size", "3"]).expect(0, &["positions 5 to 6"]);
+
+    let printed = broker.run(&["sub", "orders", "--subscription", "billing", "--count", "7"]);
+    assert_eq!(printed.expect(0, &[]).raw, b"one pizza\ntwo\n\n\xfffour\nfive\n000\n001\n");
+}
+
+#[test]
+fn a_payload_may_be_any_bytes() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    let arguments = ["pub".as_ref(), "s".as_ref(), OsStr::from_bytes(b"\xff\x00x".split_at(1).0)];
+    Ended::from(broker.command(arguments).output().unwrap()).ok();
+    let printed = broker.run(&["sub", "s", "--subscription", "a", "--count", "1"]);
+    assert_eq!(printed.raw, b"\xff\n");
+}
+
+#[test]
+fn json_and_hex_name_the_position() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["subscription", "create", "s", "b", "--from", "first"]).ok();
+    broker.run_with(&["pub", "s", "--lines", "-"], b"say \"h\xc3\xa9\"\n\x00\xff\n").ok();
+    let json = broker.run(&["sub", "s", "--subscription", "a", "--count", "2", "--format", "json"]).ok();
+    let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0], json!({"position": 0, "payload": "say \"hé\""}));
+    assert_eq!(lines[1], json!({"position": 1, "payload_hex": "00ff"}));
+    let hex = broker.run(&["sub", "s", "--subscription", "b", "--count", "2", "--format", "hex"]).ok();
+    assert_eq!(hex, "0 7361792022\u{36}8c3a922\n1 00ff\n".replace('\u{36}', "6"));
+}
+
+#[test]
+fn a_subscription_is_made_at_its_start_and_goes_on_where_it_was() {
+    let broker = Broker::start();
+    broker.run(&["stream", "create", "s"]).ok();
+    broker.run(&["pub", "s", "--count", "5", "--size", "1"]).ok();
+    let sub = |name, more: &[&str]| {
+        let arguments = [&["sub", "s", "--subscription", name, "--timeout", "300ms"], more].concat();
+        broker.run(&arguments).ok()
+    };
+    assert_eq!(sub("next", &[]), "");
+    assert_eq!(sub("first", &["--from", "first", "--count", "2"]), "0\n1\n");
+    assert_eq!(sub("first", &["--from", "first", "--count", "1"]), "2\n");
+    assert_eq!(sub("first", &["--from", "next"]), "3\n4\n");
+}
+
+#[test]
+fn a_timeout_is_exit_4_only_if_a_count_was_not_reached() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "--count", "3"]).ok();
+    let sub = ["sub", "s", "--subscription", "a", "--timeout", "200ms"];
+    let late = broker.run(&[&sub[..], &["--count", "5"]].concat());
+    assert_eq!(late.expect(4, &["3 of 5 messages came within 200ms"]).out.lines().count(), 3);
+    broker.run(&sub).expect(0, &[]);
+}
+
+#[test]
+fn a_full_stream_ends_a_publisher_with_a_timeout_by_exit_4_and_says_how_far_it_came() {
+    let broker = Broker::start();
+    broker.run(&["stream", "create", "s", "--slots", "8"]).ok();
+    broker.run(&["subscription", "create", "s", "slow"]).ok();
+    let full = broker.run(&["pub", "s", "--count", "100", "--timeout", "200ms"]);
+    full.expect(
+        4,
+        &["published 8 messages to s, positions 0 to 7", "is full: held by subscription slow", "200ms"],
+    );
+    // And one without waits until there is space.
+    let (publisher, _) = broker.spawn(&["pub", "s", "--count", "100"]);
+    let printed =
+        broker.run(&["sub", "s", "--subscription", "slow", "--count", "108", "--timeout", "20s"]).ok();
+    assert_eq!(printed.lines().count(), 108);
+    ended(publisher).expect(0, &["published 100 messages to s, positions 8 to 107"]);
+}
+
+#[test]
+fn a_publisher_keeps_its_rate_and_ctrl_c_ends_it_with_130_and_its_figures() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    let (publisher, _) = broker.spawn(&["pub", "s", "--count", "1000000", "--rate", "100"]);
+    until("some are published", || broker.subscription("s", "a", "lag").as_u64() >= Some(3));
+    signal(&publisher, Signal::INT);
+    let ended = ended(publisher).expect(130, &["published ", " messages to s, positions 0 to "]);
+    assert!(!ended.err.contains("1,000,000"), "{}", ended.err);
+    // So does one that waits for its input.
+    let mut command = broker.command(["pub", "s", "--lines", "-"]);
+    let mut waiting = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = waiting.stdin.take();
+    until("it has opened the stream", || {
+        broker.run(&["stream", "show", "s"]).out.contains(&waiting.id().to_string())
+    });
+    signal(&waiting, Signal::INT);
+    support::ended(waiting).expect(130, &["published no messages to s"]);
+    drop(input);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_those_before_it_are_published() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    let input = format!("{}\nb\n{}\nd\n", "a".repeat(112), "c".repeat(113));
+    let long = broker.run_with(&["pub", "s", "--lines", "-"], input.as_bytes());
+    long.expect(
+        1,
+        &["line 3 of standard input is longer than 112 bytes", "published 2 messages", "--slot-size"],
+    );
+    broker.run(&["pub", "s", &"c".repeat(113)]).expect(1, &["113 bytes", "112 at the most"]);
+    broker.run(&["pub", "s", "--lines", "/nonexistent/x"]).expect(1, &["/nonexistent/x"]);
+}
+
+#[test]
+fn a_publisher_without_anything_to_publish_is_shown_the_three_ways() {
+    let none = Ended::from(ringway().args(["pub", "s"]).output().unwrap());
+    none.expect(2, &["pub [OPTIONS] <STREAM> <PAYLOAD>", "--lines <FILE|->", "--count <N> [--size <B>]"]);
+    let both = Ended::from(ringway().args(["pub", "s", "x", "--count", "1"]).output().unwrap());
+    both.expect(2, &["cannot be used with"]);
+}
+
+#[test]
+fn who_closes_the_pipe_ends_a_subscriber_quietly_and_loses_nothing() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "--count", "10000"]).ok();
+    let (child, mut out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("00000000000000000000."));
+    drop(out);
+    assert_eq!(ended(child).expect(0, &[]).err, "");
+    // What went into the pipe counts as printed: at most 64 KiB of lines of 65 bytes, and what was read.
+    let position = broker.subscription("s", "a", "position").as_u64().unwrap();
+    assert!(position > 0 && position < 2_000, "{position}");
+    let rest = broker.run(&["sub", "s", "--subscription", "a", "--format", "json", "--timeout", "2s"]).ok();
+    assert_eq!(rest.lines().count() as u64, 10_000 - position);
+
+    // Nobody ever read this one: it has consumed nothing.
+    broker.run(&["pub", "s", "--count", "10"]).ok();
+    let (child, out) = broker.spawn(&["sub", "s", "--subscription", "a", "--count", "5"]);
+    drop(out);
+    assert_eq!(ended(child).expect(0, &[]).err, "");
+    assert!(broker.subscription("s", "a", "lag").as_u64() >= Some(5));
+}
+
+#[test]
+fn a_subscriber_whose_pipe_is_closed_ends_without_another_message() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "only"]).ok();
+    let (child, mut out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "only\n");
+    drop(out);
+    ended(child).expect(0, &[]);
+}
+
+#[test]
+fn ctrl_c_on_a_blocked_subscriber_commits_exactly_what_was_printed() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "--count", "10000"]).ok();
+    let (child, mut out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    let mut last = 0;
+    until("the pipe is full", || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let position = broker.subscription("s", "a", "position").as_u64().unwrap();
+        std::mem::replace(&mut last, position) == position && position > 0
+    });
+    signal(&child, Signal::INT);
+    ended(child).expect(130, &[]);
+    let mut printed = String::new();
+    out.read_to_string(&mut printed).unwrap();
+    let position = broker.subscription("s", "a", "position").as_u64().unwrap();
+    assert!(printed.ends_with('\n'));
+    assert_eq!(printed.lines().count() as u64, position);
+    assert!(broker.subscription("s", "a", "consumer_pid").is_null());
+}
+
+#[test]
+fn a_subscriber_prints_at_once_and_ctrl_c_ends_it_with_130() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    let (child, mut out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    for text in ["one", "two"] {
+        broker.run(&["pub", "s", text]).ok();
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), text);
+    }
+    signal(&child, Signal::INT);
+    assert_eq!(ended(child).expect(130, &[]).err, "");
+    assert_eq!(broker.subscription("s", "a", "position"), 2);
+}
+
+#[test]
+fn what_is_not_there_is_exit_3_and_says_what_to_do() {
+    let broker = Broker::start();
+    let unknown = ["ringway stream create nope"];
+    broker.run(&["pub", "nope", "x"]).expect(3, &unknown);
+    broker.run(&["sub", "nope", "--subscription", "a"]).expect(3, &unknown);
+    broker.run(&["stream", "show", "nope"]).expect(3, &["nope"]);
+    broker.run(&["stream", "delete", "nope"]).expect(3, &["nope"]);
+    broker.run(&["stream", "create", "s"]).ok();
+    broker.run(&["subscription", "show", "s", "nope"]).expect(3, &["nope"]);
+    let nobody = broker.path("nobody");
+    for arguments in [&["stream", "list"][..], &["pub", "s", "x"], &["stop"]] {
+        let ended = Ended::from(ringway().arg("--dir").arg(&nobody).args(arguments).output().unwrap());
+        ended.expect(3, &["no broker answers in", "ringway serve --dir"]);
+    }
+}
+
+#[test]
+fn arguments_that_cannot_be_are_exit_2_and_say_why() {
+    let broker = Broker::start();
+    broker.run(&["stream", "create", "a/b"]).expect(2, &["'/'"]);
+    broker.run(&["stream", "create", ""]).expect(2, &["empty"]);
+    broker.run(&["stream", "create", &"x".repeat(201)]).expect(2, &["200 bytes"]);
+    let arguments = ["stream".as_ref(), "create".as_ref(), OsStr::from_bytes(b"caf\xe9")];
+    Ended::from(broker.command(arguments).output().unwrap()).expect(2, &["a name must be UTF-8: byte 3"]);
+    broker.run(&["stream", "create", "s", "--slots", "1000"]).expect(2, &["1024"]);
+    broker.run(&["stream", "create", "s", "--slot-size", "100"]).expect(2, &["128"]);
+    broker.run(&["pub", "s", "--count", "1000", "--size", "2"]).expect(2, &["--size"]);
+    broker.run(&["pub", "s", "x", "--rate", "0"]).expect(2, &["above 0"]);
+    broker.run(&["sub", "s", "--subscription", "a", "--timeout", "soon"]).expect(2, &["500ms"]);
+    let deep = broker.path(&"d".repeat(120));
+    for arguments in [&["serve"][..], &["stream", "list"]] {
+        let ended = Ended::from(ringway().arg("--dir").arg(&deep).args(arguments).output().unwrap());
+        ended.expect(2, &["107"]);
+    }
+}
+
+#[test]
+fn what_is_refused_is_exit_5() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    broker.run(&["stream", "create", "s", "--slots", "64"]).expect(5, &["s"]);
+    let (child, _out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    until("it is open", || !broker.subscription("s", "a", "consumer_pid").is_null());
+    broker.run(&["sub", "s", "--subscription", "a"]).expect(5, &[&child.id().to_string()]);
+    broker.run(&["stream", "delete", "s"]).expect(5, &[]);
+    broker.run(&["serve"]).expect(5, &["already serves", &broker.process.id().to_string()]);
+    signal(&child, Signal::TERM);
+    ended(child).expect(130, &[]);
+}
+
+#[test]
+fn streams_and_subscriptions_are_listed_shown_and_deleted() {
+    let broker = Broker::start();
+    assert_eq!(broker.run(&["stream", "list", "--json"]).ok(), "[]\n");
+    broker.stream("orders", "billing");
+    broker.stream("Aufträge", "x");
+    broker.run(&["pub", "orders", "one"]).ok();
+    let list = broker.run(&["stream", "list"]).ok();
+    assert!(
+        list.starts_with("NAME ") && list.contains("\norders ") && list.contains("billing (1 behind)"),
+        "{list}"
+    );
+    let streams: Value = serde_json::from_str(&broker.run(&["stream", "list", "--json"]).ok()).unwrap();
+    assert_eq!(streams.as_array().unwrap().len(), 2);
+    let show: Value =
+        serde_json::from_str(&broker.run(&["stream", "show", "orders", "--json"]).ok()).unwrap();
+    assert_eq!((&show["next_position"], &show["settings"]["slots"]), (&json!(1), &json!(16_384)));
+    assert!(broker.run(&["stream", "show", "orders"]).ok().contains("positions held  0 to 0"));
+    assert!(broker.run(&["subscription", "list", "orders"]).ok().contains("billing"));
+    assert!(broker.run(&["subscription", "show", "orders", "billing"]).ok().contains("1 message"));
+    broker.run(&["subscription", "delete", "orders", "billing"]).ok();
+    assert_eq!(broker.run(&["subscription", "list", "orders", "--json"]).ok(), "[]\n");
+    broker.run(&["stream", "delete", "orders"]).ok();
+    broker.run(&["stream", "show", "orders"]).expect(3, &["orders"]);
+}
+
+#[test]
+fn a_broker_ends_by_signal_or_stop_and_leaves_nothing_behind() {
+    for end in [Some(Signal::INT), Some(Signal::TERM), None] {
+        let mut broker = Broker::start();
+        let directory = broker.directory();
+        assert!(broker.ready.contains(&format!(
+            "serving {} (pid {}, shards on cores ",
+            directory.display(),
+            broker.process.id()
+        )));
+        broker.stream("s", "a");
+        broker.run(&["pub", "s", "x"]).ok();
+        match end {
+            Some(end) => signal(&broker.process, end),
+            // The process is a zombie by then, since its parent is this test.
+            None => assert!(broker.run(&["stop"]).ok().contains("has ended")),
+        }
+        until("the broker ends", || broker.process.try_wait().unwrap().is_some());
+        assert_eq!(broker.process.wait().unwrap().code(), Some(0));
+        assert!(!directory.exists());
+    }
+}
+
+#[test]
+fn a_subscriber_says_that_the_broker_has_gone() {
+    let mut broker = Broker::start();
+    broker.stream("s", "a");
+    let (child, _out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
+    until("it is open", || !broker.subscription("s", "a", "consumer_pid").is_null());
+    broker.process.kill().unwrap();
+    ended(child).expect(3, &["the broker is gone"]);
+}
+
+#[test]
+fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
+    let commands: [&[&str]; 16] = [
+        &[],
+        &["serve"],
+        &["stop"],
+        &["stream"],
+        &["stream", "create"],
+        &["stream", "list"],
+        &["stream", "show"],
+        &["stream", "delete"],
+        &["subscription"],
+        &["subscription", "create"],
+        &["subscription", "list"],
+        &["subscription", "show"],
+        &["subscription", "delete"],
+        &["pub"],
+        &["sub"],
+        &["demo"],
+    ];
+    for command in commands {
+        let help = Ended::from(ringway().args(command).arg("--help").output().unwrap()).ok();
+        assert!(help.contains("Examples:\n  ringway"), "{command:?}: {help}");
+    }
+    let help = Ended::from(ringway().arg("--help").output().unwrap()).ok();
+    assert!(
+        help.contains("Exit codes:") && help.contains("130") && !help.contains("demo-producer"),
+        "{help}"
+    );
+}

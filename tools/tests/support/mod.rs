@@ -1,0 +1,168 @@
+//! Running the real `ringway` in directories of its own.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Nothing here takes so long unless it hangs.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// `ringway`, with nothing of the caller's environment that it looks at.
+pub fn ringway() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    for variable in ["RINGWAY_DIR", "XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
+        command.env_remove(variable);
+    }
+    command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+    command
+}
+
+/// What a command left: its exit code and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub raw: Vec<u8>,
+    pub err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(!err.contains("panicked"), "{err}");
+        Self { code: output.status.code().unwrap_or(-1), out, raw: output.stdout, err }
+    }
+}
+
+impl Ended {
+    /// Checks the exit code, and that the error says all of `parts`.
+    #[track_caller]
+    pub fn expect(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        for part in parts {
+            assert!(self.err.contains(part), "{part:?} is missing in: {}", self.err);
+        }
+        self
+    }
+
+    /// Checks that it ended well; its output.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        self.expect(0, &[]).out
+    }
+}
+
+/// A broker in a directory of its own, killed at the end of the test.
+pub struct Broker {
+    pub process: Child,
+    pub ready: String,
+    place: TempDir,
+}
+
+impl Broker {
+    pub fn start() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut process = ringway()
+            .args(["serve", "--dir"])
+            .arg(place.path().join("broker"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("ringway: serving "), "{ready}");
+        Self { process, ready, place }
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.place.path().join("broker")
+    }
+
+    /// A path beside the broker's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    pub fn command<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
+        let mut command = ringway();
+        command.arg("--dir").arg(self.directory()).args(arguments);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs a command with `input` to read.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ended {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A command that reads no further says so itself.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Starts a command whose output the test reads.
+    pub fn spawn(&self, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+        let mut command = self.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        (child, out)
+    }
+
+    /// Makes a stream with a subscription at its beginning.
+    pub fn stream(&self, name: &str, subscription: &str) {
+        self.run(&["stream", "create", name]).ok();
+        self.run(&["subscription", "create", name, subscription, "--from", "first"]).ok();
+    }
+
+    /// A field of `subscription show --json`.
+    pub fn subscription(&self, stream: &str, name: &str, field: &str) -> serde_json::Value {
+        let json = self.run(&["subscription", "show", stream, name, "--json"]).ok();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()[field].clone()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// Waits until `done`.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < LONG, "not after {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for the end of a command that was spawned.
+#[track_caller]
+pub fn ended(mut child: Child) -> Ended {
+    until("the command ends", || child.try_wait().unwrap().is_some());
+    child.wait_with_output().unwrap().into()
+}
+
+/// Whether a process with this id is there and no zombie.
+pub fn runs(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
