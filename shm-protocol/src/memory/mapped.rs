@@ -467,13 +467,28 @@ impl Slots for MappedSlots {
     #[inline]
     fn prefetch_for_write(&self, index: u64) {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch has no effect that a program can observe.
-        unsafe {
-            std::arch::asm!("prefetchw [{0}]", in(reg) self.slot(index), options(nostack, preserves_flags, readonly))
-        };
+        {
+            let first = self.slot(index);
+            prefetch_line_for_write(first);
+            // The first two lines: more of a large slot is fetched by the processor itself.
+            if self.geometry.slot_bytes() > LINE_BYTES {
+                prefetch_line_for_write(first.wrapping_add(LINE_BYTES as usize));
+            }
+        }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = index;
     }
+}
+
+/// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: u32 = 64;
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch_line_for_write(line: *const u8) {
+    // SAFETY: a prefetch has no effect that a program can observe, whatever the address.
+    unsafe { std::arch::asm!("prefetchw [{0}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
 }
 
 /// Memory mapped from descriptors.
