@@ -1,5 +1,7 @@
 //! `ringway demo` with real files: what it proves, what it refuses, and that it leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read};

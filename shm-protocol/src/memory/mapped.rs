@@ -6,7 +6,7 @@
 //!    else sees it; [`Region::open`] refuses one that is not. So no access faults for a missing page.
 //! 2. Every handle ([`MappedWord`], [`MappedBell`], [`MappedSlots`]) keeps its mapping alive, lies inside it and is
 //!    aligned: checked when the handle is made, never again.
-//! 3. Shared bytes are touched only by atomics and by [`copy`](super::copy); no reference to a plain byte of
+//! 3. Shared bytes are touched only by atomics and by [`copy`]; no reference to a plain byte of
 //!    them is ever formed.
 //! 4. A forked child does not inherit the mapping (`MADV_DONTFORK`), so it does not unmap it either: by then
 //!    something of its own may lie there.

@@ -1,5 +1,7 @@
 //! Do the arrows between crates, and inside the broker, point the way that is drawn?
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

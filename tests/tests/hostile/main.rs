@@ -1,6 +1,8 @@
 //! What if a client talks nonsense to the control socket? It is told why and hung up on, and a canary session
 //! on the same broker notices nothing.
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 use std::os::fd::AsFd;
 
 use ringway_shm_protocol::control::frame::{self, Kind, PACKET_BYTES_MAX};

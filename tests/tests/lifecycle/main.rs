@@ -1,5 +1,7 @@
 //! What if a producer, a consumer or the broker ends: politely, or by SIGKILL in the middle of its work?
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 use std::time::Duration;
 
 use ringway_client::{Connection, OpenError, RefusalCode, StartAt, StreamKind, StreamSettings};

@@ -1,5 +1,7 @@
 //! Do streams and subscriptions keep their promises through the whole path: client, control plane, shard, ring?
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 use std::time::Duration;
 
 use ringway_client::{Connection, RefusalCode, SendError, StartAt, StreamKind, StreamSettings};

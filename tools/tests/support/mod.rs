@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Nothing here takes so long unless it hangs.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// `ringway`, with nothing of the caller's environment that it looks at.
-pub fn ringway() -> Command {
+pub(crate) fn ringway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     for variable in ["RINGWAY_DIR", "XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
         command.env_remove(variable);
@@ -26,11 +26,11 @@ pub fn ringway() -> Command {
 
 /// What a command left: its exit code and what it said.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub raw: Vec<u8>,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) raw: Vec<u8>,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ended {
@@ -45,7 +45,7 @@ impl From<Output> for Ended {
 impl Ended {
     /// Checks the exit code, and that the error says all of `parts`.
     #[track_caller]
-    pub fn expect(self, code: i32, parts: &[&str]) -> Self {
+    pub(crate) fn expect(self, code: i32, parts: &[&str]) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         for part in parts {
             assert!(self.err.contains(part), "{part:?} is missing in: {}", self.err);
@@ -55,20 +55,20 @@ impl Ended {
 
     /// Checks that it ended well; its output.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         self.expect(0, &[]).out
     }
 }
 
 /// A broker in a directory of its own, killed at the end of the test.
-pub struct Broker {
-    pub process: Child,
-    pub ready: String,
+pub(crate) struct Broker {
+    pub(crate) process: Child,
+    pub(crate) ready: String,
     place: TempDir,
 }
 
 impl Broker {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
         let mut process = ringway()
             .args(["serve", "--dir"])
@@ -82,28 +82,28 @@ impl Broker {
         Self { process, ready, place }
     }
 
-    pub fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.place.path().join("broker")
     }
 
     /// A path beside the broker's directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    pub fn command<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
+    pub(crate) fn command<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
         let mut command = ringway();
         command.arg("--dir").arg(self.directory()).args(arguments);
         command
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         self.command(arguments).output().unwrap().into()
     }
 
     /// Runs a command with `input` to read.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ended {
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ended {
         let mut command = self.command(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -113,7 +113,7 @@ impl Broker {
     }
 
     /// Starts a command whose output the test reads.
-    pub fn spawn(&self, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> (Child, BufReader<ChildStdout>) {
         let mut command = self.command(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -121,13 +121,13 @@ impl Broker {
     }
 
     /// Makes a stream with a subscription at its beginning.
-    pub fn stream(&self, name: &str, subscription: &str) {
+    pub(crate) fn stream(&self, name: &str, subscription: &str) {
         self.run(&["stream", "create", name]).ok();
         self.run(&["subscription", "create", name, subscription, "--from", "first"]).ok();
     }
 
     /// A field of `subscription show --json`.
-    pub fn subscription(&self, stream: &str, name: &str, field: &str) -> serde_json::Value {
+    pub(crate) fn subscription(&self, stream: &str, name: &str, field: &str) -> serde_json::Value {
         let json = self.run(&["subscription", "show", stream, name, "--json"]).ok();
         serde_json::from_str::<serde_json::Value>(&json).unwrap()[field].clone()
     }
@@ -140,13 +140,13 @@ impl Drop for Broker {
     }
 }
 
-pub fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
 /// Waits until `done`.
 #[track_caller]
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < LONG, "not after {LONG:?}: {what}");
@@ -156,13 +156,13 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Waits for the end of a command that was spawned.
 #[track_caller]
-pub fn ended(mut child: Child) -> Ended {
+pub(crate) fn ended(mut child: Child) -> Ended {
     until("the command ends", || child.try_wait().unwrap().is_some());
     child.wait_with_output().unwrap().into()
 }
 
 /// Whether a process with this id is there and no zombie.
-pub fn runs(pid: u64) -> bool {
+pub(crate) fn runs(pid: u64) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
