@@ -39,17 +39,17 @@ fn started(place: &TempDir, input: &TempDir) -> (Child, Vec<u64>, BufReader<Chil
     let mut out = BufReader::new(child.stdout.take().unwrap());
     out.read_line(&mut first).unwrap();
     assert!(first.contains(place.path().to_str().unwrap()), "{first}");
-    let children = Path::new("/proc").join(child.id().to_string()).join("task");
-    let mut pids = Vec::new();
-    until("four processes run", || {
-        let children = children.join(child.id().to_string()).join("children");
-        pids = std::fs::read_to_string(children)
-            .unwrap()
-            .split(' ')
-            .filter_map(|pid| pid.parse().ok())
-            .collect();
-        pids.len() == 4
+    let directory = first.split(' ').find(|word| word.starts_with('/')).unwrap();
+    until("messages flow", || {
+        let shown =
+            ringway().args(["stream", "show", "demo", "--json", "--dir", directory]).output().unwrap();
+        serde_json::from_slice::<Value>(&shown.stdout).is_ok_and(|stream| stream["next_position"] != 0)
     });
+    let children = Path::new("/proc").join(child.id().to_string()).join("task");
+    let children = children.join(child.id().to_string()).join("children");
+    let pids: Vec<u64> =
+        std::fs::read_to_string(children).unwrap().split(' ').filter_map(|pid| pid.parse().ok()).collect();
+    assert_eq!(pids.len(), 4, "a broker, two consumers, a producer");
     (child, pids, out)
 }
 
