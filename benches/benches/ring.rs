@@ -12,7 +12,12 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringway_benches::Partition;
 use ringway_shm_protocol::layout::{CAPACITY_DEFAULT, Geometry};
 use ringway_shm_protocol::memory::mapped::Mapped;
-use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, PublishError, Ringer};
+use ringway_shm_protocol::ring::{CursorReader, Outgoing, Producer, PublishError, Ringer};
+
+/// Processor hints between two looks.
+const PAUSES: u32 = 2;
+/// Payloads, and slots that hold them.
+const SIZES: [(&str, usize, u32); 2] = [("64 B", 64, 128), ("1 KiB", 1024, 2048)];
 
 /// A ring of the default capacity with slots of `slot_bytes`.
 fn partition(slot_bytes: u32, subscriptions: usize) -> Partition {
@@ -20,17 +25,21 @@ fn partition(slot_bytes: u32, subscriptions: usize) -> Partition {
     Partition::create(geometry, subscriptions).expect("memory for one ring")
 }
 
-/// Waits a moment: the `round`-th of this wait.
+/// Waits a moment, as the client does: the `round`-th of this wait.
 fn pause(round: &mut u32) {
     *round += 1;
-    if round.is_multiple_of(32) { thread::yield_now() } else { std::hint::spin_loop() }
+    if round.is_multiple_of(32) {
+        thread::yield_now();
+    } else {
+        (0..PAUSES).for_each(|_| std::hint::spin_loop());
+    }
 }
 
 /// Publishes, waiting for space.
-fn publish(producer: &mut ExclusiveProducer<Mapped>, payload: &[u8]) {
+fn publish(producer: &mut Producer<Mapped>, payload: &[u8]) {
     let mut round = 0;
     loop {
-        match producer.publish(payload) {
+        match producer.publish(&Outgoing::inline(payload)) {
             Ok(_) => return,
             Err(PublishError::Full(_)) => pause(&mut round),
             Err(error) => panic!("{error}"),
@@ -49,15 +58,15 @@ fn receive(reader: &mut CursorReader<Mapped>, buffer: &mut [u8]) {
 fn publishing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish");
     group.throughput(Throughput::Elements(1));
-    for (name, payload_bytes, slot_bytes) in [("64 B", 64, 128), ("1 KiB", 1024, 2048)] {
+    for (name, payload_bytes, slot_bytes) in SIZES {
         let payload = vec![7; payload_bytes];
         let free = partition(slot_bytes, 0);
-        let mut producer = free.producer();
+        let mut producer = free.exclusive();
         group.bench_function(format!("{name}, no consumer"), |bencher| {
-            bencher.iter(|| producer.publish(black_box(&payload)));
+            bencher.iter(|| producer.publish(&Outgoing::inline(black_box(&payload))));
         });
         let gated = partition(slot_bytes, 1);
-        let (mut reader, mut producer) = (gated.join(0), gated.producer());
+        let (mut reader, mut producer) = (gated.join(0), gated.exclusive());
         let mut buffer = vec![0; slot_bytes as usize];
         group.bench_function(format!("{name}, then read and commit"), |bencher| {
             bencher.iter(|| {
@@ -80,7 +89,7 @@ fn gates(criterion: &mut Criterion) {
     for count in [0_u8, 1, 16] {
         let partition = partition(128, count.into());
         let mut readers: Vec<_> = (0..count).map(|subscription| partition.join(subscription)).collect();
-        let mut producer = partition.producer();
+        let mut producer = partition.exclusive();
         group.bench_function(format!("{count} gates, 64 B"), |bencher| {
             bencher.iter_custom(|iterations| {
                 let (mut spent, mut left) = (Duration::ZERO, iterations);
@@ -118,68 +127,98 @@ fn looking(criterion: &mut Criterion) {
 
 /// There and back over two rings; what is reported is one way.
 fn ping_pong(criterion: &mut Criterion) {
-    criterion.bench_function("thread to thread: one way, 64 B", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let (there, back) = (partition(128, 1), partition(128, 1));
-            let (mut pings, mut pongs) = (there.join(0), back.join(0));
-            let (mut ping, mut pong) = (there.producer(), back.producer());
-            let begin = Barrier::new(2);
-            thread::scope(|scope| {
-                scope.spawn(|| {
+    for (name, payload_bytes, slot_bytes) in SIZES {
+        criterion.bench_function(&format!("thread to thread: one way, {name}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (there, back) = (partition(slot_bytes, 1), partition(slot_bytes, 1));
+                let (mut pings, mut pongs) = (there.join(0), back.join(0));
+                let (mut ping, mut pong) = (there.exclusive(), back.exclusive());
+                let payload = vec![7; payload_bytes];
+                let buffer = vec![0; slot_bytes as usize];
+                let begin = Barrier::new(2);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut buffer = buffer.clone();
+                        begin.wait();
+                        for _ in 0..iterations {
+                            receive(&mut pings, &mut buffer);
+                            pings.commit(pings.position()).expect("nobody takes the cursor");
+                            publish(&mut pong, &payload);
+                        }
+                    });
+                    let mut buffer = buffer.clone();
                     begin.wait();
+                    let start = Instant::now();
                     for _ in 0..iterations {
-                        receive(&mut pings, &mut [0; 128]);
-                        pings.commit(pings.position()).expect("nobody takes the cursor");
-                        publish(&mut pong, &[7; 64]);
+                        publish(&mut ping, &payload);
+                        receive(&mut pongs, &mut buffer);
+                        pongs.commit(pongs.position()).expect("nobody takes the cursor");
                     }
-                });
-                begin.wait();
-                let start = Instant::now();
-                for _ in 0..iterations {
-                    publish(&mut ping, &[7; 64]);
-                    receive(&mut pongs, &mut [0; 128]);
-                    pongs.commit(pongs.position()).expect("nobody takes the cursor");
-                }
-                start.elapsed() / 2
-            })
+                    start.elapsed() / 2
+                })
+            });
         });
-    });
+    }
 }
 
-/// As fast as it goes; the consumer commits every 64 messages and when it has caught up.
-fn throughput(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("thread to thread");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("throughput, 64 B", |bencher| {
-        bencher.iter_custom(|iterations| {
-            let ring = partition(128, 1);
-            let (mut reader, mut producer) = (ring.join(0), ring.producer());
-            let begin = Barrier::new(2);
-            thread::scope(|scope| {
-                let consumer = scope.spawn(|| {
-                    begin.wait();
-                    let (mut buffer, mut round) = ([0; 128], 0);
-                    while reader.position() < iterations {
-                        let read = reader.read(&mut buffer).expect("nobody overwrites a gated message");
-                        let batch = if read.is_some() { 64 } else { 1 };
-                        if reader.uncommitted() >= batch {
-                            reader.commit(reader.position()).expect("nobody takes the cursor");
-                        }
-                        if read.is_none() {
-                            pause(&mut round);
-                        }
-                    }
-                    Instant::now()
-                });
+/// Reads `messages` as fast as it goes; commits every 64 messages and when it has caught up.
+fn consume(mut reader: CursorReader<Mapped>, messages: u64) {
+    let (mut buffer, mut round) = ([0; 128], 0);
+    while reader.position() < messages {
+        let read = reader.read(&mut buffer).expect("nobody overwrites a gated message");
+        let batch = if read.is_some() { 64 } else { 1 };
+        if reader.uncommitted() >= batch {
+            reader.commit(reader.position()).expect("nobody takes the cursor");
+        }
+        if read.is_none() {
+            pause(&mut round);
+            while reader.passes_over() {
+                pause(&mut round);
+            }
+        }
+    }
+}
+
+/// `producers`, each on a thread of its own, and one consumer on this one.
+fn through(partition: &Partition, producers: Vec<Producer<Mapped>>, messages: u64) -> Duration {
+    let reader = partition.join(0);
+    let begin = Barrier::new(producers.len() + 1);
+    let each = messages.div_ceil(producers.len() as u64);
+    thread::scope(|scope| {
+        let all = each * producers.len() as u64;
+        for mut producer in producers {
+            let begin = &begin;
+            scope.spawn(move || {
                 begin.wait();
-                let start = Instant::now();
-                for _ in 0..iterations {
+                for _ in 0..each {
                     publish(&mut producer, black_box(&[7; 64]));
                 }
-                consumer.join().expect("the consumer does not panic") - start
-            })
+            });
+        }
+        begin.wait();
+        let start = Instant::now();
+        consume(reader, all);
+        start.elapsed()
+    })
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("thread to thread: throughput, 64 B");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("exclusive producer", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let ring = partition(128, 1);
+            through(&ring, vec![ring.exclusive()], iterations)
         });
     });
+    for count in [1, 2, 4] {
+        group.bench_function(format!("shared producers: {count}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let ring = partition(128, 1);
+                through(&ring, (1..=count).map(|owner| ring.shared(owner)).collect(), iterations)
+            });
+        });
+    }
     group.finish();
 }
 

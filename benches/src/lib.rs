@@ -3,10 +3,12 @@
 //! No broker takes part: the handles that it would give out by descriptor are made here, in one process. What is
 //! measured is the ring itself, on the same kind of memory and by the same code as between processes.
 
-use ringway_shm_protocol::layout::{self, GATES_MAX, Geometry, RegionKind};
+use ringway_shm_protocol::layout::{self, GATES_MAX, Geometry, HAZARDS_MAX, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedWord, OwnedRegion, RegionError};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
-use ringway_shm_protocol::ring::{CursorReader, Doorbell, ExclusiveProducer, Gates};
+use ringway_shm_protocol::ring::{
+    CursorReader, Doorbell, ExclusiveProducer, Gates, Hazards, Producer, Room, SharedProducer,
+};
 use ringway_shm_protocol::words::CursorWord;
 
 /// The generation of every gate: none is used twice.
@@ -55,13 +57,32 @@ impl Partition {
         self.subscriptions[usize::from(subscription)].region().word(layout::subscription::CURSOR)
     }
 
-    /// The producer, at the beginning; it has mapped the cursor of every subscription.
-    pub fn producer(&self) -> ExclusiveProducer<Mapped> {
+    fn hazards(&self, subscription: u8) -> Hazards<Mapped> {
+        let region = self.subscriptions[usize::from(subscription)].region();
+        let word = |hazard| region.word(layout::subscription::HAZARDS + 8 * hazard);
+        Hazards::new(region.word(layout::subscription::HAZARDS_ACTIVE), (0..HAZARDS_MAX).map(word).collect())
+    }
+
+    /// How far a producer may go; it has mapped the cursor of every subscription.
+    fn room(&self) -> Room<Mapped> {
         let mut gates = Gates::new(self.active(), self.mirrors());
         for subscription in 0..self.subscriptions.len() as u8 {
-            gates.map(subscription, GENERATION, self.cursor(subscription));
+            gates.map(subscription, GENERATION, self.cursor(subscription), self.hazards(subscription));
         }
-        ExclusiveProducer::new(self.slots.region().slots(self.geometry), self.limit(), gates, 1, 0)
+        Room::retaining(self.geometry, self.limit(), gates)
+    }
+
+    /// The one producer, at the beginning.
+    pub fn exclusive(&self) -> Producer<Mapped> {
+        let slots = self.slots.region().slots(self.geometry);
+        Producer::Exclusive(ExclusiveProducer::new(slots, self.room(), 1, 0))
+    }
+
+    /// One of several producers, at the beginning. `owner` tells it from the others: 1 or more.
+    pub fn shared(&self, owner: u32) -> Producer<Mapped> {
+        let slots = self.slots.region().slots(self.geometry);
+        let tail = self.producers.region().word(layout::producers::TAIL);
+        Producer::Shared(SharedProducer::new(slots, self.room(), tail, owner, 0))
     }
 
     /// Lets a subscription join at the oldest message and returns its reader. Panics when there is no such
@@ -72,7 +93,7 @@ impl Partition {
         let cursor = self.cursor(subscription);
         let position = shard.join(subscription, GENERATION, &cursor, Start::First);
         let committed = CursorWord { position, pinned: false, live: true, generation: 0 };
-        CursorReader::new(slots(), cursor, committed)
+        CursorReader::new(slots(), cursor, committed, false)
     }
 
     /// The doorbell of consumers that wait for data.

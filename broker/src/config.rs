@@ -5,10 +5,12 @@
 //! cores = [0, 1]               # one shard pinned to each
 //! sessions_max = 1024          # connections at the same time
 //! hello_timeout_ms = 5000      # how long a connection may be silent before it says hello
+//! payload_bytes_max = 16777216 # the largest payload that a stream may be declared with, at most 1 GiB
 //! ```
 
 use std::path::{Path, PathBuf};
 
+use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub sessions_max: u32,
     /// How long a new connection may be silent, in milliseconds.
     pub hello_timeout_ms: u64,
+    /// The largest payload that a stream may be declared with, in bytes.
+    pub payload_bytes_max: u32,
 }
 
 /// What a file may say.
@@ -38,6 +42,7 @@ struct File {
     cores: Option<Vec<usize>>,
     sessions_max: Option<u32>,
     hello_timeout_ms: Option<u64>,
+    payload_bytes_max: Option<u32>,
 }
 
 /// Why a configuration cannot be used.
@@ -87,6 +92,16 @@ pub enum ConfigError {
         /// The least that it may be.
         least: u64,
     },
+    /// A number that cannot be.
+    #[error("`{key}` must be at most {most}, not {value}")]
+    TooLarge {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// The most that it may be.
+        most: u64,
+    },
 }
 
 impl Config {
@@ -99,6 +114,7 @@ impl Config {
             cores: found.cores.unwrap_or_else(|| allowed_cores().last().copied().into_iter().collect()),
             sessions_max: found.sessions_max.unwrap_or(SESSIONS_MAX_DEFAULT),
             hello_timeout_ms: found.hello_timeout_ms.unwrap_or(HELLO_TIMEOUT_MS_DEFAULT),
+            payload_bytes_max: found.payload_bytes_max.unwrap_or(PAYLOAD_BYTES_MAX_DEFAULT),
         };
         config.check()?;
         Ok(config)
@@ -115,11 +131,17 @@ impl Config {
         if let Some(core) = self.cores.iter().copied().find(|core| !allowed.contains(core)) {
             return Err(ConfigError::Core { core, allowed });
         }
-        for (key, value) in
-            [("sessions_max", self.sessions_max.into()), ("hello_timeout_ms", self.hello_timeout_ms)]
-        {
+        let ranges = [
+            ("sessions_max", self.sessions_max.into(), u64::MAX),
+            ("hello_timeout_ms", self.hello_timeout_ms, u64::MAX),
+            ("payload_bytes_max", self.payload_bytes_max.into(), PAYLOAD_BYTES_MAX.into()),
+        ];
+        for (key, value, most) in ranges {
             if value < 1 {
                 return Err(ConfigError::TooSmall { key, value, least: 1 });
+            }
+            if value > most {
+                return Err(ConfigError::TooLarge { key, value, most });
             }
         }
         Ok(())
@@ -156,7 +178,13 @@ mod tests {
         let config = load(&format!("directory = '/x'\ncores = [{core}]\nsessions_max = 7")).unwrap();
         assert_eq!(
             config,
-            Config { directory: "/x".into(), cores: vec![core], sessions_max: 7, hello_timeout_ms: 5000 }
+            Config {
+                directory: "/x".into(),
+                cores: vec![core],
+                sessions_max: 7,
+                hello_timeout_ms: 5000,
+                payload_bytes_max: 16 << 20,
+            }
         );
         let given = Config::load(None, Some("/y".into())).unwrap();
         assert_eq!((given.directory, given.cores.len()), ("/y".into(), 1));
@@ -171,6 +199,7 @@ mod tests {
         assert!(message("directory = '/x'\ncores = []").contains("at least one"));
         assert!(message("directory = '/x'\ncores = [999]").contains("core 999 cannot be used"));
         assert!(message("directory = '/x'\nsessions_max = 0").contains("sessions_max"));
+        assert!(message("directory = '/x'\npayload_bytes_max = 1073741825").contains("at most 1073741824"));
         let missing = Config::load(Some(Path::new("/nonexistent/x.toml")), None).unwrap_err();
         assert!(missing.to_string().contains("/nonexistent/x.toml"));
     }

@@ -110,7 +110,7 @@ impl Broker {
         let mut shards = Shards { mailboxes: Vec::new(), threads: Vec::new() };
         for (number, core) in config.cores.iter().enumerate() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
-            let mut shard = Shard::new(number as u32, inbox, answers.clone());
+            let mut shard = Shard::new(number as u32, config.payload_bytes_max, inbox, answers.clone());
             let thread = runtime::spawn(*core, &format!("shard-{number}"), wake, move || shard.turn());
             shards.threads.push(thread?);
             shards.mailboxes.push(mailbox);

@@ -6,24 +6,35 @@
 //!          cursor (in the region)    position (private)
 //! ```
 //!
-//! 1. A message is copied out before it is returned; no caller ever looks into the ring.
+//! 1. A message that fits a slot is copied out before it is returned; no caller ever looks into the ring. One that does
+//!    not is left where its producer wrote it, which is free again only when it is consumed.
 //! 2. Lazily, only what was returned *before* the current call is committed: who asks for the next message has
 //!    consumed the last. What is not committed at a crash is delivered again.
-//! 3. Commits are put off for an eighth of the ring at most, not when the ring stays empty over many looks, and
-//!    never beyond the moment when the consumer sleeps; after each, producers that wait for space are woken.
-//! 4. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
+//! 3. Commits are put off for an eighth of the ring at most, not when the ring stays empty over many looks, not for
+//!    messages beyond a slot, whose memory its producer wants back, and never beyond the moment when the consumer
+//!    sleeps; after each, producers that wait for space are woken.
+//! 4. Where producers do not wait for this consumer (a stream that drops its oldest, or has detached it), everything
+//!    is copied, and checked afterwards; what was overwritten is counted as missed.
+//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
 
+use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
+use ringway_shm_protocol::memory::arena::ArenaView;
+use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::ConsumerRegions;
-use ringway_shm_protocol::ring::{CursorLost, Received, Ringer};
+use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
+use ringway_shm_protocol::words::CursorWord;
 
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
 use crate::error::{CloseError, OpenError, RecvError};
+use crate::memory::MappedArenas;
+use crate::message::{Body, Keeper, Message};
 use crate::session::{ANSWER_MAX, Answer};
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
@@ -42,17 +53,26 @@ pub struct ConsumerBuilder {
     stream: String,
     subscription: String,
     wait: WaitStrategy,
+    courtesy: bool,
 }
 
 impl ConsumerBuilder {
     pub(crate) fn new(connection: Connection, stream: &str, subscription: &str) -> Self {
         let (stream, subscription) = (stream.to_owned(), subscription.to_owned());
-        Self { connection, stream, subscription, wait: WaitStrategy::default() }
+        Self { connection, stream, subscription, wait: WaitStrategy::default(), courtesy: true }
     }
 
     /// How to wait while there is no message; [`WaitStrategy::default`] when nothing is said.
     pub fn wait(self, wait: WaitStrategy) -> Self {
         Self { wait, ..self }
+    }
+
+    /// Whether a consumer that has caught up with a fast stream may pass over some looks at it, some microseconds long
+    /// (it may when nothing is said). That makes such a stream several times faster, because the two sides do not
+    /// fight over each message's memory. Without it, single messages of a stream of many millions a second come with the
+    /// least delay.
+    pub fn courtesy(self, courtesy: bool) -> Self {
+        Self { courtesy, ..self }
     }
 
     /// Opens the subscription, which goes on where it was last committed. Refused as
@@ -69,20 +89,30 @@ impl ConsumerBuilder {
         };
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(self.connection, grant.endpoint);
-        let ring = ring(grant.incarnation, grant.slots, grant.slot_bytes)?;
+        let ring = ring(grant.incarnation, &grant.settings)?;
         in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
         let descriptors = exactly("a consumer", descriptors)?;
-        let regions = ConsumerRegions::open(ring, descriptors, grant.cursor())?;
+        let validates = grant.settings.overflow.may_overtake();
+        let ConsumerRegions { mut reader, hazards, data, space } =
+            ConsumerRegions::open(ring, descriptors, grant.cursor(), validates)?;
+        reader.set_courtesy(self.courtesy);
         let reading = Reading {
-            regions,
+            reader,
+            data,
+            space,
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
             empty_looks: 0,
+            commit_at_once: false,
             commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
-            buffer: vec![0; ring.geometry.payload_bytes_max()].into_boxed_slice(),
+            buffer: vec![0; ring.geometry.body_bytes()].into_boxed_slice(),
+            copied: Vec::new(),
+            view: None,
+            arenas: MappedArenas::new(ring),
+            keeper: Keeper { hazards: Arc::new(hazards), endpoint: Arc::new(endpoint) },
         };
         let Self { stream, subscription, wait, .. } = self;
-        Ok(Consumer { reading, wait, stream, subscription, endpoint })
+        Ok(Consumer { reading, wait, stream, subscription })
     }
 }
 
@@ -92,12 +122,10 @@ impl ConsumerBuilder {
 /// at most a second for the broker and ignores errors; during a panic it commits nothing, so that the message
 /// whose handling panicked is delivered again.
 pub struct Consumer {
-    // Unmapped before the endpoint is given back: fields are dropped in this order.
     reading: Reading,
     wait: WaitStrategy,
     stream: String,
     subscription: String,
-    endpoint: Endpoint,
 }
 
 impl Consumer {
@@ -140,12 +168,18 @@ impl Consumer {
     /// Declares everything returned so far consumed, at once.
     pub fn commit(&mut self) -> Result<(), RecvError> {
         self.reading.check_fork()?;
-        Ok(self.reading.commit()?)
+        self.reading.commit()
+    }
+
+    /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
+    /// or detaches who lags.
+    pub fn missed(&self) -> u64 {
+        self.reading.reader.missed()
     }
 
     /// Position of the next message to be returned, if none in between is missing.
     pub fn position(&self) -> u64 {
-        self.reading.regions.reader.position()
+        self.reading.reader.position()
     }
 
     /// The stream's name.
@@ -158,13 +192,15 @@ impl Consumer {
         &self.subscription
     }
 
-    /// Commits everything returned and gives the subscription back, so that another consumer may open it.
+    /// Commits everything returned and gives the subscription back, so that another consumer may open it; while a
+    /// message of it is [held](Message::hold), that happens when the last one is dropped.
     /// Whatever it returns, the consumer is closed; the broker notices at the end of the session at the latest.
     pub fn close(mut self) -> Result<(), CloseError> {
         let committed = self.commit();
-        let Self { reading, mut endpoint, .. } = self;
-        drop(reading);
-        let closed = endpoint.close();
+        let endpoint = Arc::clone(&self.reading.keeper.endpoint);
+        // Unmapped before the endpoint is given back.
+        drop(self);
+        let closed = Arc::into_inner(endpoint).map_or(Ok(()), |mut endpoint| endpoint.close());
         committed?;
         Ok(closed?)
     }
@@ -176,14 +212,14 @@ impl Consumer {
         loop {
             let step = wait.step();
             match step {
+                Step::Look if self.reading.reader.passes_over() => continue,
                 Step::Look => {}
                 // Looking briefly is cheaper than a commit per message when the next one is under way.
                 Step::Idle => self.reading.commit()?,
                 Step::Sleep(at_most) => self.reading.sleep(at_most)?,
                 Step::CheckBroker | Step::Over => self.reading.commit()?,
             }
-            let gone =
-                matches!(step, Step::CheckBroker | Step::Over) && !self.endpoint.connection().is_open();
+            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.reading.connection().is_open();
             // After the broker was looked at, so that all that came before its end is returned.
             if let Some(received) = self.reading.next()? {
                 return Ok(Some(received));
@@ -212,15 +248,26 @@ impl fmt::Debug for Consumer {
 
 /// The mapped part of a consumer; its end commits what was returned.
 struct Reading {
-    regions: ConsumerRegions,
+    reader: CursorReader<Mapped>,
+    data: Doorbell<Mapped>,
+    space: Doorbell<Mapped>,
     ringer: Ringer,
     fork: ForkMark,
     /// Uncommitted messages that make it worth committing.
     commit_every: u64,
+    /// What was returned last was in an arena: its producer wants the memory back.
+    commit_at_once: bool,
     /// Looks of the caller's that found nothing since the last commit.
     empty_looks: u32,
-    /// Where messages are copied to.
+    /// Where bodies of slots are copied to.
     buffer: Box<[u8]>,
+    /// Where payloads of arenas are copied to that may be overwritten.
+    copied: Vec<u8>,
+    /// The payload that was returned last, if it was left in place.
+    view: Option<ArenaView>,
+    arenas: MappedArenas,
+    // Last: the endpoint is given back after everything is unmapped.
+    keeper: Keeper,
 }
 
 impl Reading {
@@ -228,15 +275,67 @@ impl Reading {
     #[inline]
     fn next(&mut self) -> Result<Option<Received>, RecvError> {
         self.check_fork()?;
-        if self.regions.reader.uncommitted() >= self.commit_every {
+        if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
             self.commit()?;
         }
-        Ok(self.regions.reader.read(&mut self.buffer)?)
+        loop {
+            match self.reader.read(&mut self.buffer)? {
+                Some(received) if received.is_in_arena() => {
+                    if self.find_payload(received)? {
+                        return Ok(Some(received));
+                    }
+                }
+                received => return Ok(received),
+            }
+        }
+    }
+
+    /// Finds the payload of a message that is in an arena; `false`: it was overwritten meanwhile.
+    fn find_payload(&mut self, received: Received) -> Result<bool, RecvError> {
+        self.commit_at_once = true;
+        let Part::Arena(block) = received.payload(&self.buffer) else { return Ok(true) };
+        let (position, arena) = (received.position, block.arena);
+        let unreadable = |source| RecvError::Arena { position, arena, source };
+        let mapped = self.arenas.get(&self.keeper.endpoint, arena).map_err(unreadable)?;
+        let validates = self.reader.validates();
+        let Some(region) = mapped else {
+            if validates {
+                self.reader.count_missed();
+                return Ok(false);
+            }
+            return Err(bad_reference(position, block));
+        };
+        let view = ArenaView::new(region, block);
+        if !validates {
+            self.view = Some(view.ok_or_else(|| bad_reference(position, block))?);
+            return Ok(true);
+        }
+        if let Some(view) = &view {
+            self.copied.resize(block.bytes, 0);
+            view.read(0, &mut self.copied);
+        }
+        // Only now is it known whether the reference was the message's.
+        if !self.reader.is_unchanged(position) {
+            self.reader.count_missed();
+            return Ok(false);
+        }
+        view.map(|_| true).ok_or_else(|| bad_reference(position, block))
     }
 
     #[inline]
     fn message(&self, received: Received) -> Message<'_> {
-        Message { position: received.position, payload: &self.buffer[..received.payload_bytes] }
+        let body = match received.payload(&self.buffer) {
+            Part::Inline(payload) => Body::Copied(payload),
+            Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
+            Part::Arena(_) => {
+                Body::InPlace(self.view.as_ref().expect("the payload was found before the message is made"))
+            }
+        };
+        Message { position: received.position, body, copied: OnceCell::new(), keeper: &self.keeper }
+    }
+
+    fn connection(&self) -> &Connection {
+        self.keeper.endpoint.connection()
     }
 
     #[inline]
@@ -247,8 +346,8 @@ impl Reading {
     /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
     /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
     #[inline]
-    fn found_nothing(&mut self) -> Result<(), CursorLost> {
-        if self.regions.reader.uncommitted() > 0 {
+    fn found_nothing(&mut self) -> Result<(), RecvError> {
+        if self.reader.uncommitted() > 0 {
             self.empty_looks += 1;
             if self.empty_looks >= EMPTY_LOOKS_MAX {
                 self.commit()?;
@@ -259,19 +358,40 @@ impl Reading {
 
     /// Moves the cursor behind everything returned and wakes producers that wait for that.
     #[inline]
-    fn commit(&mut self) -> Result<(), CursorLost> {
+    fn commit(&mut self) -> Result<(), RecvError> {
         self.empty_looks = 0;
-        if self.regions.reader.uncommitted() > 0 {
-            self.regions.reader.commit(self.regions.reader.position())?;
-            self.ringer.ring(&self.regions.space);
+        self.commit_at_once = false;
+        if self.reader.uncommitted() > 0 {
+            match self.reader.commit(self.reader.position()) {
+                Ok(()) => {
+                    self.ringer.ring(&self.space);
+                }
+                Err(lost) if lost.is_detached() => self.attach()?,
+                Err(lost) => return Err(lost.into()),
+            }
         }
         Ok(())
     }
 
+    /// Asks to be attached again, behind everything returned.
+    #[cold]
+    fn attach(&mut self) -> Result<(), RecvError> {
+        let endpoint = self.keeper.endpoint.number();
+        let request = Request::Attach { endpoint, position: self.reader.position() };
+        let failed = |source| RecvError::Attach { source };
+        match self.connection().control().request(&request, ANSWER_MAX).map_err(failed)?.reply {
+            Reply::Attached(cursor) => {
+                self.reader.attach(CursorWord::unpack(cursor));
+                Ok(())
+            }
+            _ => Err(failed(unexpected("a cursor"))),
+        }
+    }
+
     /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
-    fn sleep(&mut self, at_most: Duration) -> Result<(), CursorLost> {
+    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
         self.commit()?;
-        self.regions.data.sleep_unless(at_most, || self.regions.reader.has_next());
+        self.data.sleep_unless(at_most, || self.reader.has_next());
         Ok(())
     }
 }
@@ -285,23 +405,9 @@ impl Drop for Reading {
     }
 }
 
-/// A message, in the consumer's private copy: it stays as it is until the consumer is used again.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    position: u64,
-    payload: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// Its position in the stream.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Its payload.
-    pub fn payload(&self) -> &'a [u8] {
-        self.payload
-    }
+fn bad_reference(position: u64, block: ArenaBlock) -> RecvError {
+    let ArenaBlock { arena, offset, bytes } = block;
+    RecvError::Reference { position, arena, offset, bytes }
 }
 
 #[cold]

@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, Reply, Request, StreamSettings};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::partition::RingIdentity;
 
@@ -63,9 +63,10 @@ impl Drop for Endpoint {
     }
 }
 
-/// Checks the size that the broker announced.
-pub(crate) fn ring(incarnation: u64, slots: u64, slot_bytes: u32) -> Result<RingIdentity, ProtocolError> {
-    Ok(RingIdentity { incarnation, geometry: Geometry::new(slots, slot_bytes)? })
+/// Checks the settings that the broker announced.
+pub(crate) fn ring(incarnation: u64, settings: &StreamSettings) -> Result<RingIdentity, ProtocolError> {
+    in_range("largest payload", settings.payload_bytes_max.into(), PAYLOAD_BYTES_MAX.into())?;
+    Ok(RingIdentity { incarnation, geometry: Geometry::new(settings.slots, settings.slot_bytes)? })
 }
 
 /// Checks a number that the broker gave.

@@ -15,6 +15,8 @@ use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 use thiserror::Error;
 
+use crate::loan::Loan;
+
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -300,12 +302,14 @@ impl From<AdminError> for OpenError {
 #[non_exhaustive]
 pub enum SendError {
     /// A subscription holds the ring.
-    #[error("{}", full_text(.stream, .subscription.as_deref(), *.lag, *.capacity, *.waited))]
+    #[error("{}", full_text(.stream, .subscription.as_deref(), *.consumer_pid, *.lag, *.capacity, *.waited))]
     Full {
         /// The stream.
         stream: String,
         /// The subscription that holds it; `None` when the broker could not be asked.
         subscription: Option<String>,
+        /// Process id of that subscription's consumer, if it has one.
+        consumer_pid: Option<u32>,
         /// How many messages that subscription is behind.
         lag: u64,
         /// How many messages the ring holds.
@@ -313,9 +317,24 @@ pub enum SendError {
         /// How long was waited; `None`: not at all.
         waited: Option<Duration>,
     },
-    /// The payload does not fit a slot.
+    /// Another producer is in the middle of a message that it began a whole lap ago: it is stopped, or hangs.
     #[error(
-        "a payload of {bytes} bytes does not fit stream {stream}: {bytes_max} at the most; declare the stream with larger slots"
+        "stream {stream} is stalled: its producer with owner id {owner} has not finished the message that it began a \
+         whole ring ago{}; let it go on, or end it",
+        .waited.map_or_else(String::new, |waited| format!(" (waited {waited:?})"))
+    )]
+    Stalled {
+        /// The stream.
+        stream: String,
+        /// Owner id of that producer.
+        owner: u32,
+        /// How long was waited; `None`: not at all.
+        waited: Option<Duration>,
+    },
+    /// The payload is larger than the stream's settings allow.
+    #[error(
+        "a payload of {bytes} bytes is too large for stream {stream}: {bytes_max} at the most; declare the stream with a \
+         larger limit"
     )]
     TooLarge {
         /// The stream.
@@ -347,6 +366,35 @@ pub enum SendError {
         /// What is wrong.
         source: OpenError,
     },
+    /// The broker gave no memory for a payload that does not fit a slot.
+    #[error("stream {stream} has no memory for a payload of {bytes} bytes: {source}")]
+    Memory {
+        /// The stream.
+        stream: String,
+        /// Bytes of the payload.
+        bytes: usize,
+        /// Why not.
+        source: OpenError,
+    },
+    /// All memory that this producer may have for payloads beyond a slot is in use.
+    #[error(
+        "stream {stream} has no block of {bytes} bytes left: the {arenas_bytes} bytes of this producer are in loans, or in \
+         messages that consumers hold in place; drop some, or declare the stream with a larger largest payload"
+    )]
+    NoBlock {
+        /// The stream.
+        stream: String,
+        /// Bytes of the payload.
+        bytes: usize,
+        /// Bytes of this producer's arenas.
+        arenas_bytes: u64,
+    },
+    /// The loan is another producer's.
+    #[error("this loan was not made by this producer of stream {stream}: send it by the one that made it")]
+    ForeignLoan {
+        /// The stream.
+        stream: String,
+    },
     /// The ring refused for a reason that this client does not know.
     #[error("could not publish to stream {stream}: {source}")]
     Publish {
@@ -361,21 +409,48 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Whether the same call may succeed later: the stream was full.
+    /// Whether the same call may succeed later: the stream was full or stalled, or memory may be free then.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. })
+        match self {
+            Self::Full { .. } | Self::Stalled { .. } | Self::NoBlock { .. } => true,
+            Self::Memory { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+/// Why a loan was not sent. It is here, as it was.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct SendLoanError {
+    /// The loan.
+    pub loan: Box<Loan>,
+    /// Why it is not in the stream.
+    pub source: SendError,
+}
+
+impl SendLoanError {
+    /// Whether the same loan may be sent later.
+    pub fn is_retryable(&self) -> bool {
+        self.source.is_retryable()
     }
 }
 
 fn full_text(
     stream: &str,
     subscription: Option<&str>,
+    consumer_pid: Option<u32>,
     lag: u64,
     capacity: u64,
     waited: Option<Duration>,
 ) -> String {
-    let held =
-        subscription.map_or_else(|| "a subscription".to_owned(), |name| format!("subscription {name}"));
+    let held = subscription.map_or_else(
+        || "a subscription".to_owned(),
+        |name| {
+            let consumer = consumer_pid.map_or("no consumer".to_owned(), |pid| format!("process {pid}"));
+            format!("subscription {name} ({consumer})")
+        },
+    );
     let waited = waited.map_or_else(String::new, |waited| format!(" (waited {waited:?})"));
     let (lag, capacity) = (grouped(lag), grouped(capacity));
     format!(
@@ -424,6 +499,39 @@ pub enum RecvError {
     /// The ring holds something that cannot be.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A message refers to memory that cannot be used.
+    #[error("the message at position {position} is in arena {arena}, which cannot be read: {source}")]
+    Arena {
+        /// The message's position.
+        position: u64,
+        /// The arena's number.
+        arena: u32,
+        /// Why not.
+        source: OpenError,
+    },
+    /// A message refers to bytes outside of its arena: its producer is broken.
+    #[error(
+        "the message at position {position} is corrupt: it refers to {bytes} bytes from {offset} on in arena {arena}, \
+         which are not there"
+    )]
+    Reference {
+        /// The message's position.
+        position: u64,
+        /// The arena's number.
+        arena: u32,
+        /// Where the bytes should begin.
+        offset: u64,
+        /// How many they should be.
+        bytes: usize,
+    },
+    /// The subscription was detached because it lagged, and could not be attached again.
+    #[error(
+        "this consumer's subscription was detached because it lagged, and cannot be attached again: {source}"
+    )]
+    Attach {
+        /// Why not.
+        source: AdminError,
+    },
     /// There is nothing to read and the broker is gone.
     #[error("nothing left to read and the broker is gone: start it again and open a new connection")]
     Disconnected,
@@ -433,10 +541,24 @@ pub enum RecvError {
 }
 
 impl RecvError {
-    /// Whether the same call may succeed later: never, today.
+    /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        false
+        match self {
+            Self::Arena { source, .. } => source.is_retryable(),
+            Self::Attach { source } => source.is_retryable(),
+            _ => false,
+        }
     }
+}
+
+/// Why a message cannot be held in place.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "this consumer holds {held} messages in place already, as many as it may: drop one first, or copy this one"
+)]
+pub struct HoldError {
+    /// How many it holds.
+    pub held: usize,
 }
 
 /// Why a consumer was not closed as it should be. It is closed all the same.
@@ -460,13 +582,14 @@ mod tests {
         let error = SendError::Full {
             stream: "orders".to_owned(),
             subscription: Some("billing".to_owned()),
+            consumer_pid: Some(4711),
             lag: 16_384,
             capacity: 16_384,
             waited: Some(Duration::from_millis(250)),
         };
         assert_eq!(
             error.to_string(),
-            "stream orders is full: held by subscription billing, 16,384 behind of 16,384 slots (waited 250ms); \
+            "stream orders is full: held by subscription billing (process 4711), 16,384 behind of 16,384 slots (waited 250ms); \
              start or speed up its consumer, delete the subscription, or declare the stream with more slots"
         );
         assert!(error.is_retryable());

@@ -1,12 +1,11 @@
 //! The client of Ringway, the message broker for one host: producers, consumers, administration.
 //!
 //! ```no_run
-//! use ringway_client::{Connection, StartAt, StreamKind, StreamSettings, directory};
+//! use ringway_client::{Connection, StartAt, StreamSettings, directory};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let connection = Connection::open(directory::default_directory())?;
-//! let settings = StreamSettings { kind: StreamKind::Topic, slots: 16_384, slot_bytes: 128 };
-//! connection.declare_stream("orders", settings)?;
+//! connection.declare_stream("orders", StreamSettings::default())?;
 //! connection.declare_subscription("orders", "billing", StartAt::Next)?;
 //!
 //! let mut producer = connection.producer("orders").open()?;
@@ -25,8 +24,11 @@
 //! | connection | administration, and the way to producers and consumers |
 //! | session | packets to the broker and back, one request at a time |
 //! | producer | publishing into a stream's ring |
+//! | loan | memory to write a payload into where its readers will read it |
 //! | space | who holds a full stream |
 //! | consumer | reading a stream's ring in order, as one subscription |
+//! | message | what a consumer returns, borrowed or held |
+//! | memory | the memory of payloads beyond a slot, as the broker gives and takes it |
 //! | endpoint | what producers and consumers have in common: being granted and given back |
 //! | wait | how a producer waits for space and a consumer for messages |
 //! | error | one error type per operation |
@@ -49,25 +51,33 @@ mod consumer;
 pub mod directory;
 mod endpoint;
 mod error;
+mod loan;
+mod memory;
+mod message;
 mod producer;
 mod session;
 mod space;
 mod wait;
 
 pub use connection::Connection;
-pub use consumer::{Consumer, ConsumerBuilder, Message};
+pub use consumer::{Consumer, ConsumerBuilder};
 pub use error::{
-    AdminError, CloseError, ConnectError, OpenError, ProtocolError, RecvError, SendBatchError, SendError,
+    AdminError, CloseError, ConnectError, HoldError, OpenError, ProtocolError, RecvError, SendBatchError,
+    SendError, SendLoanError,
 };
+pub use loan::Loan;
+pub use message::{HeldMessage, Message};
 pub use producer::{Producer, ProducerBuilder};
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
-    Lag, Refusal, RefusalCode, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    Lag, Overflow, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, Producers, Refusal, RefusalCode, StartAt,
+    StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
 };
 pub use ringway_shm_protocol::layout::{
     CAPACITY_DEFAULT, CAPACITY_MAX, CAPACITY_MIN, GeometryError, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX,
     SLOT_BYTES_MIN,
 };
+pub use ringway_shm_protocol::memory::arena::ArenaView;
 pub use ringway_shm_protocol::memory::mapped::RegionError;
 pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 pub use wait::WaitStrategy;

@@ -2,30 +2,38 @@
 //!
 //! ```text
 //! send ── fork check ── publish: slot, copy, commit ── look for sleepers ──▶ position
-//!                          │ full
-//!                          ▼ cold
-//!            map the holder's cursor if it is new · wait · publish again
+//!                          │ full                    │ larger than a slot
+//!                          ▼ cold                    ▼ cold
+//!            map the holder's cursor if it is new    take a block, copy, publish a reference to it
+//!            · wait · publish again
 //! ```
 //!
 //! 1. A message is readable when the call returns, and everybody who sleeps has been woken.
-//! 2. On the way that does not wait: no system call unless a consumer sleeps, no allocation, no lock.
+//! 2. On the way that does not wait and fits a slot: no system call unless a consumer sleeps, no allocation, no lock.
 //! 3. Before it waits, the producer wakes the consumers of all that it has published.
+//! 4. A payload is in its block before a slot is taken for it; what happens to a loan meanwhile concerns nobody.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use ringway_shm_protocol::control::message::{ProducerGrant, Reply, Request};
+use ringway_shm_protocol::control::message::{Overflow, ProducerGrant, Producers, Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
-use ringway_shm_protocol::partition::ProducerRegions;
-use ringway_shm_protocol::ring::{Full, PublishError, Ringer};
+use ringway_shm_protocol::memory::arena::{Arenas, Block};
+use ringway_shm_protocol::partition::{ProducerRegions, Publishing};
+use ringway_shm_protocol::ring::{Full, Outgoing, PublishError, Reclaim, Ringer};
 use ringway_shm_protocol::words::OWNER_BITS;
 
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
-use crate::error::{AdminError, OpenError, SendBatchError, SendError};
+use crate::error::{AdminError, OpenError, SendBatchError, SendError, SendLoanError};
+use crate::loan::Loan;
+use crate::memory;
 use crate::session::{ANSWER_MAX, Answer};
 use crate::space::{GATE_RETRY, Space};
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
+
+/// How soon a slot is looked at again that another producer is still writing: nobody rings when it is done.
+const STALLED_RETRY: Duration = Duration::from_millis(1);
 
 /// What a [`Producer`] will be like; made by [`Connection::producer`].
 #[derive(Clone, Debug)]
@@ -46,8 +54,9 @@ impl ProducerBuilder {
         Self { wait, ..self }
     }
 
-    /// Opens the stream. Refused as [`InUse`](crate::RefusalCode::InUse) while another producer has it open, and as
-    /// [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream.
+    /// Opens the stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream, and as
+    /// [`InUse`](crate::RefusalCode::InUse) while another producer has a stream open that was declared with
+    /// exclusive producers.
     pub fn open(self) -> Result<Producer, OpenError> {
         let request = Request::OpenProducer { stream: self.stream.as_str().into() };
         let answer = self.connection.control().request(&request, ANSWER_MAX)?;
@@ -56,34 +65,38 @@ impl ProducerBuilder {
         };
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(self.connection, grant.endpoint);
-        let ProducerGrant { incarnation, slots, slot_bytes, owner, position, .. } = grant;
-        let ring = ring(incarnation, slots, slot_bytes)?;
+        let ProducerGrant { incarnation, owner, position, settings, .. } = grant;
+        let ring = ring(incarnation, &settings)?;
         in_range("owner", owner.into(), (1 << OWNER_BITS) - 1)?;
         in_range("position", position, ring.geometry.position_end())?;
         let descriptors = exactly("a producer", descriptors)?;
-        let regions = ProducerRegions::open(ring, descriptors, owner, position)?;
+        let publishing = Publishing {
+            exclusive: settings.producers == Producers::Exclusive,
+            drops: settings.overflow == Overflow::DropOldest,
+        };
+        let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
         Ok(Producer {
             regions,
+            arenas: Arenas::new(),
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
-            payload_bytes_max: ring.geometry.payload_bytes_max(),
             wait: self.wait,
-            space: Space::new(self.stream, ring),
+            space: Space::new(self.stream, ring, settings),
             endpoint,
         })
     }
 }
 
-/// The one producer of a stream.
+/// A producer of a stream.
 ///
 /// It may move between threads and be used by one at a time. Dropping it gives the stream back as
 /// [`close`](Self::close) does, waits at most a second for the broker and ignores errors.
 pub struct Producer {
     // Unmapped before the endpoint is given back: fields are dropped in this order.
     regions: ProducerRegions,
+    arenas: Arenas,
     ringer: Ringer,
     fork: ForkMark,
-    payload_bytes_max: usize,
     wait: WaitStrategy,
     space: Space,
     endpoint: Endpoint,
@@ -91,7 +104,10 @@ pub struct Producer {
 
 impl Producer {
     /// Publishes one message and returns its position. Waits while the stream is full, for as long as the
-    /// broker is there.
+    /// broker is there; on a stream that was declared to reject it does not wait.
+    ///
+    /// A payload that does not fit a slot is copied into memory that this producer has for the stream: see
+    /// [`loan`](Self::loan) for doing without the copy.
     #[inline]
     pub fn send(&mut self, payload: &[u8]) -> Result<u64, SendError> {
         self.publish(payload, || Patience::Until(Deadline::NEVER))
@@ -114,13 +130,13 @@ impl Producer {
 
     /// Publishes messages in order and returns the position after the last; waits while the stream is full, as
     /// [`send`](Self::send) does. Looks for sleepers once for all of them. The error says how many were published
-    /// before the one that could not be.
+    /// before the one that could not be. Where a stream has several producers, messages of others may come in between.
     pub fn send_batch(&mut self, payloads: &[&[u8]]) -> Result<u64, SendBatchError> {
         if !self.fork.is_here() {
             return Err(SendBatchError { sent: 0, source: forked() });
         }
         for (sent, payload) in payloads.iter().enumerate() {
-            if let Err(error) = self.regions.producer.publish(payload) {
+            if let Err(error) = self.regions.producer.publish(&Outgoing::inline(payload)) {
                 self.ringer.ring(&self.regions.data);
                 self.publish_slowly(payload, error, Patience::Until(Deadline::NEVER))
                     .map_err(|source| SendBatchError { sent, source })?;
@@ -130,14 +146,43 @@ impl Producer {
         Ok(self.position())
     }
 
-    /// The position that the next message gets.
+    /// Memory for a payload of `bytes`, to be written where its readers will read it; send it with
+    /// [`send_loan`](Self::send_loan). It may be kept for any time and dropped. Waits while all memory that this
+    /// producer may have is in messages that are not consumed, as [`send`](Self::send) waits for a slot.
+    pub fn loan(&mut self, bytes: usize) -> Result<Loan, SendError> {
+        if !self.fork.is_here() {
+            return Err(forked());
+        }
+        let mut wait = self.begin_wait(Patience::Until(Deadline::NEVER));
+        Ok(Loan::new(self.take_block(bytes, &mut wait)?))
+    }
+
+    /// Publishes a loan of this producer and returns the message's position; waits as [`send`](Self::send) does. After
+    /// an error the loan is in it.
+    pub fn send_loan(&mut self, loan: Loan) -> Result<u64, SendLoanError> {
+        match self.publish_loan(&loan) {
+            Ok(position) => {
+                self.arenas.published(position, loan.into_block());
+                Ok(position)
+            }
+            Err(source) => Err(SendLoanError { loan: Box::new(loan), source }),
+        }
+    }
+
+    /// The position that the next message gets; where the stream has several producers: a position that has been
+    /// reached.
     pub fn position(&self) -> u64 {
         self.regions.producer.position()
     }
 
     /// Most bytes of a payload.
     pub fn payload_bytes_max(&self) -> usize {
-        self.payload_bytes_max
+        self.space.settings().payload_bytes_max as usize
+    }
+
+    /// Most bytes of a payload that fits a slot: larger ones take a block of memory beside it.
+    pub fn inline_bytes_max(&self) -> usize {
+        self.space.ring().geometry.body_bytes()
     }
 
     /// The stream's name.
@@ -145,8 +190,8 @@ impl Producer {
         self.space.stream()
     }
 
-    /// Gives the stream back, so that another producer may open it. Whatever it returns, the producer is closed; the
-    /// broker notices at the end of the session at the latest.
+    /// Gives the stream back. Whatever it returns, the producer is closed; the broker notices at the end of the
+    /// session at the latest.
     pub fn close(self) -> Result<(), AdminError> {
         let Self { regions, mut endpoint, .. } = self;
         drop(regions);
@@ -159,7 +204,7 @@ impl Producer {
         if !self.fork.is_here() {
             return Err(forked());
         }
-        match self.regions.producer.publish(payload) {
+        match self.regions.producer.publish(&Outgoing::inline(payload)) {
             Ok(position) => {
                 self.ringer.ring(&self.regions.data);
                 Ok(position)
@@ -176,61 +221,169 @@ impl Producer {
         error: PublishError,
         patience: Patience,
     ) -> Result<u64, SendError> {
-        let started = Instant::now();
-        let mut wait = Waiter::new(self.wait, patience.deadline());
-        let mut full = self.only_full(error)?;
-        loop {
-            let gates = self.regions.producer.gates();
-            let mapped = !full.holder.mapped && self.space.map_gate(&self.endpoint, gates, full.holder)?;
-            if !mapped {
-                match patience {
-                    Patience::None => return Err(self.space.full(&self.endpoint, full, None)),
-                    Patience::Until(_) => self.wait_for_space(&mut wait, full, started)?,
-                }
+        let mut wait = self.begin_wait(patience);
+        if !matches!(error, PublishError::TooLarge { .. }) {
+            return self.publish_again(&Outgoing::inline(payload), error, &mut wait);
+        }
+        let mut block = self.take_block(payload.len(), &mut wait)?;
+        block.copy_from_slice(payload);
+        let place = block.place(payload.len());
+        let position = self.publish_patiently(&Outgoing::in_arena(place), &mut wait)?;
+        self.arenas.published(position, block);
+        Ok(position)
+    }
+
+    fn publish_loan(&mut self, loan: &Loan) -> Result<u64, SendError> {
+        if !self.fork.is_here() {
+            return Err(forked());
+        }
+        if !loan.is_of(&self.arenas) {
+            return Err(SendError::ForeignLoan { stream: self.stream().to_owned() });
+        }
+        let mut wait = self.begin_wait(Patience::Until(Deadline::NEVER));
+        self.publish_patiently(&Outgoing::in_arena(loan.place()), &mut wait)
+    }
+
+    fn publish_patiently(&mut self, message: &Outgoing<'_>, wait: &mut Wait) -> Result<u64, SendError> {
+        match self.regions.producer.publish(message) {
+            Ok(position) => {
+                self.ringer.ring(&self.regions.data);
+                Ok(position)
             }
-            match self.regions.producer.publish(payload) {
+            Err(error) => self.publish_again(message, error, wait),
+        }
+    }
+
+    /// Publishes after an attempt that failed with `error`, as soon as it can be.
+    fn publish_again(
+        &mut self,
+        message: &Outgoing<'_>,
+        mut error: PublishError,
+        wait: &mut Wait,
+    ) -> Result<u64, SendError> {
+        loop {
+            self.wait_out(error, wait)?;
+            match self.regions.producer.publish(message) {
                 Ok(position) => {
                     self.ringer.ring(&self.regions.data);
                     return Ok(position);
                 }
-                Err(error) => full = self.only_full(error)?,
+                Err(next) => error = next,
             }
         }
     }
 
-    /// One step of waiting.
-    fn wait_for_space(&mut self, wait: &mut Waiter, full: Full, started: Instant) -> Result<(), SendError> {
-        let step = wait.step();
-        match step {
+    /// A block of `bytes`: a free one, one that becomes free, one of a new arena, and at last one that the oldest
+    /// messages have to be given up for, unless a subscription holds them.
+    fn take_block(&mut self, bytes: usize, wait: &mut Wait) -> Result<Block, SendError> {
+        let bytes_max = self.payload_bytes_max();
+        if bytes > bytes_max {
+            return Err(SendError::TooLarge { stream: self.stream().to_owned(), bytes, bytes_max });
+        }
+        if let Some(block) = self.arenas.take(bytes) {
+            return Ok(block);
+        }
+        // What cannot be known now is no reason to fail: there are other ways.
+        let _ = self.reclaim(Reclaim::Passed)?;
+        loop {
+            if let Some(block) = self.arenas.take(bytes) {
+                return Ok(block);
+            }
+            if memory::grow(&self.arenas, &self.endpoint, &self.space, bytes)? {
+                continue;
+            }
+            if self.arenas.in_flight() == 0 {
+                let (arenas_bytes, _) = self.arenas.bytes();
+                return Err(SendError::NoBlock { stream: self.stream().to_owned(), bytes, arenas_bytes });
+            }
+            if let Err(error) = self.reclaim(Reclaim::Unheld)? {
+                self.wait_out(error, wait)?;
+            }
+        }
+    }
+
+    /// Frees blocks; the inner result says who holds the oldest.
+    fn reclaim(&mut self, how: Reclaim) -> Result<Result<(), PublishError>, SendError> {
+        loop {
+            match self.arenas.reclaim(&mut self.regions.producer, how) {
+                Ok(retired) => {
+                    memory::retire(&self.endpoint, &retired);
+                    return Ok(Ok(()));
+                }
+                Err(PublishError::Full(Full { holder, .. })) if !holder.mapped => {
+                    let gates = self.regions.producer.gates();
+                    if !self.space.map_gate(&self.endpoint, gates, holder)? {
+                        return Ok(Err(PublishError::Full(Full { holder, position: self.position() })));
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    fn begin_wait(&self, patience: Patience) -> Wait {
+        let patience = match self.space.settings().overflow {
+            Overflow::Reject => Patience::None,
+            _ => patience,
+        };
+        Wait { waiter: Waiter::new(self.wait, patience.deadline()), patience, started: Instant::now() }
+    }
+
+    /// One step of waiting until what failed with `error` may succeed.
+    fn wait_out(&mut self, error: PublishError, wait: &mut Wait) -> Result<(), SendError> {
+        let full = match error {
+            PublishError::Full(full) => full,
+            PublishError::Stalled { owner, .. } => return self.wait_for_producer(owner, wait),
+            PublishError::Exhausted { positions } => {
+                return Err(SendError::Exhausted { stream: self.stream().to_owned(), positions });
+            }
+            // What this client does not know cannot be waited out.
+            source => return Err(SendError::Publish { stream: self.stream().to_owned(), source }),
+        };
+        let gates = self.regions.producer.gates();
+        if !full.holder.mapped && self.space.map_gate(&self.endpoint, gates, full.holder)? {
+            return Ok(());
+        }
+        self.space.detach_if_late(&self.endpoint, full.holder);
+        if wait.patience == Patience::None {
+            return Err(self.space.full(&self.endpoint, full, None));
+        }
+        match wait.waiter.step() {
             Step::Look | Step::Idle => Ok(()),
             Step::Sleep(at_most) => {
-                // Nobody rings when the broker is ready to hand over a gate.
-                let at_most = if full.holder.mapped { at_most } else { at_most.min(GATE_RETRY) };
-                let producer = &mut self.regions.producer;
-                self.regions.space.sleep_unless(at_most, || producer.has_space());
+                // Nobody rings when the broker is ready to hand over a gate, or when it is time to detach one.
+                let bounded =
+                    !full.holder.mapped || matches!(self.space.settings().overflow, Overflow::Detach { .. });
+                let at_most = if bounded { at_most.min(GATE_RETRY) } else { at_most };
+                let gates = self.regions.producer.gates();
+                self.regions.space.sleep_unless(at_most, || gates.lowest() != Some(full.holder));
                 Ok(())
             }
             Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
                 Err(SendError::Disconnected { stream: self.stream().to_owned() })
             }
             Step::CheckBroker => Ok(()),
-            Step::Over => Err(self.space.full(&self.endpoint, full, Some(started.elapsed()))),
+            Step::Over => Err(self.space.full(&self.endpoint, full, Some(wait.started.elapsed()))),
         }
     }
 
-    /// Lets only a full ring pass: everything else ends the call.
-    fn only_full(&self, error: PublishError) -> Result<Full, SendError> {
-        let stream = || self.stream().to_owned();
-        match error {
-            PublishError::Full(full) => Ok(full),
-            PublishError::TooLarge { bytes, bytes_max } => {
-                Err(SendError::TooLarge { stream: stream(), bytes, bytes_max })
+    /// One step of waiting for another producer to finish its message.
+    fn wait_for_producer(&mut self, owner: u32, wait: &mut Wait) -> Result<(), SendError> {
+        let stream = self.stream().to_owned();
+        if wait.patience == Patience::None {
+            return Err(SendError::Stalled { stream, owner, waited: None });
+        }
+        match wait.waiter.step() {
+            Step::Look | Step::Idle => Ok(()),
+            Step::Sleep(at_most) => {
+                std::thread::sleep(at_most.min(STALLED_RETRY));
+                Ok(())
             }
-            PublishError::Exhausted { positions } => {
-                Err(SendError::Exhausted { stream: stream(), positions })
+            Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
+                Err(SendError::Disconnected { stream })
             }
-            // A sort of failure that this client does not know cannot be waited out.
-            other => Err(SendError::Publish { stream: stream(), source: other }),
+            Step::CheckBroker => Ok(()),
+            Step::Over => Err(SendError::Stalled { stream, owner, waited: Some(wait.started.elapsed()) }),
         }
     }
 }
@@ -246,8 +399,15 @@ impl fmt::Debug for Producer {
     }
 }
 
+/// One wait, over all its steps.
+struct Wait {
+    waiter: Waiter,
+    patience: Patience,
+    started: Instant,
+}
+
 /// What to do while the stream is full.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
     None,
     Until(Deadline),

@@ -306,7 +306,7 @@ pub(crate) fn wait_for(descriptor: impl AsFd, events: PollFlags, deadline: Deadl
 mod tests {
     use std::thread;
 
-    use ringway_shm_protocol::control::message::ProducerGrant;
+    use ringway_shm_protocol::control::message::{ProducerGrant, StreamSettings};
     use tempfile::TempDir;
 
     use super::*;
@@ -369,10 +369,9 @@ mod tests {
             let grant = ProducerGrant {
                 endpoint: 42,
                 incarnation: 1,
-                slots: 64,
-                slot_bytes: 64,
                 owner: 1,
                 position: 0,
+                settings: StreamSettings::default(),
             };
             say(&socket, opening, &Reply::Producer(grant));
             say(&socket, listing, &Reply::Subscriptions(Vec::new()));

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_shm_protocol::control::message::{RefusalCode, Reply, Request};
-use ringway_shm_protocol::memory::mapped::{Mapped, MappedWord};
+use ringway_shm_protocol::control::message::{Overflow, RefusalCode, Reply, Request, StreamSettings};
+use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::{RingIdentity, open_gate};
 use ringway_shm_protocol::ring::{Full, Gates, Lowest};
 
@@ -17,7 +17,7 @@ use crate::session::Answer;
 
 /// How long the broker may take to hand over a gate.
 const GATE_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// How soon the broker is asked again for a gate that it did not hand over.
+/// How soon the broker is asked again for a gate that it did not hand over, or to detach one.
 pub(crate) const GATE_RETRY: Duration = Duration::from_millis(100);
 /// How long the broker may take to name a subscription.
 const NAME_ANSWER_MAX: Duration = Duration::from_millis(100);
@@ -27,70 +27,112 @@ const NAME_AGE_MAX: Duration = Duration::from_secs(1);
 /// Tells the users of one gate apart.
 type GateKey = (u8, u16);
 
+fn key(holder: Lowest) -> GateKey {
+    (holder.gate, holder.generation)
+}
+
+/// The subscription that holds a stream, and its consumer's process.
+type Holder = (Option<String>, Option<u32>);
+
 /// What a producer knows about who holds its stream.
 #[derive(Debug)]
 pub(crate) struct Space {
     stream: String,
     ring: RingIdentity,
+    settings: StreamSettings,
     /// The gate that the broker last did not hand over, and when.
     missed: Option<(GateKey, Instant)>,
+    /// Who was found to hold the stream up, at which position, and since when.
+    held: Option<(Lowest, Instant)>,
+    /// The gate that the broker was last asked to detach, and when.
+    detached: Option<(GateKey, Instant)>,
     /// Who was last found to hold the stream, and when.
-    named: Option<(GateKey, Instant, Option<String>)>,
+    named: Option<(GateKey, Instant, Holder)>,
 }
 
 impl Space {
-    pub(crate) fn new(stream: String, ring: RingIdentity) -> Self {
-        Self { stream, ring, missed: None, named: None }
+    pub(crate) fn new(stream: String, ring: RingIdentity, settings: StreamSettings) -> Self {
+        Self { stream, ring, settings, missed: None, held: None, detached: None, named: None }
     }
 
     pub(crate) fn stream(&self) -> &str {
         &self.stream
     }
 
-    /// Maps the cursor behind a gate whose mirror is all that is known. `false`: not now, look again later.
+    pub(crate) fn settings(&self) -> &StreamSettings {
+        &self.settings
+    }
+
+    pub(crate) fn ring(&self) -> RingIdentity {
+        self.ring
+    }
+
+    /// Maps the region behind a gate whose mirror is all that is known. `false`: not now, look again later.
     pub(crate) fn map_gate(
         &mut self,
         endpoint: &Endpoint,
         gates: &mut Gates<Mapped>,
         holder: Lowest,
     ) -> Result<bool, SendError> {
-        let key = (holder.gate, holder.generation);
-        if self.missed.is_some_and(|(missed, at)| missed == key && at.elapsed() < GATE_RETRY) {
+        if is_recent(self.missed, holder) {
             return Ok(false);
         }
-        match self.open_gate(endpoint, holder) {
-            Ok(cursor) => {
-                gates.map(holder.gate, holder.generation, cursor);
+        match self.open_gate(endpoint, gates, holder) {
+            Ok(()) => {
                 self.missed = None;
                 Ok(true)
             }
             Err(error) if may_pass(&error) => {
-                self.missed = Some((key, Instant::now()));
+                self.missed = Some((key(holder), Instant::now()));
                 Ok(false)
             }
             Err(source) => Err(SendError::Gate { stream: self.stream.clone(), source }),
         }
     }
 
-    fn open_gate(&self, endpoint: &Endpoint, holder: Lowest) -> Result<MappedWord, OpenError> {
-        let request = Request::OpenGate {
-            endpoint: endpoint.number(),
-            gate: holder.gate,
-            generation: holder.generation,
-        };
+    fn open_gate(
+        &self,
+        endpoint: &Endpoint,
+        gates: &mut Gates<Mapped>,
+        holder: Lowest,
+    ) -> Result<(), OpenError> {
+        let Lowest { gate, generation, .. } = holder;
+        let request = Request::OpenGate { endpoint: endpoint.number(), gate, generation };
         let control = endpoint.connection().control();
         let Answer { reply: Reply::Gate, descriptors } = control.request(&request, GATE_ANSWER_MAX)? else {
             return Err(unexpected("a gate").into());
         };
         let [descriptor] = exactly("a gate", descriptors)?;
-        Ok(open_gate(self.ring, &descriptor)?)
+        let (cursor, hazards) = open_gate(self.ring, &descriptor)?;
+        gates.map(gate, generation, cursor, hazards);
+        Ok(())
+    }
+
+    /// Asks the broker to detach who has held the stream up for longer than its settings allow, be it over several
+    /// calls. Whether it has done so shows at the next attempt to publish.
+    pub(crate) fn detach_if_late(&mut self, endpoint: &Endpoint, holder: Lowest) {
+        let Overflow::Detach { after_ms } = self.settings.overflow else { return };
+        let (held, since) = *self.held.get_or_insert_with(|| (holder, Instant::now()));
+        if held != holder {
+            self.held = None;
+            return;
+        }
+        if since.elapsed() < Duration::from_millis(after_ms.into()) || is_recent(self.detached, holder) {
+            return;
+        }
+        self.detached = Some((key(holder), Instant::now()));
+        let Lowest { gate, generation, .. } = holder;
+        let request = Request::DetachGate { endpoint: endpoint.number(), gate, generation };
+        let _ = endpoint.connection().control().request(&request, GATE_ANSWER_MAX);
     }
 
     /// The error that says who holds the stream.
     pub(crate) fn full(&mut self, endpoint: &Endpoint, full: Full, waited: Option<Duration>) -> SendError {
+        let (subscription, consumer_pid) = self.name(endpoint, full.holder);
         SendError::Full {
             stream: self.stream.clone(),
-            subscription: self.name(endpoint, full.holder),
+            subscription,
+            consumer_pid,
             lag: full.position.saturating_sub(full.holder.position),
             capacity: self.ring.geometry.capacity(),
             waited,
@@ -98,10 +140,9 @@ impl Space {
     }
 
     /// The subscription behind a gate is the one that the broker finds to be the slowest.
-    fn name(&mut self, endpoint: &Endpoint, holder: Lowest) -> Option<String> {
-        let key = (holder.gate, holder.generation);
+    fn name(&mut self, endpoint: &Endpoint, holder: Lowest) -> Holder {
         if let Some((known, at, name)) = &self.named
-            && *known == key
+            && *known == key(holder)
             && at.elapsed() < NAME_AGE_MAX
         {
             return name.clone();
@@ -109,14 +150,18 @@ impl Space {
         let request = Request::DescribeStream { name: self.stream.as_str().into() };
         let answer = endpoint.connection().control().request_unless_busy(&request, NAME_ANSWER_MAX);
         let name = match answer {
-            Ok(Answer { reply: Reply::Stream(stream), .. }) => {
-                stream.slowest.map(|slowest| slowest.subscription)
-            }
-            _ => None,
+            Ok(Answer { reply: Reply::Stream(stream), .. }) => stream
+                .slowest
+                .map_or((None, None), |slowest| (Some(slowest.subscription), slowest.consumer_pid)),
+            _ => (None, None),
         };
-        self.named = Some((key, Instant::now(), name.clone()));
+        self.named = Some((key(holder), Instant::now(), name.clone()));
         name
     }
+}
+
+fn is_recent(asked: Option<(GateKey, Instant)>, holder: Lowest) -> bool {
+    asked.is_some_and(|(gate, at)| gate == key(holder) && at.elapsed() < GATE_RETRY)
 }
 
 /// Whether a gate that was not handed over may be mapped, or no longer be there, a while later.

@@ -42,7 +42,7 @@ impl Default for WaitStrategy {
 }
 
 /// When a wait is over. A time too far away to be named is never.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {

@@ -97,7 +97,11 @@ fn a_full_stream_says_who_holds_it_at_once_or_after_the_timeout() {
         assert_eq!(producer.try_send(b"x").unwrap(), position);
     }
     let error = producer.try_send(b"x").unwrap_err();
-    assert!(error.to_string().starts_with("stream s is full: held by subscription c, 4 behind of 4 slots; "));
+    assert!(
+        error
+            .to_string()
+            .starts_with("stream s is full: held by subscription c (no consumer), 4 behind of 4 slots; ")
+    );
     assert!(matches!(error, SendError::Full { lag: 4, capacity: 4, waited: None, .. }), "{error:?}");
 
     let error = producer.send_timeout(b"x", SHORT).unwrap_err();
@@ -137,12 +141,12 @@ fn without_subscriptions_a_stream_is_never_full() {
 fn a_payload_that_does_not_fit_is_refused_with_the_limit() {
     let (_broker, connection, _log) = serve(4);
     let mut producer = connection.producer("s").open().unwrap();
-    assert_eq!(producer.payload_bytes_max(), 48);
+    assert_eq!((producer.inline_bytes_max(), producer.payload_bytes_max()), (48, 1000));
     producer.send(&[7; 48]).unwrap();
-    let error = producer.send(&[7; 49]).unwrap_err();
+    let error = producer.send(&[7; 1001]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a payload of 49 bytes does not fit stream s: 48 at the most; declare the stream with larger slots"
+        "a payload of 1001 bytes is too large for stream s: 1000 at the most; declare the stream with a larger limit"
     );
     assert!(!error.is_retryable());
     assert_eq!(producer.send(b"goes on").unwrap(), 1);
@@ -168,9 +172,9 @@ fn a_batch_larger_than_the_ring_passes_while_the_consumer_reads() {
 fn a_batch_that_stops_says_how_much_of_it_was_sent_and_that_much_is_there() {
     let (_broker, connection, _log) = serve(8);
     let (mut producer, mut consumer) = both(&connection, AT_ONCE);
-    let error = producer.send_batch(&[b"1", b"2", &[0; 49], b"4"]).unwrap_err();
+    let error = producer.send_batch(&[b"1", b"2", &[0; 1001], b"4"]).unwrap_err();
     assert_eq!(error.sent, 2);
-    assert!(matches!(error.source, SendError::TooLarge { bytes: 49, .. }));
+    assert!(matches!(error.source, SendError::TooLarge { bytes: 1001, .. }));
     assert!(error.to_string().starts_with("2 messages of the batch were sent, the next was not: a payload"));
     assert_eq!(consumer.recv().unwrap().payload(), b"1");
     assert_eq!(consumer.recv().unwrap().payload(), b"2");

@@ -259,7 +259,7 @@ fn impossible_numbers_in_a_grant_are_protocol_errors() {
         })
     };
     let errors = [
-        (with(|grant| grant.slots = 63), "a ring of 63 slots cannot be made"),
+        (with(|grant| grant.settings.slots = 63), "a ring of 63 slots cannot be made"),
         (with(|grant| grant.owner = u32::MAX), "the broker gave owner 4294967295: 4194303 at the most"),
         (with(|grant| grant.position = u64::MAX), "the broker gave position 18446744073709551615"),
     ];
@@ -327,7 +327,8 @@ fn memory_of_the_wrong_size_or_sort_is_refused() {
 fn a_consumer_that_is_granted_wrongly_is_given_back_too() {
     let (_broker, connection, log) = serve_with(64, |request, partition| {
         matches!(request, Request::OpenConsumer { .. }).then(|| {
-            let grant = ConsumerGrant { endpoint: 3, incarnation: 5, slots: 64, slot_bytes: 64, cursor: 0 };
+            let grant =
+                ConsumerGrant { endpoint: 3, incarnation: 5, cursor: 0, settings: partition.settings };
             (Reply::Consumer(grant), partition.regions.for_producer().unwrap())
         })
     });

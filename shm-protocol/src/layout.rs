@@ -36,6 +36,16 @@ pub const SLOT_BYTES_MAX: u32 = 4096;
 pub const SLOT_BYTES_DEFAULT: u32 = 128;
 /// Largest ring, in bytes of slots.
 pub const RING_BYTES_MAX: u64 = 64 << 30;
+/// Most messages of one reader that are held in place at the same time.
+pub const HAZARDS_MAX: usize = 64;
+/// Parts of a message's body begin at multiples of this, in bytes.
+pub const PART_ALIGN_BYTES: usize = 16;
+/// Bytes of a reference to a block of an arena.
+pub const ARENA_REFERENCE_BYTES: usize = 16;
+/// Blocks of an arena begin at multiples of this, in bytes.
+pub const BLOCK_ALIGN_BYTES: u64 = 128;
+/// Largest arena, in bytes of the region.
+pub const ARENA_BYTES_MAX: u64 = 64 << 30;
 
 /// Offsets inside a slot, in bytes.
 pub mod slot {
@@ -43,7 +53,7 @@ pub mod slot {
     pub const WORD: usize = 0;
     /// The message header word.
     pub const HEADER: usize = 8;
-    /// Attributes, then payload.
+    /// References into arenas, attributes, payload.
     pub const BODY: usize = 16;
 }
 
@@ -63,6 +73,8 @@ pub mod meta {
 pub mod producers {
     /// The limit word.
     pub const LIMIT: usize = 128;
+    /// A position that the end of the log has reached: a hint, never trusted.
+    pub const TAIL: usize = 256;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }
@@ -85,6 +97,10 @@ pub mod doorbell {
 pub mod subscription {
     /// The cursor word.
     pub const CURSOR: usize = 128;
+    /// Bit set of the hazards in use.
+    pub const HAZARDS_ACTIVE: usize = 256;
+    /// Hazards: one position each.
+    pub const HAZARDS: usize = 512;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }
@@ -92,6 +108,12 @@ pub mod subscription {
 /// Offsets inside the `slots` region, in bytes.
 pub mod slots {
     /// Slot 0.
+    pub const FIRST: usize = 4096;
+}
+
+/// Offsets inside an `arena` region, in bytes.
+pub mod arena {
+    /// The first block.
     pub const FIRST: usize = 4096;
 }
 
@@ -107,8 +129,10 @@ pub enum RegionKind {
     Slots = 3,
     /// Announcements and bells; written by everybody who may sleep or wake.
     Doorbell = 4,
-    /// Cursor of one subscription; written by its consumers and the shard.
+    /// Cursor and hazards of one subscription; written by its consumers and the shard.
     Subscription = 5,
+    /// Payloads that do not fit a slot; written by one producer.
+    Arena = 6,
 }
 
 /// The first 64 bytes of every region.
@@ -151,6 +175,10 @@ const _: () = {
     assert!(meta::GEOMETRY >= size_of::<RegionHeader>());
     assert!(meta::GATES + GATES_MAX * 8 <= meta::BYTES);
     assert!(slots::FIRST.is_multiple_of(PAGE_BYTES));
+    assert!(subscription::HAZARDS + HAZARDS_MAX * 8 <= subscription::BYTES);
+    assert!((arena::FIRST as u64).is_multiple_of(BLOCK_ALIGN_BYTES));
+    // Both references fit into the smallest body.
+    assert!(slot::BODY + 2 * ARENA_REFERENCE_BYTES <= SLOT_BYTES_MIN as usize);
 };
 
 /// The checked size of a ring.
@@ -190,8 +218,8 @@ impl Geometry {
         self.slot_bytes
     }
 
-    /// Most payload bytes that fit inline.
-    pub const fn payload_bytes_max(self) -> usize {
+    /// Bytes of a slot's body: the most that a message without attributes holds inline.
+    pub const fn body_bytes(self) -> usize {
         self.slot_bytes as usize - slot::BODY
     }
 

@@ -16,7 +16,7 @@
 //! 1. Nothing here knows about an async runtime, a broker or a client library.
 //! 2. The ring algorithms name no concrete atomic: production runs them on mapped memory, the model
 //!    checker runs the same code on its own.
-//! 3. `unsafe` occurs in [`memory::mapped`] and around two system calls, nowhere else.
+//! 3. `unsafe` occurs in [`memory`] and around two system calls, nowhere else.
 
 pub mod control;
 pub mod fork;

@@ -2,21 +2,23 @@
 //!
 //! Who gets which descriptor, in the order in which they travel:
 //!
-//! | role | meta | producers | slots | doorbell | subscription |
-//! |---|---|---|---|---|---|
-//! | shard | makes | makes | makes | makes | makes one per subscription |
-//! | producer | read | write | write | write | read, on request per gate |
-//! | consumer | – | – | read | write | write (its own) |
+//! | role | meta | producers | slots | doorbell | subscription | arena |
+//! |---|---|---|---|---|---|---|
+//! | shard | makes | makes | makes | makes | makes one per subscription | makes, on request |
+//! | producer | read | write | write | write | read, on request per gate | write (its own) |
+//! | consumer | – | – | read | write | write (its own) | read, on request |
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::layout::{self, GATES_MAX, Geometry, RegionKind};
+use crate::layout::{self, ARENA_BYTES_MAX, GATES_MAX, Geometry, HAZARDS_MAX, PAGE_BYTES, RegionKind};
 use crate::memory::mapped::{
     Access, Identity, Mapped, MappedWord, OwnedRegion, Region, RegionError, check_geometry,
 };
 use crate::ring::shard::ShardRing;
-use crate::ring::{CursorReader, Doorbell, ExclusiveProducer, Gates};
+use crate::ring::{
+    CursorReader, Doorbell, ExclusiveProducer, Gates, Hazards, Producer, Room, SharedProducer,
+};
 use crate::words::CursorWord;
 
 /// What identifies a ring and says how large it is.
@@ -29,16 +31,39 @@ pub struct RingIdentity {
 }
 
 impl RingIdentity {
-    fn region(self, kind: RegionKind) -> Identity {
-        let bytes = match kind {
-            RegionKind::Meta => layout::meta::BYTES,
-            RegionKind::Producers => layout::producers::BYTES,
-            RegionKind::Slots => self.geometry.slots_region_bytes(),
-            RegionKind::Doorbell => layout::doorbell::BYTES,
-            RegionKind::Subscription => layout::subscription::BYTES,
-        };
+    fn meta(self) -> Identity {
+        self.region(RegionKind::Meta, layout::meta::BYTES)
+    }
+
+    fn producers(self) -> Identity {
+        self.region(RegionKind::Producers, layout::producers::BYTES)
+    }
+
+    fn slots(self) -> Identity {
+        self.region(RegionKind::Slots, self.geometry.slots_region_bytes())
+    }
+
+    fn doorbell(self) -> Identity {
+        self.region(RegionKind::Doorbell, layout::doorbell::BYTES)
+    }
+
+    fn subscription(self) -> Identity {
+        self.region(RegionKind::Subscription, layout::subscription::BYTES)
+    }
+
+    /// The region of an arena of this ring that has `bytes`.
+    pub fn arena(self, bytes: usize) -> Identity {
+        self.region(RegionKind::Arena, bytes)
+    }
+
+    fn region(self, kind: RegionKind, bytes: usize) -> Identity {
         Identity { kind, incarnation: self.incarnation, bytes }
     }
+}
+
+/// Whether an arena's region may have so many bytes: whole pages, with room for a block, at most 64 GiB.
+pub fn is_arena_size(bytes: u64) -> bool {
+    bytes.is_multiple_of(PAGE_BYTES as u64) && (2 * PAGE_BYTES as u64..=ARENA_BYTES_MAX).contains(&bytes)
 }
 
 /// Consumers waiting for data.
@@ -66,6 +91,12 @@ fn cursor_word(subscription: &Arc<Region>) -> MappedWord {
     subscription.word(layout::subscription::CURSOR)
 }
 
+fn hazards(subscription: &Arc<Region>) -> Hazards<Mapped> {
+    let word = |hazard| subscription.word(layout::subscription::HAZARDS + hazard * 8);
+    let active = subscription.word(layout::subscription::HAZARDS_ACTIVE);
+    Hazards::new(active, (0..HAZARDS_MAX).map(word).collect())
+}
+
 /// The shard's side: the regions of one partition and its handles on them.
 pub struct PartitionRegions {
     identity: RingIdentity,
@@ -84,12 +115,11 @@ pub struct PartitionRegions {
 impl PartitionRegions {
     /// Makes the regions of an empty partition.
     pub fn create(identity: RingIdentity, partition: u32) -> Result<Self, RegionError> {
-        let make = |kind| OwnedRegion::create(identity.region(kind));
-        let meta = make(RegionKind::Meta)?;
+        let meta = OwnedRegion::create(identity.meta())?;
         meta.record_geometry(identity.geometry, partition)?;
-        let producers = make(RegionKind::Producers)?;
-        let slots = make(RegionKind::Slots)?;
-        let doorbell = make(RegionKind::Doorbell)?;
+        let producers = OwnedRegion::create(identity.producers())?;
+        let slots = OwnedRegion::create(identity.slots())?;
+        let doorbell = OwnedRegion::create(identity.doorbell())?;
         let ring = ShardRing::new(
             slots.region().slots(identity.geometry),
             producers.region().word(layout::producers::LIMIT),
@@ -131,14 +161,16 @@ pub struct SubscriptionRegion {
     region: OwnedRegion,
     /// The cursor word.
     pub cursor: MappedWord,
+    /// What its reader holds in place.
+    pub hazards: Hazards<Mapped>,
 }
 
 impl SubscriptionRegion {
     /// Makes the region of a subscription on the ring with this identity.
     pub fn create(ring: RingIdentity) -> Result<Self, RegionError> {
-        let region = OwnedRegion::create(ring.region(RegionKind::Subscription))?;
-        let cursor = cursor_word(region.region());
-        Ok(Self { region, cursor })
+        let region = OwnedRegion::create(ring.subscription())?;
+        let (cursor, hazards) = (cursor_word(region.region()), hazards(region.region()));
+        Ok(Self { region, cursor, hazards })
     }
 
     /// The descriptor for a producer that wants to look at this gate.
@@ -152,10 +184,19 @@ pub const PRODUCER_DESCRIPTORS: usize = 4;
 /// How many descriptors a consumer is given.
 pub const CONSUMER_DESCRIPTORS: usize = 3;
 
+/// How the producers of a stream publish: the same for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publishing {
+    /// One producer at a time.
+    pub exclusive: bool,
+    /// The oldest messages are overwritten, whoever has not read them.
+    pub drops: bool,
+}
+
 /// A producer's side: its handles on the ring and the doorbell.
 pub struct ProducerRegions {
     /// The publishing end.
-    pub producer: ExclusiveProducer<Mapped>,
+    pub producer: Producer<Mapped>,
     /// Consumers waiting for data.
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
@@ -163,39 +204,52 @@ pub struct ProducerRegions {
 }
 
 impl ProducerRegions {
-    /// Checks and maps what [`PartitionRegions::for_producer`] handed over.
+    /// Checks and maps what [`PartitionRegions::for_producer`] handed over. `position`: the log has reached it.
     pub fn open(
         ring: RingIdentity,
         descriptors: [OwnedFd; PRODUCER_DESCRIPTORS],
+        publishing: Publishing,
         owner: u32,
         position: u64,
     ) -> Result<Self, RegionError> {
         let [meta, producers, slots, doorbell] = descriptors;
-        let open = |descriptor: &OwnedFd, kind, access| {
-            Region::open(descriptor, ring.region(kind), access).map(Arc::new)
-        };
+        let open =
+            |descriptor: &OwnedFd, identity, access| Region::open(descriptor, identity, access).map(Arc::new);
         check_geometry(&meta, ring.geometry)?;
-        let meta = open(&meta, RegionKind::Meta, Access::Read)?;
-        let producers = open(&producers, RegionKind::Producers, Access::Write)?;
-        let slots = open(&slots, RegionKind::Slots, Access::Write)?;
-        let doorbell = open(&doorbell, RegionKind::Doorbell, Access::Write)?;
+        let meta = open(&meta, ring.meta(), Access::Read)?;
+        let producers = open(&producers, ring.producers(), Access::Write)?;
+        let slots = open(&slots, ring.slots(), Access::Write)?;
+        let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
         let gates = Gates::new(active_gates(&meta), gate_mirrors(&meta));
         let limit = producers.word(layout::producers::LIMIT);
-        let producer = ExclusiveProducer::new(slots.slots(ring.geometry), limit, gates, owner, position);
+        let room = if publishing.drops { Room::dropping } else { Room::retaining };
+        let room = room(ring.geometry, limit, gates);
+        let slots = slots.slots(ring.geometry);
+        let producer = if publishing.exclusive {
+            Producer::Exclusive(ExclusiveProducer::new(slots, room, owner, position))
+        } else {
+            let tail = producers.word(layout::producers::TAIL);
+            Producer::Shared(SharedProducer::new(slots, room, tail, owner, position))
+        };
         Ok(Self { producer, data: data_doorbell(&doorbell), space: space_doorbell(&doorbell) })
     }
 }
 
-/// Checks and maps what [`SubscriptionRegion::for_gate`] handed over; returns the gate's cursor word.
-pub fn open_gate(ring: RingIdentity, descriptor: &OwnedFd) -> Result<MappedWord, RegionError> {
-    let region = Region::open(descriptor, ring.region(RegionKind::Subscription), Access::Read)?;
-    Ok(cursor_word(&Arc::new(region)))
+/// Checks and maps what [`SubscriptionRegion::for_gate`] handed over; returns the gate's cursor word and hazards.
+pub fn open_gate(
+    ring: RingIdentity,
+    descriptor: &OwnedFd,
+) -> Result<(MappedWord, Hazards<Mapped>), RegionError> {
+    let region = Arc::new(Region::open(descriptor, ring.subscription(), Access::Read)?);
+    Ok((cursor_word(&region), hazards(&region)))
 }
 
 /// A consumer's side: its handles on the ring, its cursor and the doorbell.
 pub struct ConsumerRegions {
     /// The reading end.
     pub reader: CursorReader<Mapped>,
+    /// What it holds in place.
+    pub hazards: Hazards<Mapped>,
     /// Consumers waiting for data.
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
@@ -203,20 +257,23 @@ pub struct ConsumerRegions {
 }
 
 impl ConsumerRegions {
-    /// Checks and maps what [`PartitionRegions::for_consumer`] handed over.
+    /// Checks and maps what [`PartitionRegions::for_consumer`] handed over. `validates`: producers do not wait for
+    /// this consumer.
     pub fn open(
         ring: RingIdentity,
         descriptors: [OwnedFd; CONSUMER_DESCRIPTORS],
         cursor: CursorWord,
+        validates: bool,
     ) -> Result<Self, RegionError> {
         let [slots, doorbell, subscription] = descriptors;
-        let open = |descriptor: &OwnedFd, kind, access| {
-            Region::open(descriptor, ring.region(kind), access).map(Arc::new)
-        };
-        let slots = open(&slots, RegionKind::Slots, Access::Read)?;
-        let doorbell = open(&doorbell, RegionKind::Doorbell, Access::Write)?;
-        let subscription = open(&subscription, RegionKind::Subscription, Access::Write)?;
-        let reader = CursorReader::new(slots.slots(ring.geometry), cursor_word(&subscription), cursor);
-        Ok(Self { reader, data: data_doorbell(&doorbell), space: space_doorbell(&doorbell) })
+        let open =
+            |descriptor: &OwnedFd, identity, access| Region::open(descriptor, identity, access).map(Arc::new);
+        let slots = open(&slots, ring.slots(), Access::Read)?;
+        let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
+        let subscription = open(&subscription, ring.subscription(), Access::Write)?;
+        let slots = slots.slots(ring.geometry);
+        let reader = CursorReader::new(slots, cursor_word(&subscription), cursor, validates);
+        let hazards = hazards(&subscription);
+        Ok(Self { reader, hazards, data: data_doorbell(&doorbell), space: space_doorbell(&doorbell) })
     }
 }

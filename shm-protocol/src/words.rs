@@ -171,15 +171,20 @@ impl CursorWord {
 /// The second word of a slot: how long the parts of its message are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageHeader {
-    /// Bytes of payload, behind the attributes.
+    /// Bytes of payload.
     pub payload_bytes: u32,
-    /// Bytes of attributes, before the payload; 0 in this layout version.
+    /// Bytes of attributes.
     pub attributes_bytes: u16,
-    /// Which optional parts are there; 0 in this layout version.
+    /// Which attributes there are, and which parts are in an arena.
     pub flags: u16,
 }
 
 impl MessageHeader {
+    /// Flag: the payload is in an arena, the body holds a reference to it.
+    pub const PAYLOAD_IN_ARENA: u16 = 1 << 15;
+    /// Flag: the attributes are in an arena, the body holds a reference to them.
+    pub const ATTRIBUTES_IN_ARENA: u16 = 1 << 14;
+
     /// Packs the word.
     #[inline]
     pub const fn pack(self) -> u64 {

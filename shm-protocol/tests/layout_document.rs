@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use ringway_shm_protocol::layout::{self, Geometry, GeometryRecord, RegionHeader, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Access, FEATURES_KNOWN, Identity, Mapped, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
-use ringway_shm_protocol::ring::{ExclusiveProducer, Gates};
+use ringway_shm_protocol::ring::{ArenaBlock, Gates, Hazards, Outgoing, Part, Room, SharedProducer};
 use ringway_shm_protocol::words::{self, *};
 
 const DOCUMENT: &str = include_str!("../LAYOUT.md");
@@ -96,6 +96,9 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
         CAPACITY_MAX = layout::CAPACITY_MAX, CAPACITY_DEFAULT = layout::CAPACITY_DEFAULT,
         SLOT_BYTES_MIN = layout::SLOT_BYTES_MIN, SLOT_BYTES_MAX = layout::SLOT_BYTES_MAX,
         SLOT_BYTES_DEFAULT = layout::SLOT_BYTES_DEFAULT, RING_BYTES_MAX = layout::RING_BYTES_MAX,
+        HAZARDS_MAX = layout::HAZARDS_MAX, PART_ALIGN_BYTES = layout::PART_ALIGN_BYTES,
+        ARENA_REFERENCE_BYTES = layout::ARENA_REFERENCE_BYTES, BLOCK_ALIGN_BYTES = layout::BLOCK_ALIGN_BYTES,
+        ARENA_BYTES_MAX = layout::ARENA_BYTES_MAX,
         POSITION_BITS = words::POSITION_BITS, LAP_BITS = words::LAP_BITS, OWNER_BITS = words::OWNER_BITS,
         EPOCH_BITS = words::EPOCH_BITS, GENERATION_BITS = words::GENERATION_BITS,
     };
@@ -113,7 +116,7 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
-    use layout::{doorbell, meta, producers, slot, slots, subscription};
+    use layout::{arena, doorbell, meta, producers, slot, slots, subscription};
     let header = ("HEADER", 0, size_of::<RegionHeader>());
     let (geometry, gates) = (size_of::<GeometryRecord>(), layout::GATES_MAX * 8);
     expect_module(
@@ -130,7 +133,12 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
     expect_module(
         "### Producers",
         "producers",
-        &[header, ("LIMIT", producers::LIMIT, 8), ("BYTES", producers::BYTES, 0)],
+        &[
+            header,
+            ("LIMIT", producers::LIMIT, 8),
+            ("TAIL", producers::TAIL, 8),
+            ("BYTES", producers::BYTES, 0),
+        ],
     );
     expect_module("### Slots", "slots", &[header, ("FIRST", slots::FIRST, 0)]);
     expect_module(
@@ -153,8 +161,29 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
     expect_module(
         "### Subscription",
         "subscription",
-        &[header, ("CURSOR", subscription::CURSOR, 8), ("BYTES", subscription::BYTES, 0)],
+        &[
+            header,
+            ("CURSOR", subscription::CURSOR, 8),
+            ("HAZARDS_ACTIVE", subscription::HAZARDS_ACTIVE, 8),
+            ("HAZARDS", subscription::HAZARDS, layout::HAZARDS_MAX * 8),
+            ("BYTES", subscription::BYTES, 0),
+        ],
     );
+    expect_module("### Arena", "arena", &[header, ("FIRST", arena::FIRST, 0)]);
+}
+
+#[test]
+fn every_flag_of_the_header_has_its_bit() {
+    let document: BTreeMap<String, u64> = table("The body: first the references", "| flag | bit |")
+        .into_iter()
+        .map(|[name, bit, _]| (name, number(&bit)))
+        .collect();
+    let code = [
+        ("PAYLOAD_IN_ARENA", MessageHeader::PAYLOAD_IN_ARENA),
+        ("ATTRIBUTES_IN_ARENA", MessageHeader::ATTRIBUTES_IN_ARENA),
+    ];
+    let code = code.map(|(name, flag)| (name.to_owned(), u64::from(flag.trailing_zeros())));
+    assert_eq!(document, BTreeMap::from(code), "LAYOUT.md (left) and words.rs differ");
 }
 
 #[test]
@@ -177,12 +206,12 @@ fn every_field_of_the_records_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_kind_and_state_has_its_number() {
-    use RegionKind::{Doorbell, Meta, Producers, Slots, Subscription};
+    use RegionKind::{Arena, Doorbell, Meta, Producers, Slots, Subscription};
     let kinds: Vec<_> = table("## Region kinds", "| kind | region |")
         .into_iter()
         .map(|[kind, region, _]| (number(&kind), region))
         .collect();
-    let code = [Meta, Producers, Slots, Doorbell, Subscription];
+    let code = [Meta, Producers, Slots, Doorbell, Subscription, Arena];
     assert_eq!(kinds, code.map(|kind| (kind as u64, format!("{kind:?}"))));
     let enumerated = block(LAYOUT_SOURCE, "pub enum RegionKind {").matches(" = ").count();
     assert_eq!(enumerated, code.len(), "kinds in layout.rs");
@@ -256,9 +285,12 @@ fn a_published_message_stands_at_the_documented_bytes() {
     let cursor = subscription.region().word(layout::subscription::CURSOR);
     let shard = ShardRing::<Mapped>::new(slots.region().slots(geometry), limit(), active(), mirrors());
     let gates = Gates::<Mapped>::new(active(), mirrors());
-    let mut producer = ExclusiveProducer::new(slots.region().slots(geometry), limit(), gates, 0x2a_bcde, 0);
+    let room = Room::retaining(geometry, limit(), gates);
+    let tail = producers.region().word(layout::producers::TAIL);
+    let mut producer =
+        SharedProducer::<Mapped>::new(slots.region().slots(geometry), room, tail, 0x2a_bcde, 0);
     for text in ["zero", "one", "two", "three", "four", "hello, ringway"] {
-        producer.publish(text.as_bytes()).unwrap();
+        producer.publish(&Outgoing::inline(text.as_bytes())).unwrap();
     }
     assert_eq!(shard.join(1, 5, &cursor, Start::First), 2);
 
@@ -283,4 +315,24 @@ fn a_published_message_stands_at_the_documented_bytes() {
     assert_eq!(word(&slots, slot + inside["WORD"].0), 2 << 24 | 2 << 22 | 0x2a_bcde);
     assert_eq!(word(&slots, slot + inside["HEADER"].0), 14);
     assert_eq!(&raw::<14>(&slots, slot + inside["BODY"].0), b"hello, ringway");
+
+    // Position 6: lap 2, slot 2. Its payload is in an arena, its attributes are not.
+    let block = ArenaBlock { arena: 0xa1a2_a3a4, offset: 0x0102_0304_0506, bytes: 0x1_0001 };
+    let (attributes, payload) = (Part::Inline(b"attributes of 25 bytes..."), Part::Arena(block));
+    // The gate that has joined stands at 2: it lets position 5 pass, and not 6.
+    cursor.store(3 << 14 | 1 << 12, std::sync::atomic::Ordering::Release);
+    let mut gates = Gates::<Mapped>::new(active(), mirrors());
+    let hazards = Hazards::new(subscription.region().word(layout::subscription::HAZARDS_ACTIVE), Vec::new());
+    gates.map(1, 5, subscription.region().word(layout::subscription::CURSOR), hazards);
+    let room = Room::retaining(geometry, limit(), gates);
+    let tail = producers.region().word(layout::producers::TAIL);
+    let mut producer = SharedProducer::<Mapped>::new(slots.region().slots(geometry), room, tail, 7, 6);
+    producer.publish(&Outgoing { flags: 2, attributes, payload }).unwrap();
+    let slot = offsets("### Slots")["FIRST"].0 + 2 * 64;
+    assert_eq!(word(&slots, slot + inside["HEADER"].0), 0x8002 << 48 | 25 << 32 | 0x1_0001);
+    let (body, reference) = (slot + inside["BODY"].0, offsets("A reference has 16 bytes"));
+    assert_eq!(u32::from_le_bytes(raw(&slots, body + reference["arena"].0)), 0xa1a2_a3a4);
+    assert_eq!(u32::from_le_bytes(raw(&slots, body + reference["reserved"].0)), 0);
+    assert_eq!(word(&slots, body + reference["offset"].0), 0x0102_0304_0506);
+    assert_eq!(&raw::<25>(&slots, body + 16), b"attributes of 25 bytes...");
 }

@@ -27,6 +27,7 @@ fn main() -> Result<(), Failure> {
             ready("holding")
         }
         ["publisher", directory, stream] => publisher(directory, stream),
+        ["large-publisher", directory, stream, count] => large_publisher(directory, stream, count.parse()?),
         ["consumer", directory, stream, subscription, count] => {
             consumer(directory, stream, subscription, count.parse()?)
         }
@@ -49,6 +50,16 @@ fn publisher(directory: &str, stream: &str) -> Result<(), Failure> {
         let number = producer.position();
         producer.send(&number.to_le_bytes())?;
     }
+}
+
+/// Publishes `count` messages of 100,000 bytes, each of its number, and goes on holding the stream.
+fn large_publisher(directory: &str, stream: &str, count: u8) -> Result<(), Failure> {
+    let connection = Connection::open(directory)?;
+    let mut producer = connection.producer(stream).open()?;
+    for number in 0..count {
+        producer.send(&[number; 100_000])?;
+    }
+    ready(&format!("published {count}"))
 }
 
 /// Reads `count` messages, prints the last position and goes on holding the subscription.

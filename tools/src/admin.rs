@@ -1,6 +1,10 @@
 //! `ringway stop`, `ringway stream …` and `ringway subscription …`.
 
-use ringway_client::{Connection, Lag, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo};
+use std::time::Duration;
+
+use ringway_client::{
+    Connection, Lag, Overflow, Producers, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+};
 
 use crate::cli::{StopArgs, StreamCommand, SubscriptionCommand};
 use crate::exit::Failure;
@@ -16,8 +20,15 @@ pub(crate) fn stop(args: &StopArgs, connection: &Connection) -> Result<(), Failu
 /// Makes, shows and deletes streams.
 pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
-        StreamCommand::Create { name, kind, slots, slot_size } => {
-            let settings = StreamSettings { kind: kind.into(), slots, slot_bytes: slot_size };
+        StreamCommand::Create { name, kind, slots, slot_size, max_payload, producers, overflow } => {
+            let settings = StreamSettings {
+                kind: kind.into(),
+                slots,
+                slot_bytes: slot_size,
+                payload_bytes_max: max_payload,
+                producers: producers.into(),
+                overflow,
+            };
             let stream = connection.declare_stream(name.as_str(), settings)?;
             print(&format!("stream {}: {}\n", stream.name, settings_text(&stream.settings)))
         }
@@ -66,8 +77,28 @@ fn kind_text(kind: StreamKind) -> &'static str {
 }
 
 fn settings_text(settings: &StreamSettings) -> String {
-    let slots = thousands(settings.slots);
-    format!("{}, {slots} slots of {} bytes", kind_text(settings.kind), settings.slot_bytes)
+    let producers = match settings.producers {
+        Producers::Shared => "shared producers",
+        Producers::Exclusive => "exclusive producers",
+    };
+    format!(
+        "{}, {} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}",
+        kind_text(settings.kind),
+        thousands(settings.slots),
+        settings.slot_bytes,
+        thousands(settings.payload_bytes_max.into()),
+        overflow_text(settings.overflow),
+    )
+}
+
+/// As it is written behind `--overflow`.
+fn overflow_text(overflow: Overflow) -> String {
+    match overflow {
+        Overflow::Block => "block".to_owned(),
+        Overflow::Reject => "reject".to_owned(),
+        Overflow::DropOldest => "drop-oldest".to_owned(),
+        Overflow::Detach { after_ms } => format!("detach={:?}", Duration::from_millis(after_ms.into())),
+    }
 }
 
 /// `-` stands for what is not there.
@@ -78,8 +109,20 @@ fn process(pid: Option<u32>) -> String {
 fn slowest(lag: Option<&Lag>) -> String {
     lag.map_or_else(
         || "-".to_owned(),
-        |lag| format!("{} ({} behind)", lag.subscription, thousands(lag.messages)),
+        |lag| {
+            let consumer = lag.consumer_pid.map_or("no consumer".to_owned(), |pid| format!("process {pid}"));
+            format!("{} ({} behind, {consumer})", lag.subscription, thousands(lag.messages))
+        },
     )
+}
+
+/// The processes that have a stream open to publish, those that are listed.
+fn producers(stream: &StreamInfo) -> String {
+    if stream.producers == 0 {
+        return "-".to_owned();
+    }
+    let pids: Vec<String> = stream.producer_pids.iter().map(u32::to_string).collect();
+    format!("{} (process {})", stream.producers, pids.join(", "))
 }
 
 fn stream_table(streams: &[StreamInfo]) -> String {
@@ -91,13 +134,22 @@ fn stream_table(streams: &[StreamInfo]) -> String {
             stream.settings.slot_bytes.to_string(),
             stream.first_position.to_string(),
             stream.next_position.to_string(),
-            process(stream.producer_pid),
+            stream.producers.to_string(),
             stream.subscriptions.to_string(),
             slowest(stream.slowest.as_ref()),
         ]
     };
-    let heads =
-        ["NAME", "KIND", ">SLOTS", ">SLOT-SIZE", ">FIRST", ">NEXT", ">PRODUCER", ">SUBSCRIPTIONS", "SLOWEST"];
+    let heads = [
+        "NAME",
+        "KIND",
+        ">SLOTS",
+        ">SLOT-SIZE",
+        ">FIRST",
+        ">NEXT",
+        ">PRODUCERS",
+        ">SUBSCRIPTIONS",
+        "SLOWEST",
+    ];
     table(&heads, &streams.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -114,7 +166,8 @@ fn stream_text(stream: &StreamInfo) -> String {
         ("shard", stream.shard.to_string()),
         ("memory", memory.to_owned()),
         ("positions held", positions),
-        ("producer", process(stream.producer_pid)),
+        ("producers", producers(stream)),
+        ("arenas", count(stream.arenas_bytes, "byte")),
         ("subscriptions", stream.subscriptions.to_string()),
         ("slowest", slowest(stream.slowest.as_ref())),
     ])
@@ -127,9 +180,13 @@ fn subscription_table(subscriptions: &[SubscriptionInfo]) -> String {
             subscription.position.to_string(),
             subscription.lag.to_string(),
             process(subscription.consumer_pid),
+            if subscription.detached { "detached" } else { "attached" }.to_owned(),
         ]
     };
-    table(&["NAME", ">POSITION", ">BEHIND", ">CONSUMER"], &subscriptions.iter().map(row).collect::<Vec<_>>())
+    table(
+        &["NAME", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"],
+        &subscriptions.iter().map(row).collect::<Vec<_>>(),
+    )
 }
 
 fn subscription_text(subscription: &SubscriptionInfo) -> String {
@@ -139,6 +196,7 @@ fn subscription_text(subscription: &SubscriptionInfo) -> String {
         ("position", subscription.position.to_string()),
         ("behind", count(subscription.lag, "message")),
         ("consumer", process(subscription.consumer_pid)),
+        ("state", if subscription.detached { "detached: it lagged" } else { "attached" }.to_owned()),
     ])
 }
 
@@ -154,14 +212,16 @@ mod tests {
     fn stream() -> StreamInfo {
         StreamInfo {
             name: "orders".into(),
-            settings: StreamSettings { kind: StreamKind::Topic, slots: 16_384, slot_bytes: 128 },
+            settings: StreamSettings::default(),
             shard: 0,
             opened: true,
             first_position: 5,
             next_position: 9,
-            producer_pid: Some(42),
+            producers: 2,
+            producer_pids: vec![42, 43],
+            arenas_bytes: 0,
             subscriptions: 1,
-            slowest: Some(Lag { subscription: "billing".into(), messages: 3 }),
+            slowest: Some(Lag { subscription: "billing".into(), messages: 3, consumer_pid: Some(7) }),
         }
     }
 
@@ -169,13 +229,16 @@ mod tests {
     fn a_stream_is_one_row_or_one_field_a_line() {
         let rows = stream_table(&[stream()]);
         assert_eq!(rows.lines().count(), 2);
-        assert!(rows.contains("billing (3 behind)"));
+        assert!(rows.contains("billing (3 behind, process 7)"));
         let text = stream_text(&stream());
-        assert!(text.contains("settings        topic, 16,384 slots of 128 bytes\n"), "{text}");
+        let settings = "settings        topic, 16,384 slots of 128 bytes, payloads to 16,777,216 bytes, shared producers, \
+                        overflow block\n";
+        assert!(text.contains(settings), "{text}");
+        assert!(text.contains("producers       2 (process 42, 43)\n"), "{text}");
         assert!(text.contains("positions held  5 to 8\n"), "{text}");
-        let empty = StreamInfo { first_position: 9, producer_pid: None, ..stream() };
+        let empty = StreamInfo { first_position: 9, producers: 0, ..stream() };
         assert!(stream_text(&empty).contains("none (the next is 9)"));
-        assert!(stream_text(&empty).contains("producer        -\n"));
+        assert!(stream_text(&empty).contains("producers       -\n"));
     }
 
     #[test]
@@ -184,5 +247,9 @@ mod tests {
         assert_eq!(json["settings"]["kind"], "topic");
         assert_eq!(json["settings"]["slot_bytes"], 128);
         assert_eq!(json["slowest"]["messages"], 3);
+        assert_eq!(
+            (&json["settings"]["producers"], &json["settings"]["overflow"]),
+            (&"shared".into(), &"block".into())
+        );
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ringway_client::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT, StartAt, StreamKind, WaitStrategy};
+use ringway_client::{
+    CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT, StartAt,
+    StreamKind, WaitStrategy,
+};
 use ringway_shm_protocol::name::Name;
 use serde::Serialize;
 
@@ -124,9 +127,20 @@ pub(crate) enum StreamCommand {
         /// Messages that the stream holds for its slowest subscription: a power of two
         #[arg(long, value_name = "N", default_value_t = CAPACITY_DEFAULT)]
         slots: u64,
-        /// Bytes of a slot, a power of two from 64 to 4096: the longest message and 16 bytes
+        /// Bytes of a slot, a power of two from 64 to 4096: messages of up to 16 bytes less are kept in it, longer ones
+        /// beside it
         #[arg(long, value_name = "B", default_value_t = SLOT_BYTES_DEFAULT)]
         slot_size: u32,
+        /// Bytes of the longest message, at most what the broker is configured for
+        #[arg(long, value_name = "B", default_value_t = PAYLOAD_BYTES_MAX_DEFAULT)]
+        max_payload: u32,
+        /// Who may publish: any number of producers, or one at a time, which is a little faster
+        #[arg(long, value_enum, default_value = "shared")]
+        producers: ProducersArg,
+        /// What happens when it is full: `block` (producers wait), `reject` (publishing fails), `drop-oldest` (who has
+        /// not consumed it misses it), or `detach=TIME` (a subscription that holds a producer up for so long is detached)
+        #[arg(long, value_name = "POLICY", default_value = "block", value_parser = overflow)]
+        overflow: Overflow,
     },
     /// List all streams.
     #[command(after_help = "Examples:\n  ringway stream list\n  ringway stream list --json")]
@@ -157,7 +171,9 @@ pub(crate) enum StreamCommand {
 const STREAM_CREATE_AFTER: &str = "\
 Examples:
   ringway stream create orders
-  ringway stream create ticks --slots 65536 --slot-size 64";
+  ringway stream create ticks --slots 65536 --slot-size 64 --producers exclusive
+  ringway stream create frames --slots 64 --max-payload 8388608 --overflow drop-oldest
+  ringway stream create events --overflow detach=2s";
 
 const SUBSCRIPTION_AFTER: &str = "\
 Examples:
@@ -399,6 +415,24 @@ impl From<Kind> for StreamKind {
     }
 }
 
+/// `--producers`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProducersArg {
+    /// Any number at the same time
+    Shared,
+    /// One at a time
+    Exclusive,
+}
+
+impl From<ProducersArg> for Producers {
+    fn from(producers: ProducersArg) -> Self {
+        match producers {
+            ProducersArg::Shared => Self::Shared,
+            ProducersArg::Exclusive => Self::Exclusive,
+        }
+    }
+}
+
 /// `--from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Start {
@@ -435,6 +469,20 @@ fn name_parser() -> impl TypedValueParser<Value = Name> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 500ms, 2s or 1m30s"))
+}
+
+fn overflow(text: &str) -> Result<Overflow, String> {
+    match text.split_once('=') {
+        None if text == "block" => Ok(Overflow::Block),
+        None if text == "reject" => Ok(Overflow::Reject),
+        None if text == "drop-oldest" => Ok(Overflow::DropOldest),
+        Some(("detach", time)) => {
+            let after_ms = duration(time)?.as_millis().try_into();
+            let after_ms = after_ms.map_err(|_| "the time must be below 49 days".to_owned())?;
+            Ok(Overflow::Detach { after_ms })
+        }
+        _ => Err("it must be block, reject, drop-oldest or detach=TIME (detach=2s)".into()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -72,18 +72,17 @@ impl Publisher {
         let mut began = None;
         while !self.interrupt.is_set() {
             let slice = self.timeout.map_or(LOOK_EVERY, |timeout| LOOK_EVERY.min(timeout - waited));
-            match self.producer.send_timeout(payload, slice) {
+            let mut error = match self.producer.send_timeout(payload, slice) {
                 Ok(position) => return Ok(position),
-                Err(SendError::Full { stream, subscription, lag, capacity, waited: last }) => {
-                    waited = began.get_or_insert_with(|| Instant::now() - last.unwrap_or(slice)).elapsed();
-                    if let Some(timeout) = self.timeout
-                        && waited >= timeout
-                    {
-                        let waited = Some(timeout);
-                        return Err(SendError::Full { stream, subscription, lag, capacity, waited }.into());
-                    }
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => error,
+            };
+            let Some(last) = waited_of(&mut error) else { return Err(error.into()) };
+            waited = began.get_or_insert_with(|| Instant::now() - *last).elapsed();
+            if let Some(timeout) = self.timeout
+                && waited >= timeout
+            {
+                *last = timeout;
+                return Err(error.into());
             }
         }
         Err(Failure::Interrupted)
@@ -119,6 +118,14 @@ impl Publisher {
                 format!("published {messages} to {stream}, positions {first} to {last}")
             }
         }
+    }
+}
+
+/// How long was waited in vain; `None` when that is not what happened.
+fn waited_of(error: &mut SendError) -> Option<&mut Duration> {
+    match error {
+        SendError::Full { waited, .. } | SendError::Stalled { waited, .. } => waited.as_mut(),
+        _ => None,
     }
 }
 
@@ -220,8 +227,8 @@ impl Lines {
         }
         if line.len() > bytes_max {
             return Err(Failure::new(format!(
-                "line {} of {} is longer than {bytes_max} bytes, the most that a message of stream {stream} holds: make \
-                 a stream with larger slots (ringway stream create NAME --slot-size B)",
+                "line {} of {} is longer than {bytes_max} bytes, the most that a message of stream {stream} holds: declare \
+                 it with a larger one (ringway stream create NAME --max-payload B)",
                 self.number, self.name
             )));
         }

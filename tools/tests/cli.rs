@@ -121,14 +121,17 @@ fn a_publisher_keeps_its_rate_and_ctrl_c_ends_it_with_130_and_its_figures() {
 #[test]
 fn a_line_that_is_too_long_is_named_and_those_before_it_are_published() {
     let broker = Broker::start();
-    broker.stream("s", "a");
-    let input = format!("{}\nb\n{}\nd\n", "a".repeat(112), "c".repeat(113));
+    broker.run(&["stream", "create", "s", "--max-payload", "300"]).ok();
+    broker.run(&["subscription", "create", "s", "a"]).ok();
+    let input = format!("{}\nb\n{}\nd\n", "a".repeat(300), "c".repeat(301));
     let long = broker.run_with(&["pub", "s", "--lines", "-"], input.as_bytes());
     long.expect(
         1,
-        &["line 3 of standard input is longer than 112 bytes", "published 2 messages", "--slot-size"],
+        &["line 3 of standard input is longer than 300 bytes", "published 2 messages", "--max-payload"],
     );
-    broker.run(&["pub", "s", &"c".repeat(113)]).expect(1, &["113 bytes", "112 at the most"]);
+    let whole = broker.run(&["sub", "s", "--subscription", "a", "--count", "2"]).ok();
+    assert_eq!(whole, format!("{}\nb\n", "a".repeat(300)), "longer than a slot, and printed whole");
+    broker.run(&["pub", "s", &"c".repeat(301)]).expect(1, &["301 bytes", "300 at the most"]);
     broker.run(&["pub", "s", "--lines", "/nonexistent/x"]).expect(1, &["/nonexistent/x"]);
 }
 
@@ -276,7 +279,9 @@ fn streams_and_subscriptions_are_listed_shown_and_deleted() {
     broker.run(&["pub", "orders", "one"]).ok();
     let list = broker.run(&["stream", "list"]).ok();
     assert!(
-        list.starts_with("NAME ") && list.contains("\norders ") && list.contains("billing (1 behind)"),
+        list.starts_with("NAME ")
+            && list.contains("\norders ")
+            && list.contains("billing (1 behind, no consumer)"),
         "{list}"
     );
     let streams: Value = serde_json::from_str(&broker.run(&["stream", "list", "--json"]).ok()).unwrap();

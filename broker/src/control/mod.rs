@@ -7,7 +7,8 @@
 //! 2. What a session holds is given back when the kernel says that its process is gone (pidfd), never because its
 //!    socket closed. A session that closed its socket while holding something is kept as *orphaned*.
 //! 3. Bad input ends the session that sent it, with a reason, and disturbs no other.
-//! 4. Descriptors run out without harm: one is kept in reserve to accept, explain and close.
+//! 4. Descriptors run out without harm: a few are kept in reserve to accept, explain and close. (One would do, if no
+//!    other thread could take it in the moment that it is free.)
 //!
 //! It reaches shards by their mailboxes only.
 
@@ -24,7 +25,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::core::{SessionId, Token};
-use crate::shard::{AnswerInbox, Mailbox};
+use crate::shard::{AnswerInbox, Command, Mailbox};
 use requests::Pending;
 use session::Session;
 
@@ -49,13 +50,15 @@ pub(crate) struct Parts {
 pub(crate) struct Control {
     parts: Parts,
     epoll: OwnedFd,
-    /// Given up for a moment when descriptors have run out.
-    reserve: Option<OwnedFd>,
+    /// Given up one at a time, for a moment, when descriptors have run out.
+    reserve: Vec<OwnedFd>,
     uid: u32,
     sessions: BTreeMap<SessionId, Session>,
     sessions_made: u64,
     pending: BTreeMap<u64, Pending>,
     requests_made: u64,
+    /// When which shard gets the tick that it asked for.
+    ticks: BTreeMap<usize, Instant>,
     stopping: bool,
 }
 
@@ -69,12 +72,13 @@ impl Control {
         Ok(Self {
             parts,
             epoll,
-            reserve: Some(reserve()?),
+            reserve: (0..RESERVE).map(|_| reserve()).collect::<io::Result<_>>()?,
             uid: rustix::process::geteuid().as_raw(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
             pending: BTreeMap::new(),
             requests_made: 0,
+            ticks: BTreeMap::new(),
             stopping: false,
         })
     }
@@ -100,6 +104,7 @@ impl Control {
                 }
             }
             self.refuse_the_silent();
+            self.send_ticks();
             self.stopping |= rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok();
         }
         Ok(())
@@ -110,7 +115,7 @@ impl Control {
             match socket::accept(&self.parts.listener) {
                 Ok(stream) => self.welcome_or_refuse(stream),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::MFILE | Errno::NFILE) if self.reserve.is_some() => {
+                    Some(Errno::MFILE | Errno::NFILE) if !self.reserve.is_empty() => {
                         self.refuse_one_by_reserve()
                     }
                     // The peer gave up while it waited: look at the next one.
@@ -118,7 +123,7 @@ impl Control {
                     // Not even the reserve is left: without a pause the listener, still readable, would spin.
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                         std::thread::sleep(Duration::from_millis(10));
-                        self.reserve = reserve().ok();
+                        self.reserve.extend(reserve());
                         return;
                     }
                     _ => return,
@@ -176,17 +181,25 @@ impl Control {
 
     /// Accepts one connection with the reserved descriptor, only to say why it is refused.
     fn refuse_one_by_reserve(&mut self) {
-        self.reserve = None;
+        self.reserve.pop();
         if let Ok(stream) = socket::accept(&self.parts.listener) {
             refuse(&stream, &no_descriptor_left());
         }
-        self.reserve = reserve().ok();
+        self.reserve.extend(reserve());
     }
 
     fn until_next_deadline(&self) -> Option<rustix::time::Timespec> {
-        let next = self.sessions.values().filter_map(Session::deadline).min()?;
+        let silent = self.sessions.values().filter_map(Session::deadline);
+        let next = silent.chain(self.ticks.values().copied()).min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    fn send_ticks(&mut self) {
+        let now = Instant::now();
+        for (shard, _) in self.ticks.extract_if(.., |_, at| *at <= now) {
+            self.parts.shards[shard].send(Command::Tick);
+        }
     }
 
     fn refuse_the_silent(&mut self) {
@@ -222,6 +235,9 @@ impl Control {
         }
     }
 }
+
+/// How many descriptors are kept in reserve.
+const RESERVE: usize = 4;
 
 fn reserve() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)

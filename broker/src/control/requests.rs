@@ -1,6 +1,7 @@
 //! From a packet to a shard's mailbox, and from its answer back to the socket.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::PROTOCOL_VERSION;
 use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
@@ -11,10 +12,13 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::{Control, SOCKET, send};
 use crate::core::{Caller, EndpointId, Event, Gate, Operation, PAGE_STREAMS, SessionId, Token};
-use crate::shard::{Answer, Command};
+use crate::shard::{Answer, Command, FromShard};
 
 /// Feature bits of the protocol that this broker knows.
 const FEATURES: u64 = 0;
+
+/// How long after it asked a shard gets its tick.
+const TICK_AFTER: Duration = Duration::from_secs(1);
 
 /// Endpoints and gates are numbered per shard; on the wire the shard stands in the low bits.
 const SHARD_BITS: u32 = 10;
@@ -162,8 +166,13 @@ impl Control {
     }
 
     pub(super) fn take_answers(&mut self) {
-        for answer in self.parts.answers.take() {
-            self.take_answer(answer);
+        for said in self.parts.answers.take() {
+            match said {
+                FromShard::Answer(answer) => self.take_answer(answer),
+                FromShard::WantsTick(shard) => {
+                    self.ticks.insert(shard as usize, Instant::now() + TICK_AFTER);
+                }
+            }
         }
     }
 
@@ -302,6 +311,26 @@ fn operation(request: Request, shards: usize) -> Result<(Target, Operation), Ref
         Request::OpenGate { endpoint, gate, generation } => {
             let (target, endpoint) = by_endpoint(endpoint)?;
             (target, Operation::OpenGate(endpoint, Gate { index: gate, generation }))
+        }
+        Request::DetachGate { endpoint, gate, generation } => {
+            let (target, endpoint) = by_endpoint(endpoint)?;
+            (target, Operation::DetachGate(endpoint, Gate { index: gate, generation }))
+        }
+        Request::Attach { endpoint, position } => {
+            let (target, endpoint) = by_endpoint(endpoint)?;
+            (target, Operation::Attach(endpoint, position))
+        }
+        Request::MakeArena { endpoint, bytes } => {
+            let (target, endpoint) = by_endpoint(endpoint)?;
+            (target, Operation::MakeArena(endpoint, bytes))
+        }
+        Request::RetireArena { endpoint, arena } => {
+            let (target, endpoint) = by_endpoint(endpoint)?;
+            (target, Operation::RetireArena(endpoint, arena))
+        }
+        Request::OpenArena { endpoint, arena } => {
+            let (target, endpoint) = by_endpoint(endpoint)?;
+            (target, Operation::OpenArena(endpoint, arena))
         }
         Request::Close { endpoint } => {
             let (target, endpoint) = by_endpoint(endpoint)?;

@@ -14,7 +14,7 @@ pub struct EndpointId(pub u64);
 /// What an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The producer of a stream.
+    /// A producer of a stream.
     Producer { stream: StreamId, owner: u32 },
     /// The consumer of a subscription.
     Consumer { stream: StreamId, gate: Gate },
@@ -69,16 +69,37 @@ impl Core {
         }
     }
 
+    /// The stream and the owner id of an endpoint that is this caller's and a producer.
+    pub(super) fn producer(&self, caller: Caller, id: EndpointId) -> Result<(StreamId, u32), Refusal> {
+        match self.endpoint(caller, id)?.role {
+            Role::Producer { stream, owner } => Ok((stream, owner)),
+            Role::Consumer { .. } => {
+                refuse(RefusalCode::Invalid, format!("endpoint {} is no producer", id.0))
+            }
+        }
+    }
+
     /// Releases an endpoint whose user has stopped.
     pub(super) fn end(&mut self, id: EndpointId) -> Vec<Effect> {
         let Some(endpoint) = self.endpoints.remove(&id) else { return Vec::new() };
         match endpoint.role {
             Role::Producer { stream, owner } => {
                 let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
-                found.producer = None;
+                found.producers.remove(&id);
                 // Carried out before the next event, so before the id can be taken again.
                 found.owners.give_back(owner);
-                vec![Effect::Bury(stream, owner)]
+                let mut orphans = Vec::new();
+                for (number, arena) in &mut found.arenas {
+                    if arena.producer == Some(id) {
+                        arena.producer = None;
+                        orphans.push(*number);
+                    }
+                }
+                let mut effects = vec![Effect::Bury(stream, owner)];
+                if !orphans.is_empty() {
+                    effects.push(Effect::OrphanArenas(stream, orphans));
+                }
+                effects
             }
             Role::Consumer { stream, gate } => {
                 let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");

@@ -8,11 +8,12 @@
 //! 1. The effects of one event are carried out, in order, before the next event is applied. An effect that can fail
 //!    reports back by an event that undoes or refuses.
 //! 2. Every request gets exactly one answer.
-//! 3. A stream has at most one producer, a `cursor` subscription at most one consumer.
+//! 3. A stream whose producers are exclusive has at most one, a `cursor` subscription at most one consumer.
 //! 4. An owner id and a gate index are given out again only after the effects that sweep their last user.
 //! 5. What a session holds is released only by `Close` or by `SessionEnded`, which says that the
-//!    kernel has reported its process gone.
+//!    kernel has reported its process gone. What a producer's arenas hold outlives it, until nobody can ask for it.
 
+mod arenas;
 mod endpoints;
 mod stream;
 mod view;
@@ -20,7 +21,9 @@ mod view;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use ringway_shm_protocol::control::message::{Refusal, RefusalCode, StartAt, StreamSettings};
+use ringway_shm_protocol::control::message::{
+    Overflow, Producers, Refusal, RefusalCode, StartAt, StreamSettings,
+};
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
 
@@ -87,6 +90,16 @@ pub enum Operation {
     OpenConsumer(Name, Name),
     /// Asks for the region of a gate.
     OpenGate(EndpointId, Gate),
+    /// Asks that a gate be detached that holds the ring full.
+    DetachGate(EndpointId, Gate),
+    /// Asks that a consumer's gate joins again, at this position.
+    Attach(EndpointId, u64),
+    /// Asks for a new arena of so many bytes for a producer.
+    MakeArena(EndpointId, u64),
+    /// Gives up an arena of a producer.
+    RetireArena(EndpointId, u32),
+    /// Asks for an arena to read.
+    OpenArena(EndpointId, u32),
     /// Gives up an endpoint.
     Close(EndpointId),
 }
@@ -102,6 +115,8 @@ pub enum Event {
     SubscriptionFailed(StreamId, Gate),
     /// An endpoint could not be handed over: it is taken back.
     EndpointFailed(EndpointId),
+    /// These arenas are no more: one could not be made, or nobody can ask for what is in them.
+    ArenasGone(StreamId, Vec<u32>),
     /// The kernel has reported the session's process gone.
     SessionEnded(SessionId),
 }
@@ -116,6 +131,8 @@ pub enum Effect {
         stream: StreamId,
         /// Its size.
         geometry: Geometry,
+        /// What happens when it is full.
+        overflow: Overflow,
         /// Its subscriptions.
         gates: Vec<Gate>,
         /// Refused if it fails.
@@ -153,6 +170,8 @@ pub enum Effect {
         endpoint: EndpointId,
         /// The owner id it takes slots with.
         owner: u32,
+        /// The stream's settings.
+        settings: StreamSettings,
     },
     /// Hand a consumer its regions; if that fails, apply [`Event::EndpointFailed`] and refuse the request.
     GrantConsumer {
@@ -164,9 +183,45 @@ pub enum Effect {
         gate: Gate,
         /// The new endpoint.
         endpoint: EndpointId,
+        /// The stream's settings.
+        settings: StreamSettings,
     },
     /// Hand out the region of a gate for reading.
     GrantGate(Token, StreamId, Gate),
+    /// Take a gate out of force if it holds the ring full, wake producers that wait, answer: done.
+    Detach(Token, StreamId, Gate),
+    /// Let a gate join again, at a position or at the oldest message that is there; answer with the cursor.
+    Attach {
+        /// The request to answer.
+        token: Token,
+        /// The stream.
+        stream: StreamId,
+        /// The gate as it was.
+        before: Gate,
+        /// The same in its next use.
+        gate: Gate,
+        /// First position that its consumer has not consumed.
+        position: u64,
+    },
+    /// Make an arena and hand it to its producer for writing; if that fails, apply [`Event::ArenasGone`] and refuse
+    /// the request.
+    MakeArena {
+        /// The request to answer.
+        token: Token,
+        /// The stream.
+        stream: StreamId,
+        /// Its number.
+        arena: u32,
+        /// Bytes of its region.
+        bytes: u64,
+    },
+    /// Hand out an arena for reading.
+    GrantArena(Token, StreamId, u32),
+    /// Drop an arena.
+    DropArena(StreamId, u32),
+    /// The producer of these arenas has stopped: drop them once nobody can ask for what is in them, and apply
+    /// [`Event::ArenasGone`].
+    OrphanArenas(StreamId, Vec<u32>),
     /// The owner has stopped: turn what it left reserved into tombstones.
     Bury(StreamId, u32),
     /// The reader has stopped: give its cursor the next generation.
@@ -186,9 +241,10 @@ pub enum Effect {
 }
 
 /// The state of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Core {
     shard: u32,
+    payload_bytes_max: u32,
     names: BTreeMap<Name, StreamId>,
     streams: BTreeMap<StreamId, Stream>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
@@ -203,9 +259,22 @@ fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal
 }
 
 impl Core {
-    /// A shard without streams.
-    pub fn new(shard: u32) -> Self {
-        Self { shard, ..Self::default() }
+    /// A shard without streams; none may be declared with larger payloads than `payload_bytes_max`.
+    pub fn new(shard: u32, payload_bytes_max: u32) -> Self {
+        Self {
+            shard,
+            payload_bytes_max,
+            names: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            streams_made: 0,
+            endpoints_made: 0,
+        }
+    }
+
+    /// The shard's number.
+    pub fn shard(&self) -> u32 {
+        self.shard
     }
 
     /// Decides what follows from an event.
@@ -227,6 +296,12 @@ impl Core {
                 Vec::new()
             }
             Event::EndpointFailed(endpoint) => self.end(endpoint),
+            Event::ArenasGone(stream, arenas) => {
+                if let Some(stream) = self.streams.get_mut(&stream) {
+                    stream.arenas.retain(|arena, _| !arenas.contains(arena));
+                }
+                Vec::new()
+            }
             Event::SessionEnded(session) => {
                 let held: Vec<_> = self
                     .endpoints
@@ -267,6 +342,11 @@ impl Core {
             Operation::OpenProducer(name) => self.open_producer(token, caller, name),
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
+            Operation::DetachGate(endpoint, gate) => self.detach_gate(token, caller, endpoint, gate),
+            Operation::Attach(endpoint, position) => self.attach(token, caller, endpoint, position),
+            Operation::MakeArena(endpoint, bytes) => self.make_arena(token, caller, endpoint, bytes),
+            Operation::RetireArena(endpoint, arena) => self.retire_arena(token, caller, endpoint, arena),
+            Operation::OpenArena(endpoint, arena) => self.open_arena(token, caller, endpoint, arena),
             Operation::Close(endpoint) => {
                 self.endpoint(caller, endpoint)?;
                 let mut effects = self.end(endpoint);
@@ -281,6 +361,16 @@ impl Core {
             Ok(geometry) => geometry,
             Err(error) => return refuse(RefusalCode::Invalid, error.to_string()),
         };
+        let (bytes, bytes_max) = (settings.payload_bytes_max, self.payload_bytes_max);
+        if !(1..=bytes_max).contains(&bytes) {
+            return refuse(
+                RefusalCode::Invalid,
+                format!(
+                    "payloads of {bytes} bytes cannot be had: from 1 to {bytes_max} (payload_bytes_max in the broker's \
+                     configuration)"
+                ),
+            );
+        }
         let id = match self.names.get(&name) {
             Some(id) => {
                 self.streams[id].confirm(settings)?;
@@ -309,7 +399,7 @@ impl Core {
         let (id, stream) = self.find(&name)?;
         let consumers =
             stream.subscriptions.values().filter(|subscription| subscription.consumer.is_some()).count();
-        let producers = usize::from(stream.producer.is_some());
+        let producers = stream.producers.len();
         if producers + consumers > 0 {
             return refuse(
                 RefusalCode::InUse,
@@ -378,8 +468,10 @@ impl Core {
 
     fn open_producer(&mut self, token: Token, caller: Caller, name: Name) -> Outcome {
         let (id, stream) = self.find(&name)?;
-        if let Some(producer) = stream.producer {
-            let pid = self.endpoints[&producer].caller.pid;
+        if stream.settings.producers == Producers::Exclusive
+            && let Some(producer) = stream.producers.first()
+        {
+            let pid = self.endpoints[producer].caller.pid;
             return refuse(
                 RefusalCode::InUse,
                 format!("stream {name} has its one producer in process {pid}; it must close or end first"),
@@ -389,6 +481,7 @@ impl Core {
             return Ok(vec![make_ring(id, stream, token, caller, Operation::OpenProducer(name))]);
         }
         let stream = self.streams.get_mut(&id).expect("found above");
+        let settings = stream.settings;
         let Some(owner) = stream.owners.take() else {
             return refuse(
                 RefusalCode::Limit,
@@ -396,8 +489,8 @@ impl Core {
             );
         };
         let endpoint = self.add_endpoint(caller, Role::Producer { stream: id, owner });
-        self.streams.get_mut(&id).expect("found above").producer = Some(endpoint);
-        Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner }])
+        self.streams.get_mut(&id).expect("found above").producers.insert(endpoint);
+        Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner, settings }])
     }
 
     fn open_consumer(&mut self, token: Token, caller: Caller, stream: Name, name: Name) -> Outcome {
@@ -416,20 +509,43 @@ impl Core {
         if !found.opened {
             return Ok(vec![make_ring(id, found, token, caller, Operation::OpenConsumer(stream, name))]);
         }
-        let gate = subscription.gate;
+        let (gate, settings) = (subscription.gate, found.settings);
         let endpoint = self.add_endpoint(caller, Role::Consumer { stream: id, gate });
         let found = self.streams.get_mut(&id).expect("found above");
         found.subscriptions.get_mut(&name).expect("found above").consumer = Some(endpoint);
-        Ok(vec![Effect::GrantConsumer { token, stream: id, gate, endpoint }])
+        Ok(vec![Effect::GrantConsumer { token, stream: id, gate, endpoint, settings }])
     }
 
     fn open_gate(&mut self, token: Token, caller: Caller, endpoint: EndpointId, gate: Gate) -> Outcome {
-        let Role::Producer { stream, .. } = self.endpoint(caller, endpoint)?.role else {
-            return refuse(
-                RefusalCode::Invalid,
-                format!("endpoint {} is no producer: it has no gates", endpoint.0),
-            );
+        let stream = self.gate_of_producer(caller, endpoint, gate)?;
+        Ok(vec![Effect::GrantGate(token, stream, gate)])
+    }
+
+    fn detach_gate(&mut self, token: Token, caller: Caller, endpoint: EndpointId, gate: Gate) -> Outcome {
+        let stream = self.gate_of_producer(caller, endpoint, gate)?;
+        self.streams[&stream].check_detaches()?;
+        Ok(vec![Effect::Detach(token, stream, gate)])
+    }
+
+    fn attach(&mut self, token: Token, caller: Caller, endpoint: EndpointId, position: u64) -> Outcome {
+        let Role::Consumer { stream, gate: before } = self.endpoint(caller, endpoint)?.role else {
+            return refuse(RefusalCode::Invalid, format!("endpoint {} is no consumer", endpoint.0));
         };
+        let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
+        found.check_detaches()?;
+        let gate = found.renew_gate(before);
+        self.endpoints.get_mut(&endpoint).expect("found above").role = Role::Consumer { stream, gate };
+        Ok(vec![Effect::Attach { token, stream, before, gate, position }])
+    }
+
+    /// The stream of a producer that names one of its gates.
+    fn gate_of_producer(
+        &self,
+        caller: Caller,
+        endpoint: EndpointId,
+        gate: Gate,
+    ) -> Result<StreamId, Refusal> {
+        let (stream, _) = self.producer(caller, endpoint)?;
         let known =
             self.streams[&stream].subscriptions.values().any(|subscription| subscription.gate == gate);
         if !known {
@@ -438,7 +554,7 @@ impl Core {
                 format!("gate {} is no longer in its use number {}; look again", gate.index, gate.generation),
             );
         }
-        Ok(vec![Effect::GrantGate(token, stream, gate)])
+        Ok(stream)
     }
 
     fn find(&self, name: &Name) -> Result<(StreamId, &Stream), Refusal> {
@@ -454,7 +570,8 @@ impl Core {
 
 fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operation: Operation) -> Effect {
     let gates = stream.subscriptions.values().map(|subscription| subscription.gate).collect();
-    Effect::MakeRing { stream: id, geometry: stream.geometry, gates, token, caller, operation }
+    let Stream { geometry, settings: StreamSettings { overflow, .. }, .. } = *stream;
+    Effect::MakeRing { stream: id, geometry, overflow, gates, token, caller, operation }
 }
 
 #[cfg(test)]

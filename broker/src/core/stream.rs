@@ -1,12 +1,13 @@
 //! A stream and its subscriptions, as the core knows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ringway_shm_protocol::control::message::{Refusal, RefusalCode, StreamSettings};
+use ringway_shm_protocol::control::message::{Overflow, Refusal, RefusalCode, StreamSettings};
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::words::next_epoch;
 
+use super::arenas::Arena;
 use super::{EndpointId, Gate, OwnerIds, refuse};
 
 /// A declared stream.
@@ -17,9 +18,12 @@ pub(super) struct Stream {
     pub(super) geometry: Geometry,
     /// Its ring exists.
     pub(super) opened: bool,
-    pub(super) producer: Option<EndpointId>,
+    pub(super) producers: BTreeSet<EndpointId>,
     pub(super) owners: OwnerIds,
     pub(super) subscriptions: BTreeMap<Name, Subscription>,
+    pub(super) arenas: BTreeMap<u32, Arena>,
+    /// Number of the last arena.
+    pub(super) arenas_made: u32,
     /// Generation of each gate's last use.
     generations: [u16; GATES_MAX],
 }
@@ -38,9 +42,11 @@ impl Stream {
             settings,
             geometry,
             opened: false,
-            producer: None,
+            producers: BTreeSet::new(),
             owners: OwnerIds::default(),
             subscriptions: BTreeMap::new(),
+            arenas: BTreeMap::new(),
+            arenas_made: 0,
             generations: [0; GATES_MAX],
         }
     }
@@ -50,15 +56,37 @@ impl Stream {
         if settings == self.settings {
             return Ok(());
         }
-        let StreamSettings { slots, slot_bytes, .. } = self.settings;
+        let (is, asked) = (&self.settings, &settings);
+        let mut differ = Vec::new();
+        let mut compare = |what: &str, is: String, asked: String| {
+            if is != asked {
+                differ.push(format!("{what} {is}, not {asked}"));
+            }
+        };
+        compare("slots", is.slots.to_string(), asked.slots.to_string());
+        compare("slot bytes", is.slot_bytes.to_string(), asked.slot_bytes.to_string());
+        compare("largest payload", is.payload_bytes_max.to_string(), asked.payload_bytes_max.to_string());
+        compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
+        compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
         refuse(
             RefusalCode::Conflict,
             format!(
-                "stream {} exists with {slots} slots of {slot_bytes} bytes, not {} of {}; delete it first, or \
-                 declare it with the settings it has",
-                self.name, settings.slots, settings.slot_bytes
+                "stream {} exists with {}; delete it first, or declare it with the settings it has",
+                self.name,
+                differ.join(", ")
             ),
         )
+    }
+
+    /// Whether subscriptions that lag are detached.
+    pub(super) fn check_detaches(&self) -> Result<(), Refusal> {
+        match self.settings.overflow {
+            Overflow::Detach { .. } => Ok(()),
+            _ => refuse(
+                RefusalCode::Invalid,
+                format!("stream {} detaches nobody: it was declared with another overflow", self.name),
+            ),
+        }
     }
 
     pub(super) fn subscription(&self, name: &Name) -> Result<&Subscription, Refusal> {
@@ -79,10 +107,23 @@ impl Stream {
         let taken =
             self.subscriptions.values().fold(0_u64, |set, subscription| set | 1 << subscription.gate.index);
         let index = taken.trailing_ones();
-        (index < GATES_MAX as u32).then(|| {
-            let generation = &mut self.generations[index as usize];
-            *generation = next_epoch(*generation);
-            Gate { index: index as u8, generation: *generation }
-        })
+        (index < GATES_MAX as u32).then(|| self.next_use(index as u8))
+    }
+
+    /// The same gate in a new generation, for the subscription that has it.
+    pub(super) fn renew_gate(&mut self, before: Gate) -> Gate {
+        let gate = self.next_use(before.index);
+        for subscription in self.subscriptions.values_mut() {
+            if subscription.gate == before {
+                subscription.gate = gate;
+            }
+        }
+        gate
+    }
+
+    fn next_use(&mut self, index: u8) -> Gate {
+        let generation = &mut self.generations[usize::from(index)];
+        *generation = next_epoch(*generation);
+        Gate { index, generation: *generation }
     }
 }

@@ -7,7 +7,20 @@ use ringway_shm_protocol::control::message::StreamKind;
 
 use super::*;
 
-const SETTINGS: StreamSettings = StreamSettings { kind: StreamKind::Topic, slots: 8, slot_bytes: 64 };
+const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
+
+const SETTINGS: StreamSettings = StreamSettings {
+    kind: StreamKind::Topic,
+    slots: 8,
+    slot_bytes: 64,
+    payload_bytes_max: PAYLOAD_BYTES_MAX,
+    producers: Producers::Exclusive,
+    overflow: Overflow::Block,
+};
+
+fn core() -> Core {
+    Core::new(0, PAYLOAD_BYTES_MAX)
+}
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -30,7 +43,7 @@ fn refusal(effects: &[Effect]) -> (RefusalCode, &str) {
 
 /// A core with stream "s", its ring made, and subscription "a".
 fn opened() -> Core {
-    let mut core = Core::new(0);
+    let mut core = core();
     ask(&mut core, 1, Operation::DeclareStream(name("s"), SETTINGS));
     ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
     let effects = ask(&mut core, 1, Operation::OpenProducer(name("s")));
@@ -48,7 +61,118 @@ fn declaring_again_confirms_and_other_settings_conflict() {
     let effects = ask(&mut core, 2, Operation::DeclareStream(name("s"), other));
     let (code, message) = refusal(&effects);
     assert_eq!(code, RefusalCode::Conflict);
-    assert!(message.contains("8 slots of 64 bytes, not 16 of 64"), "{message}");
+    assert!(message.contains("slots 8, not 16;"), "{message}");
+    let other = StreamSettings { producers: Producers::Shared, overflow: Overflow::Reject, ..SETTINGS };
+    let effects = ask(&mut core, 2, Operation::DeclareStream(name("s"), other));
+    let message = refusal(&effects).1;
+    assert!(message.contains("producers Exclusive, not Shared, overflow Block, not Reject;"), "{message}");
+}
+
+#[test]
+fn payloads_beyond_the_brokers_limit_and_empty_ones_are_refused_with_the_limit() {
+    for payload_bytes_max in [0, PAYLOAD_BYTES_MAX + 1] {
+        let settings = StreamSettings { payload_bytes_max, ..SETTINGS };
+        let effects = ask(&mut core(), 1, Operation::DeclareStream(name("s"), settings));
+        assert!(refusal(&effects).1.contains("from 1 to 16777216"), "{effects:?}");
+    }
+}
+
+/// Opens stream "s" as a producer of `session`; its endpoint.
+fn open_producer(core: &mut Core, session: u64) -> EndpointId {
+    let effects = ask(core, session, Operation::OpenProducer(name("s")));
+    let [Effect::GrantProducer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
+    endpoint
+}
+
+#[test]
+fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
+    let mut core = core();
+    let settings = StreamSettings { producers: Producers::Shared, ..SETTINGS };
+    ask(&mut core, 1, Operation::DeclareStream(name("s"), settings));
+    ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    core.apply(Event::RingMade(StreamId(1)));
+    let owners: Vec<_> = [1, 2, 2]
+        .map(|session| match ask(&mut core, session, Operation::OpenProducer(name("s")))[..] {
+            [Effect::GrantProducer { owner, .. }] => owner,
+            ref other => panic!("{other:?}"),
+        })
+        .into();
+    assert_eq!(owners, [1, 2, 3]);
+    let effects = ask(&mut core, 3, Operation::DescribeStream(name("s")));
+    let [Effect::ShowStream(_, view)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((view.producers, &view.producer_pids[..]), (3, &[1001, 1002][..]));
+    let effects = core.apply(Event::SessionEnded(SessionId(2)));
+    assert_eq!(effects, [Effect::Bury(StreamId(1), 2), Effect::Bury(StreamId(1), 3)]);
+}
+
+#[test]
+fn arenas_are_the_producers_until_it_stops_and_then_orphans() {
+    let mut core = opened();
+    let producer = open_producer(&mut core, 1);
+    let effects = ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("a")));
+    let [Effect::GrantConsumer { endpoint: consumer, .. }] = effects[..] else { panic!("{effects:?}") };
+    let most = SETTINGS.arenas_bytes_max();
+    let effects = ask(&mut core, 1, Operation::MakeArena(producer, 8192));
+    assert!(matches!(effects[..], [Effect::MakeArena { arena: 1, bytes: 8192, .. }]), "{effects:?}");
+    for (bytes, expected) in [(4096, "two at least"), (8191, "whole pages"), (most - 4096, "asks for")] {
+        let effects = ask(&mut core, 1, Operation::MakeArena(producer, bytes));
+        assert!(refusal(&effects).1.contains(expected), "{bytes}: {effects:?}");
+    }
+    assert!(matches!(
+        ask(&mut core, 1, Operation::MakeArena(producer, most - 8192))[..],
+        [Effect::MakeArena { arena: 2, .. }]
+    ));
+    assert!(matches!(
+        ask(&mut core, 1, Operation::OpenArena(consumer, 2))[..],
+        [Effect::GrantArena(_, _, 2)]
+    ));
+    let wrong = ask(&mut core, 1, Operation::OpenArena(producer, 2));
+    assert!(refusal(&wrong).1.contains("is no consumer"));
+    let wrong = ask(&mut core, 1, Operation::MakeArena(consumer, 8192));
+    assert!(refusal(&wrong).1.contains("is no producer"));
+    let effects = ask(&mut core, 1, Operation::RetireArena(producer, 2));
+    assert!(matches!(effects[..], [Effect::DropArena(_, 2), Effect::Done(_)]), "{effects:?}");
+    let again = ask(&mut core, 1, Operation::RetireArena(producer, 2));
+    assert_eq!(refusal(&again).0, RefusalCode::NotFound);
+    let effects = ask(&mut core, 1, Operation::Close(producer));
+    assert!(
+        matches!(&effects[..], [Effect::Bury(..), Effect::OrphanArenas(_, orphans), Effect::Done(_)] if orphans == &[1]),
+        "{effects:?}"
+    );
+    assert!(matches!(ask(&mut core, 1, Operation::OpenArena(consumer, 1))[..], [Effect::GrantArena(..)]));
+    core.apply(Event::ArenasGone(StreamId(1), vec![1]));
+    let gone = ask(&mut core, 1, Operation::OpenArena(consumer, 1));
+    assert_eq!(refusal(&gone).0, RefusalCode::NotFound);
+}
+
+#[test]
+fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_new_generation() {
+    let mut core = opened();
+    let producer = open_producer(&mut core, 1);
+    let gate = Gate { index: 0, generation: 1 };
+    let effects = ask(&mut core, 1, Operation::DetachGate(producer, gate));
+    assert!(refusal(&effects).1.contains("detaches nobody"));
+    let mut core = self::core();
+    let settings = StreamSettings { overflow: Overflow::Detach { after_ms: 5 }, ..SETTINGS };
+    ask(&mut core, 1, Operation::DeclareStream(name("s"), settings));
+    ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
+    ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    core.apply(Event::RingMade(StreamId(1)));
+    let producer = open_producer(&mut core, 1);
+    let effects = ask(&mut core, 2, Operation::OpenConsumer(name("s"), name("a")));
+    let [Effect::GrantConsumer { endpoint: consumer, .. }] = effects[..] else { panic!("{effects:?}") };
+    let effects = ask(&mut core, 1, Operation::DetachGate(producer, gate));
+    assert!(matches!(effects[..], [Effect::Detach(..)]), "{effects:?}");
+    let effects = ask(&mut core, 2, Operation::Attach(consumer, 7));
+    let renewed = Gate { index: 0, generation: 2 };
+    assert!(
+        matches!(effects[..], [Effect::Attach { before, gate: now, position: 7, .. }] if before == gate && now == renewed),
+        "{effects:?}"
+    );
+    let stale = ask(&mut core, 1, Operation::DetachGate(producer, gate));
+    assert_eq!(refusal(&stale).0, RefusalCode::NotFound);
+    let effects = core.apply(Event::SessionEnded(SessionId(2)));
+    assert_eq!(effects, [Effect::EndReader(StreamId(1), renewed)]);
 }
 
 #[test]
@@ -63,7 +187,7 @@ fn a_missing_stream_or_subscription_is_refused_with_the_command_that_makes_it() 
 
 #[test]
 fn a_ring_is_made_when_the_stream_is_first_opened_with_all_its_gates() {
-    let mut core = Core::new(0);
+    let mut core = core();
     ask(&mut core, 1, Operation::DeclareStream(name("s"), SETTINGS));
     ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
     ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("b"), StartAt::Next));
@@ -160,7 +284,7 @@ fn what_could_not_be_handed_over_is_taken_back() {
 
 #[test]
 fn a_list_comes_in_pages_without_gaps() {
-    let mut core = Core::new(0);
+    let mut core = core();
     for number in 0..150 {
         ask(&mut core, 1, Operation::DeclareStream(name(&format!("s{number:03}")), SETTINGS));
     }
@@ -177,6 +301,13 @@ fn a_list_comes_in_pages_without_gaps() {
     assert_eq!(seen, (0..150).map(|number| format!("s{number:03}")).collect::<Vec<_>>());
 }
 
+/// The settings of the streams in random histories.
+const KINDS: [StreamSettings; 3] = [
+    SETTINGS,
+    StreamSettings { producers: Producers::Shared, ..SETTINGS },
+    StreamSettings { producers: Producers::Shared, overflow: Overflow::Detach { after_ms: 1 }, ..SETTINGS },
+];
+
 /// A random step: who, what, on which of three streams and subscriptions.
 #[derive(Clone, Debug)]
 enum Step {
@@ -187,7 +318,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => (0..4_u64, 0..9_u8, 0..3_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
+        12 => (0..4_u64, 0..13_u8, 0..3_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
         1 => (0..4_u64).prop_map(Step::End),
         1 => Just(Step::Fail),
     ];
@@ -198,7 +329,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Books {
     rings: BTreeMap<StreamId, BTreeSet<Gate>>,
-    producers: BTreeMap<StreamId, (u64, u32, EndpointId)>,
+    producers: BTreeMap<(StreamId, u32), (u64, EndpointId)>,
+    /// Arenas, and the endpoint of the producer that has not stopped.
+    arenas: BTreeMap<(StreamId, u32), Option<EndpointId>>,
+    /// The one that asks.
+    asking: Option<EndpointId>,
     consumers: BTreeMap<(StreamId, Gate), (u64, EndpointId)>,
     answers: u32,
 }
@@ -234,17 +369,23 @@ impl Books {
                 }
                 Effect::DropRing(stream) => {
                     assert!(self.rings.remove(&stream).is_some());
-                    assert!(!self.producers.contains_key(&stream), "no ring goes under its producer");
+                    assert!(self.owners(stream).is_empty(), "no ring goes under its producer");
+                    self.arenas.retain(|(of, _), _| *of != stream);
                 }
-                Effect::GrantProducer { token, stream, endpoint, owner } => {
+                Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
                     self.answer(token);
-                    assert!(self.producers.insert(stream, (who, owner, endpoint)).is_none(), "one producer");
+                    let alone = settings.producers != Producers::Exclusive || self.owners(stream).is_empty();
+                    assert!(alone, "one exclusive producer");
+                    assert!(
+                        self.producers.insert((stream, owner), (who, endpoint)).is_none(),
+                        "one a owner id"
+                    );
                     if fail {
                         let effects = core.apply(Event::EndpointFailed(endpoint));
                         self.obey(core, who, effects, false);
                     }
                 }
-                Effect::GrantConsumer { token, stream, gate, endpoint } => {
+                Effect::GrantConsumer { token, stream, gate, endpoint, .. } => {
                     self.answer(token);
                     assert!(self.rings[&stream].contains(&gate));
                     assert!(self.consumers.insert((stream, gate), (who, endpoint)).is_none(), "one consumer");
@@ -254,13 +395,47 @@ impl Books {
                     }
                 }
                 Effect::Bury(stream, owner) => {
-                    let (_, held, _) = self.producers.remove(&stream).expect("only a producer is buried");
-                    assert_eq!(held, owner);
+                    let (_, endpoint) =
+                        self.producers.remove(&(stream, owner)).expect("only a producer is buried");
+                    for producer in self.arenas.values_mut().filter(|producer| **producer == Some(endpoint)) {
+                        *producer = None;
+                    }
+                }
+                Effect::OrphanArenas(stream, arenas) => {
+                    for arena in arenas {
+                        assert_eq!(self.arenas[&(stream, arena)], None, "its producer was buried before");
+                    }
+                }
+                Effect::MakeArena { token, stream, arena, .. } => {
+                    self.answer(token);
+                    if fail {
+                        core.apply(Event::ArenasGone(stream, vec![arena]));
+                    } else {
+                        assert!(
+                            self.arenas.insert((stream, arena), self.asking).is_none(),
+                            "a number is used once"
+                        );
+                    }
+                }
+                Effect::DropArena(stream, arena) => {
+                    assert_eq!(self.arenas.remove(&(stream, arena)), Some(self.asking), "its own arena");
+                }
+                Effect::GrantArena(token, stream, arena) => {
+                    self.answer(token);
+                    assert!(self.arenas.contains_key(&(stream, arena)), "an arena that is there");
+                }
+                Effect::Attach { token, stream, before, gate, .. } => {
+                    self.answer(token);
+                    let gates = self.rings.get_mut(&stream).unwrap();
+                    assert!(gates.remove(&before) && gates.insert(gate) && before.index == gate.index);
+                    let reader = self.consumers.remove(&(stream, before)).expect("only a reader attaches");
+                    self.consumers.insert((stream, gate), reader);
                 }
                 Effect::EndReader(stream, gate) => {
                     self.consumers.remove(&(stream, gate)).expect("only a reader ends");
                 }
                 Effect::GrantGate(token, ..)
+                | Effect::Detach(token, ..)
                 | Effect::Done(token)
                 | Effect::ShowStream(token, _)
                 | Effect::ShowStreams(token, ..)
@@ -275,9 +450,12 @@ impl Books {
         self.answers += 1;
     }
 
+    fn owners(&self, stream: StreamId) -> Vec<u32> {
+        self.producers.keys().filter(|(of, _)| *of == stream).map(|(_, owner)| *owner).collect()
+    }
+
     fn endpoints(&self) -> Vec<(u64, EndpointId)> {
-        let producers = self.producers.values().map(|(who, _, endpoint)| (*who, *endpoint));
-        producers.chain(self.consumers.values().copied()).collect()
+        self.producers.values().chain(self.consumers.values()).copied().collect()
     }
 }
 
@@ -286,7 +464,7 @@ proptest! {
 
     #[test]
     fn random_histories_keep_the_promises(steps in steps()) {
-        let mut core = Core::new(0);
+        let mut core = core();
         let mut books = Books::default();
         let mut fail = false;
         for step in steps {
@@ -297,19 +475,29 @@ proptest! {
                     books.obey(&mut core, who, effects, false);
                     prop_assert!(books.endpoints().iter().all(|(holder, _)| *holder != who), "the dead hold nothing");
                 }
-                Step::Ask(who, what, stream, subscription) => {
-                    let stream = name(&format!("s{stream}"));
-                    let subscription = name(&format!("n{subscription}"));
-                    let held = books.endpoints().iter().find(|(holder, _)| *holder == who).map(|(_, id)| *id);
+                Step::Ask(who, what, number, other) => {
+                    let stream = name(&format!("s{number}"));
+                    let subscription = name(&format!("n{other}"));
+                    let held = books.endpoints().into_iter().filter(|(holder, _)| *holder == who);
+                    let held: Vec<_> = held.map(|(_, endpoint)| endpoint).collect();
+                    let held = held.get(usize::from(other)).or(held.first()).copied();
+                    let held = held.unwrap_or(EndpointId(u64::MAX));
+                    books.asking = Some(held);
+                    let gate = Gate { index: other, generation: 1 };
                     let operation = match what {
-                        0 => Operation::DeclareStream(stream, SETTINGS),
+                        0 => Operation::DeclareStream(stream, KINDS[usize::from(number)]),
                         1 => Operation::DeleteStream(stream),
                         2 | 3 => Operation::DeclareSubscription(stream, subscription, StartAt::Next),
                         4 => Operation::DeleteSubscription(stream, subscription),
                         5 => Operation::OpenProducer(stream),
                         6 => Operation::OpenConsumer(stream, subscription),
                         7 => Operation::ListSubscriptions(stream),
-                        _ => Operation::Close(held.unwrap_or(EndpointId(u64::MAX))),
+                        8 => Operation::MakeArena(held, 8192),
+                        9 => Operation::OpenArena(held, 1 + u32::from(number)),
+                        10 => Operation::RetireArena(held, 1 + u32::from(number)),
+                        11 if number == 0 => Operation::DetachGate(held, gate),
+                        11 => Operation::Attach(held, 5),
+                        _ => Operation::Close(held),
                     };
                     books.answers = 0;
                     let effects = ask(&mut core, who, operation);

@@ -1,10 +1,12 @@
 //! What the core knows of streams and subscriptions, for an answer. The shard adds what stands in memory.
 
-use ringway_shm_protocol::control::message::StreamSettings;
+use std::collections::BTreeSet;
+
+use ringway_shm_protocol::control::message::{PIDS_SHOWN_MAX, StreamSettings};
 use ringway_shm_protocol::name::Name;
 
 use super::stream::{Stream, Subscription};
-use super::{Core, Gate, StreamId};
+use super::{Core, EndpointId, Gate, StreamId};
 
 /// A stream, without its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +21,14 @@ pub struct StreamView {
     pub shard: u32,
     /// Its ring exists.
     pub opened: bool,
-    /// Process of its producer.
-    pub producer_pid: Option<u32>,
-    /// Its subscriptions' names and gates.
-    pub subscriptions: Vec<(Name, Gate)>,
+    /// How many producers it has.
+    pub producers: u32,
+    /// Processes of its producers, without repetition, in order; the first of them if there are many.
+    pub producer_pids: Vec<u32>,
+    /// Bytes of its arenas.
+    pub arenas_bytes: u64,
+    /// Its subscriptions: name, gate, process of the consumer.
+    pub subscriptions: Vec<(Name, Gate, Option<u32>)>,
 }
 
 /// A subscription, without its position.
@@ -42,17 +48,22 @@ pub struct SubscriptionView {
 
 impl Core {
     pub(super) fn view(&self, id: StreamId, stream: &Stream) -> StreamView {
+        let pid = |endpoint: Option<EndpointId>| Some(self.endpoints[&endpoint?].caller.pid);
+        let pids: BTreeSet<u32> =
+            stream.producers.iter().map(|endpoint| self.endpoints[endpoint].caller.pid).collect();
         StreamView {
             id,
             name: stream.name.clone(),
             settings: stream.settings,
             shard: self.shard,
             opened: stream.opened,
-            producer_pid: stream.producer.map(|endpoint| self.endpoints[&endpoint].caller.pid),
+            producers: stream.producers.len() as u32,
+            producer_pids: pids.into_iter().take(PIDS_SHOWN_MAX).collect(),
+            arenas_bytes: stream.arenas.values().map(|arena| arena.bytes).sum(),
             subscriptions: stream
                 .subscriptions
                 .iter()
-                .map(|(name, subscription)| (name.clone(), subscription.gate))
+                .map(|(name, subscription)| (name.clone(), subscription.gate, pid(subscription.consumer)))
                 .collect(),
         }
     }

@@ -18,6 +18,8 @@ use crate::core::{Event, Token};
 pub(crate) enum Command {
     /// Decide and act on this.
     Apply(Event),
+    /// Look again: the shard asked for it a while ago.
+    Tick,
     /// Wake all sleepers and end.
     Stop,
 }
@@ -34,6 +36,15 @@ impl Answer {
     pub(super) fn with(token: Token, reply: Reply, descriptors: Vec<OwnedFd>) -> Self {
         Self { token, reply, descriptors }
     }
+}
+
+/// What a shard says to the control plane.
+#[derive(Debug)]
+pub(crate) enum FromShard {
+    /// An answer.
+    Answer(Answer),
+    /// The shard with this number wants a [`Command::Tick`] in a while.
+    WantsTick(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -83,13 +94,21 @@ pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox, OwnedFd)> {
 /// The shards' end of the queue of answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
-    queue: Sender<Answer>,
+    queue: Sender<FromShard>,
     wake: Wake,
 }
 
 impl Answers {
     pub(super) fn send(&self, answer: Answer) {
-        if self.queue.send(answer).is_ok() {
+        self.say(FromShard::Answer(answer));
+    }
+
+    pub(super) fn ask_for_tick(&self, shard: u32) {
+        self.say(FromShard::WantsTick(shard));
+    }
+
+    fn say(&self, what: FromShard) {
+        if self.queue.send(what).is_ok() {
             self.wake.ring();
         }
     }
@@ -98,7 +117,7 @@ impl Answers {
 /// The control plane's end of the queue of answers.
 #[derive(Debug)]
 pub(crate) struct AnswerInbox {
-    queue: Receiver<Answer>,
+    queue: Receiver<FromShard>,
     wake: Wake,
 }
 
@@ -109,7 +128,7 @@ impl AnswerInbox {
     }
 
     /// Takes all that is there.
-    pub(crate) fn take(&self) -> Vec<Answer> {
+    pub(crate) fn take(&self) -> Vec<FromShard> {
         let mut count = [0; 8];
         // Would block when another wake-up has already been answered: then the queue is looked at all the same.
         let _ = rustix::io::read(&*self.wake.0, &mut count);

@@ -9,29 +9,23 @@
 //!    or to start from.
 
 mod mailbox;
+mod ring;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, Lag, ProducerGrant, Refusal, RefusalCode, Reply, StartAt, StreamInfo, SubscriptionInfo,
+    ConsumerGrant, Lag, ProducerGrant, Refusal, RefusalCode, Reply, StreamInfo, StreamSettings,
+    SubscriptionInfo,
 };
-use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::RegionError;
-use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
-use ringway_shm_protocol::ring::shard::Start;
-use ringway_shm_protocol::words::CursorWord;
 
 use crate::core::{Core, Effect, EndpointId, Event, Gate, StreamId, StreamView, SubscriptionView, Token};
 use crate::runtime::Turn;
-pub(crate) use mailbox::{Answer, AnswerInbox, Answers, Command, Inbox, Mailbox, answers, mailbox};
-
-/// A ring and the regions of its subscriptions.
-struct Ring {
-    partition: PartitionRegions,
-    subscriptions: BTreeMap<Gate, SubscriptionRegion>,
-}
+pub(crate) use mailbox::{
+    Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Mailbox, answers, mailbox,
+};
+use ring::Ring;
 
 /// One shard's state: see the module.
 pub(crate) struct Shard {
@@ -39,11 +33,15 @@ pub(crate) struct Shard {
     rings: BTreeMap<StreamId, Ring>,
     inbox: Inbox,
     answers: Answers,
+    /// A tick was asked for and has not come yet.
+    awaits_tick: bool,
 }
 
 impl Shard {
-    pub(crate) fn new(number: u32, inbox: Inbox, answers: Answers) -> Self {
-        Self { core: Core::new(number), rings: BTreeMap::new(), inbox, answers }
+    /// A shard without streams; none may have larger payloads than `payload_bytes_max`.
+    pub(crate) fn new(number: u32, payload_bytes_max: u32, inbox: Inbox, answers: Answers) -> Self {
+        let core = Core::new(number, payload_bytes_max);
+        Self { core, rings: BTreeMap::new(), inbox, answers, awaits_tick: false }
     }
 
     /// Carries out all that waits in the mailbox.
@@ -51,13 +49,33 @@ impl Shard {
         while let Some(command) = self.inbox.next() {
             match command {
                 Command::Apply(event) => self.apply(event),
+                Command::Tick => self.awaits_tick = false,
                 Command::Stop => {
                     self.wake_everybody();
                     return Turn::Stop;
                 }
             }
         }
+        self.drop_orphans();
         Turn::Sleep
+    }
+
+    /// Drops what stopped producers have left, as far as it is read. Readers do not tell, so while there is something
+    /// left, the shard looks again a second later.
+    fn drop_orphans(&mut self) {
+        let mut gone = Vec::new();
+        for (stream, ring) in &mut self.rings {
+            if ring.has_orphans() {
+                gone.push((*stream, ring.drop_orphans()));
+            }
+        }
+        for (stream, arenas) in gone {
+            self.apply(Event::ArenasGone(stream, arenas));
+        }
+        if !self.awaits_tick && self.rings.values().any(Ring::has_orphans) {
+            self.awaits_tick = true;
+            self.answers.ask_for_tick(self.core.shard());
+        }
     }
 
     fn apply(&mut self, event: Event) {
@@ -68,8 +86,8 @@ impl Shard {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::MakeRing { stream, geometry, gates, token, caller, operation } => {
-                match make_ring(geometry, &gates) {
+            Effect::MakeRing { stream, geometry, overflow, gates, token, caller, operation } => {
+                match Ring::make(geometry, overflow, &gates) {
                     Ok(ring) => {
                         self.rings.insert(stream, ring);
                         self.apply(Event::RingMade(stream));
@@ -78,42 +96,59 @@ impl Shard {
                     Err(error) => self.refuse(token, &error),
                 }
             }
-            Effect::Join { stream, gate, start, token, view } => match self.join(stream, gate, start) {
+            Effect::Join { stream, gate, start, token, view } => match self.ring(stream).join(gate, start) {
                 Ok(()) => self.answer(token, Reply::Subscription(self.subscription_info(&view))),
                 Err(error) => {
                     self.apply(Event::SubscriptionFailed(stream, gate));
                     self.refuse(token, &error);
                 }
             },
-            Effect::Leave(stream, gate) => {
-                if let Some(ring) = self.rings.get_mut(&stream) {
-                    ring.partition.ring.leave(gate.index);
-                    ring.subscriptions.remove(&gate);
-                    ring.partition.space.ring_always();
-                }
-            }
+            Effect::Leave(stream, gate) => self.ring(stream).leave(gate),
             Effect::DropRing(stream) => {
                 self.rings.remove(&stream);
             }
-            Effect::GrantProducer { token, stream, endpoint, owner } => {
-                self.grant_producer(token, stream, endpoint, owner);
+            Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
+                self.grant_producer(token, stream, endpoint, owner, settings);
             }
-            Effect::GrantConsumer { token, stream, gate, endpoint } => {
-                self.grant_consumer(token, stream, gate, endpoint);
+            Effect::GrantConsumer { token, stream, gate, endpoint, settings } => {
+                self.grant_consumer(token, stream, gate, endpoint, settings);
             }
             Effect::GrantGate(token, stream, gate) => {
-                match self.rings[&stream].subscriptions[&gate].for_gate() {
-                    Ok(descriptor) => self.answers.send(Answer::with(token, Reply::Gate, vec![descriptor])),
-                    Err(error) => self.refuse(token, &error),
-                }
+                let descriptor = self.ring(stream).subscription(gate).for_gate();
+                self.hand_out(token, Reply::Gate, descriptor);
             }
+            Effect::Detach(token, stream, gate) => {
+                self.ring(stream).detach(gate);
+                self.answer(token, Reply::Done);
+            }
+            Effect::Attach { token, stream, before, gate, position } => {
+                let cursor = self.ring(stream).attach(before, gate, position);
+                self.answer(token, Reply::Attached(cursor));
+            }
+            Effect::MakeArena { token, stream, arena, bytes } => {
+                let descriptor = self.ring(stream).make_arena(arena, bytes);
+                if descriptor.is_err() {
+                    self.apply(Event::ArenasGone(stream, vec![arena]));
+                }
+                self.hand_out(token, Reply::Arena { arena, bytes }, descriptor);
+            }
+            Effect::GrantArena(token, stream, arena) => match self.ring(stream).open_arena(arena) {
+                Ok((descriptor, bytes)) => {
+                    self.hand_out(token, Reply::Arena { arena, bytes }, Ok(descriptor))
+                }
+                Err(error) => self.refuse(token, &error),
+            },
+            Effect::DropArena(stream, arena) => self.ring(stream).drop_arena(arena),
+            Effect::OrphanArenas(stream, arenas) => self.ring(stream).orphan(arenas),
             Effect::Bury(stream, owner) => {
-                let partition = &self.rings[&stream].partition;
+                let partition = &self.ring(stream).partition;
                 if partition.ring.bury(owner) > 0 {
+                    // Readers pass over the tombstones; producers that met a reserved slot go on.
                     partition.data.ring_always();
+                    partition.space.ring_always();
                 }
             }
-            Effect::EndReader(stream, gate) => end_reader(&self.rings[&stream].subscriptions[&gate]),
+            Effect::EndReader(stream, gate) => self.ring(stream).end_reader(gate),
             Effect::Done(token) => self.answer(token, Reply::Done),
             Effect::ShowStream(token, view) => self.answer(token, Reply::Stream(self.stream_info(&view))),
             Effect::ShowStreams(token, views, more) => {
@@ -131,45 +166,46 @@ impl Shard {
         }
     }
 
-    fn join(&mut self, stream: StreamId, gate: Gate, start: StartAt) -> Result<(), RegionError> {
-        let ring = self.rings.get_mut(&stream).expect("the core joins only where a ring is");
-        let subscription = SubscriptionRegion::create(ring.partition.identity())?;
-        let start = match start {
-            StartAt::First => Start::First,
-            StartAt::Next => Start::Next,
-        };
-        ring.partition.ring.join(gate.index, gate.generation, &subscription.cursor, start);
-        ring.subscriptions.insert(gate, subscription);
-        Ok(())
+    fn ring(&mut self, stream: StreamId) -> &mut Ring {
+        self.rings.get_mut(&stream).expect("the core names rings that are there")
     }
 
-    fn grant_producer(&mut self, token: Token, stream: StreamId, endpoint: EndpointId, owner: u32) {
-        let partition = &self.rings[&stream].partition;
-        let RingIdentity { incarnation, geometry } = partition.identity();
+    fn grant_producer(
+        &mut self,
+        token: Token,
+        stream: StreamId,
+        endpoint: EndpointId,
+        owner: u32,
+        settings: StreamSettings,
+    ) {
+        let partition = &self.ring(stream).partition;
         let grant = ProducerGrant {
             endpoint: endpoint.0,
-            incarnation,
-            slots: geometry.capacity(),
-            slot_bytes: geometry.slot_bytes(),
+            incarnation: partition.identity().incarnation,
             owner,
             position: partition.ring.end(),
+            settings,
         };
-        self.hand_over(token, endpoint, partition.for_producer(), Reply::Producer(grant));
+        let descriptors = partition.for_producer();
+        self.hand_over(token, endpoint, descriptors, Reply::Producer(grant));
     }
 
-    fn grant_consumer(&mut self, token: Token, stream: StreamId, gate: Gate, endpoint: EndpointId) {
-        let ring = &self.rings[&stream];
-        let subscription = &ring.subscriptions[&gate];
-        let RingIdentity { incarnation, geometry } = ring.partition.identity();
+    fn grant_consumer(
+        &mut self,
+        token: Token,
+        stream: StreamId,
+        gate: Gate,
+        endpoint: EndpointId,
+        settings: StreamSettings,
+    ) {
+        let ring = self.ring(stream);
         let grant = ConsumerGrant {
             endpoint: endpoint.0,
-            incarnation,
-            slots: geometry.capacity(),
-            slot_bytes: geometry.slot_bytes(),
-            // Acquire: pairs with the last reader's commit.
-            cursor: subscription.cursor.load(Ordering::Acquire),
+            incarnation: ring.partition.identity().incarnation,
+            cursor: ring.cursor(gate).pack(),
+            settings,
         };
-        let descriptors = ring.partition.for_consumer(subscription);
+        let descriptors = ring.partition.for_consumer(ring.subscription(gate));
         self.hand_over(token, endpoint, descriptors, Reply::Consumer(grant));
     }
 
@@ -189,46 +225,51 @@ impl Shard {
         }
     }
 
+    /// Answers with one descriptor, or with why there is none.
+    fn hand_out(&self, token: Token, reply: Reply, descriptor: Result<OwnedFd, RegionError>) {
+        match descriptor {
+            Ok(descriptor) => self.answers.send(Answer::with(token, reply, vec![descriptor])),
+            Err(error) => self.refuse(token, &error),
+        }
+    }
+
     fn stream_info(&self, view: &StreamView) -> StreamInfo {
-        let StreamView { id, name, settings, shard, opened, producer_pid, subscriptions } = view;
-        let ring = self.rings.get(id);
-        let next_position = ring.map_or(0, |ring| ring.partition.ring.end());
-        let first_position =
-            ring.map_or(0, |ring| ring.partition.ring.limit()).saturating_sub(settings.slots);
-        let slowest =
-            subscriptions.iter().map(|(name, gate)| (self.lag(*id, *gate), name)).max_by_key(|(lag, _)| *lag);
+        let ring = self.rings.get(&view.id);
+        let lags = view.subscriptions.iter().map(|(name, gate, consumer_pid)| Lag {
+            subscription: name.to_string(),
+            messages: self.lag(view.id, *gate),
+            consumer_pid: *consumer_pid,
+        });
         StreamInfo {
-            name: name.to_string(),
-            settings: *settings,
-            shard: *shard,
-            opened: *opened,
-            first_position,
-            next_position,
-            producer_pid: *producer_pid,
-            subscriptions: subscriptions.len() as u32,
-            slowest: slowest.map(|(messages, name)| Lag { subscription: name.to_string(), messages }),
+            name: view.name.to_string(),
+            settings: view.settings,
+            shard: view.shard,
+            opened: view.opened,
+            first_position: ring.map_or(0, Ring::first_position),
+            next_position: ring.map_or(0, |ring| ring.partition.ring.end()),
+            producers: view.producers,
+            producer_pids: view.producer_pids.clone(),
+            arenas_bytes: view.arenas_bytes,
+            subscriptions: view.subscriptions.len() as u32,
+            slowest: lags.max_by_key(|lag| lag.messages),
         }
     }
 
     fn subscription_info(&self, view: &SubscriptionView) -> SubscriptionInfo {
+        let cursor = self.rings.get(&view.stream).map(|ring| ring.cursor(view.gate));
         SubscriptionInfo {
             stream: view.stream_name.to_string(),
             name: view.name.to_string(),
-            position: self.position(view.stream, view.gate),
+            position: cursor.map_or(0, |cursor| cursor.position),
             lag: self.lag(view.stream, view.gate),
             consumer_pid: view.consumer_pid,
+            detached: cursor.is_some_and(|cursor| !cursor.live),
         }
     }
 
-    fn position(&self, stream: StreamId, gate: Gate) -> u64 {
-        let region = self.rings.get(&stream).and_then(|ring| ring.subscriptions.get(&gate));
-        region.map_or(0, |region| CursorWord::unpack(region.cursor.load(Ordering::Acquire)).position)
-    }
-
     fn lag(&self, stream: StreamId, gate: Gate) -> u64 {
-        let position = self.position(stream, gate);
-        let end = self.rings.get(&stream).map_or(0, |ring| ring.partition.ring.end());
-        end.saturating_sub(position)
+        let Some(ring) = self.rings.get(&stream) else { return 0 };
+        ring.partition.ring.end().saturating_sub(ring.cursor(gate).position)
     }
 
     /// Lets every sleeper look at its socket, which is closed by now.
@@ -247,40 +288,4 @@ impl Shard {
         let refusal = Refusal { code: RefusalCode::Limit, message: format!("the broker {error}") };
         self.answer(token, Reply::Refused(refusal));
     }
-}
-
-fn make_ring(geometry: Geometry, gates: &[Gate]) -> Result<Ring, RegionError> {
-    let identity = RingIdentity { incarnation: random(), geometry };
-    let partition = PartitionRegions::create(identity, 0)?;
-    let mut subscriptions = BTreeMap::new();
-    for gate in gates {
-        let subscription = SubscriptionRegion::create(identity)?;
-        partition.ring.join(gate.index, gate.generation, &subscription.cursor, Start::First);
-        subscriptions.insert(*gate, subscription);
-    }
-    Ok(Ring { partition, subscriptions })
-}
-
-/// Gives the cursor its next generation, so that a store of the reader before would be noticed.
-fn end_reader(subscription: &SubscriptionRegion) {
-    let mut found = subscription.cursor.load(Ordering::Acquire);
-    loop {
-        let cursor = CursorWord::unpack(found);
-        let ended = CursorWord { pinned: false, generation: cursor.next_generation(), ..cursor };
-        // AcqRel: behind the reader's last commit, before the next reader's first load.
-        let done =
-            subscription.cursor.compare_exchange(found, ended.pack(), Ordering::AcqRel, Ordering::Acquire);
-        match done {
-            Ok(_) => return,
-            // Only a reader that was told to stop and did not can get here, and not for ever.
-            Err(now) => found = now,
-        }
-    }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(filled, Ok(bytes.len()), "the kernel gives 8 random bytes at once after boot");
-    u64::from_ne_bytes(bytes)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use ringway_client::{
-    Connection, Lag, Refusal, RefusalCode, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    Connection, Lag, Refusal, RefusalCode, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
 };
 use ringway_shm_protocol::control::message::{ConsumerGrant, ProducerGrant, Reply, Request};
 use ringway_shm_protocol::layout::Geometry;
@@ -70,6 +70,7 @@ struct Subscription {
 
 pub(crate) struct Partition {
     pub(crate) regions: PartitionRegions,
+    pub(crate) settings: StreamSettings,
     identity: RingIdentity,
     subscriptions: BTreeMap<String, Subscription>,
     endpoints: u64,
@@ -79,7 +80,9 @@ impl Partition {
     pub(crate) fn new(slots: u64) -> Self {
         let identity = RingIdentity { incarnation: 5, geometry: Geometry::new(slots, 64).unwrap() };
         let regions = PartitionRegions::create(identity, 0).unwrap();
-        Self { regions, identity, subscriptions: BTreeMap::new(), endpoints: 0 }
+        let settings =
+            StreamSettings { slots, slot_bytes: 64, payload_bytes_max: 1000, ..StreamSettings::default() };
+        Self { regions, settings, identity, subscriptions: BTreeMap::new(), endpoints: 0 }
     }
 
     fn answer(&mut self, request: Request) -> (Reply, Vec<OwnedFd>) {
@@ -117,10 +120,9 @@ impl Partition {
         ProducerGrant {
             endpoint: self.endpoints,
             incarnation: self.identity.incarnation,
-            slots: self.identity.geometry.capacity(),
-            slot_bytes: self.identity.geometry.slot_bytes(),
             owner: 1,
             position: self.regions.ring.end(),
+            settings: self.settings,
         }
     }
 
@@ -134,7 +136,7 @@ impl Partition {
         let position = self.regions.ring.join(gate, 1, &region.cursor, start);
         self.subscriptions.insert(name.clone(), Subscription { gate, region });
         let lag = self.regions.ring.end() - position;
-        SubscriptionInfo { stream: "s".to_owned(), name, position, lag, consumer_pid: None }
+        SubscriptionInfo { stream: "s".to_owned(), name, position, lag, consumer_pid: None, detached: false }
     }
 
     /// Hands the subscription out, also while somebody has it: a takeover.
@@ -147,9 +149,8 @@ impl Partition {
         let grant = ConsumerGrant {
             endpoint: self.endpoints,
             incarnation: self.identity.incarnation,
-            slots: self.identity.geometry.capacity(),
-            slot_bytes: self.identity.geometry.slot_bytes(),
             cursor: given.pack(),
+            settings: self.settings,
         };
         (Reply::Consumer(grant), self.regions.for_consumer(&subscription.region).unwrap())
     }
@@ -162,23 +163,21 @@ impl Partition {
     fn describe(&self) -> StreamInfo {
         let end = self.regions.ring.end();
         let slowest = self.subscriptions.iter().min_by_key(|(_, subscription)| Self::cursor(subscription));
-        let geometry = self.identity.geometry;
         StreamInfo {
             name: "s".to_owned(),
-            settings: StreamSettings {
-                kind: StreamKind::Topic,
-                slots: geometry.capacity(),
-                slot_bytes: geometry.slot_bytes(),
-            },
+            settings: self.settings,
             shard: 0,
             opened: true,
             first_position: 0,
             next_position: end,
-            producer_pid: None,
+            producers: 0,
+            producer_pids: vec![],
+            arenas_bytes: 0,
             subscriptions: self.subscriptions.len() as u32,
             slowest: slowest.map(|(name, subscription)| Lag {
                 subscription: name.clone(),
                 messages: end - Self::cursor(subscription),
+                consumer_pid: None,
             }),
         }
     }

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT};
+use crate::ring::Blocks;
 use crate::words::CursorWord;
 
 /// What kind of stream.
@@ -14,15 +16,89 @@ pub enum StreamKind {
     Topic,
 }
 
+/// Most process ids of producers that a description of a stream lists.
+pub const PIDS_SHOWN_MAX: usize = 16;
+/// Largest payload of a stream when nothing else is said, in bytes.
+pub const PAYLOAD_BYTES_MAX_DEFAULT: u32 = 16 << 20;
+/// Largest payload that any stream may be declared with, in bytes.
+pub const PAYLOAD_BYTES_MAX: u32 = 1 << 30;
+
+/// Who may publish to a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Producers {
+    /// Any number of producers at the same time.
+    #[default]
+    Shared,
+    /// One at a time: publishing is a little cheaper.
+    Exclusive,
+}
+
+/// What happens when the ring is full: its slowest subscription has not consumed the oldest message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// The producer waits, for as long as it likes.
+    #[default]
+    Block,
+    /// Publishing fails at once.
+    Reject,
+    /// The oldest message is overwritten; subscriptions that had not consumed it miss it, and learn how many.
+    DropOldest,
+    /// A subscription that holds the ring full for so long is detached: from then on it misses what is overwritten,
+    /// until its consumer has caught up with what is there and is attached again.
+    Detach {
+        /// How long it may hold a producer up, in milliseconds.
+        after_ms: u32,
+    },
+}
+
+impl Overflow {
+    /// Whether producers may overwrite what a consumer is reading, so that it must look again.
+    pub fn may_overtake(self) -> bool {
+        matches!(self, Self::DropOldest | Self::Detach { .. })
+    }
+}
+
 /// The settings of a stream, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamSettings {
     /// What kind.
     pub kind: StreamKind,
-    /// Slots of each partition's ring: a power of two.
+    /// Slots of its ring: a power of two.
     pub slots: u64,
     /// Bytes of a slot: a power of two from 64 to 4096.
     pub slot_bytes: u32,
+    /// Largest payload, in bytes: at most 1 GiB, or less by the broker's configuration.
+    pub payload_bytes_max: u32,
+    /// Who may publish.
+    pub producers: Producers,
+    /// What happens when a ring is full.
+    pub overflow: Overflow,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl StreamSettings {
+    /// A topic of 16,384 slots of 128 bytes, payloads to 16 MiB, any number of producers, which wait.
+    pub const DEFAULT: Self = Self {
+        kind: StreamKind::Topic,
+        slots: CAPACITY_DEFAULT,
+        slot_bytes: SLOT_BYTES_DEFAULT,
+        payload_bytes_max: PAYLOAD_BYTES_MAX_DEFAULT,
+        producers: Producers::Shared,
+        overflow: Overflow::Block,
+    };
+
+    /// Most bytes of arenas that one producer may have: room for eight of the largest payloads, and
+    /// 64 MiB at least.
+    pub fn arenas_bytes_max(&self) -> u64 {
+        (8 * Blocks::region_bytes(self.payload_bytes_max as usize)).max(64 << 20)
+    }
 }
 
 /// Where a new subscription starts.
@@ -50,11 +126,15 @@ pub struct StreamInfo {
     pub first_position: u64,
     /// Position that the next message gets.
     pub next_position: u64,
-    /// Process id of its producer.
-    pub producer_pid: Option<u32>,
+    /// How many producers have it open.
+    pub producers: u32,
+    /// Process ids of its producers, without repetition, in order; at most [`PIDS_SHOWN_MAX`].
+    pub producer_pids: Vec<u32>,
+    /// Bytes of its producers' arenas, those of ended producers included that still hold messages.
+    pub arenas_bytes: u64,
     /// Number of subscriptions.
     pub subscriptions: u32,
-    /// The subscription that is furthest behind.
+    /// The subscription that is furthest behind: the gate that holds the ring when it is full.
     pub slowest: Option<Lag>,
 }
 
@@ -65,6 +145,8 @@ pub struct Lag {
     pub subscription: String,
     /// Messages between its position and the end.
     pub messages: u64,
+    /// Process id of its consumer.
+    pub consumer_pid: Option<u32>,
 }
 
 /// A subscription as it stands.
@@ -80,6 +162,8 @@ pub struct SubscriptionInfo {
     pub lag: u64,
     /// Process id of its consumer.
     pub consumer_pid: Option<u32>,
+    /// It lagged and was detached: it misses what is overwritten, until its consumer is attached again.
+    pub detached: bool,
 }
 
 /// A request of a client.
@@ -135,7 +219,7 @@ pub enum Request {
         /// Its name.
         name: Vec<u8>,
     },
-    /// Opens a stream as its one producer.
+    /// Opens a stream as producer: the only one, if the stream's producers are exclusive.
     OpenProducer {
         /// The stream.
         stream: Vec<u8>,
@@ -156,6 +240,45 @@ pub enum Request {
         /// Generation of the gate.
         generation: u16,
     },
+    /// Asks for a new arena for a producer. Refused as `Limit` when it would have more than
+    /// [`StreamSettings::arenas_bytes_max`].
+    MakeArena {
+        /// The producer's endpoint.
+        endpoint: u64,
+        /// Bytes of its region: whole pages.
+        bytes: u64,
+    },
+    /// Gives up an arena in which the producer holds no block.
+    RetireArena {
+        /// The producer's endpoint.
+        endpoint: u64,
+        /// The arena's number.
+        arena: u32,
+    },
+    /// Asks for the region of an arena that a message refers to.
+    OpenArena {
+        /// The consumer's endpoint.
+        endpoint: u64,
+        /// The arena's number.
+        arena: u32,
+    },
+    /// Asks the broker to detach a subscription that holds the ring full, on a stream whose overflow is `Detach`.
+    DetachGate {
+        /// The producer's endpoint.
+        endpoint: u64,
+        /// Index of the gate.
+        gate: u8,
+        /// Generation of the gate.
+        generation: u16,
+    },
+    /// Asks to be attached again after having been detached, at the position that the consumer has reached or
+    /// at the oldest message that is there.
+    Attach {
+        /// The consumer's endpoint.
+        endpoint: u64,
+        /// First position that it has not consumed.
+        position: u64,
+    },
     /// Gives up an endpoint: the client has stopped using its regions.
     Close {
         /// The endpoint.
@@ -172,14 +295,12 @@ pub struct ProducerGrant {
     pub endpoint: u64,
     /// The incarnation of the ring.
     pub incarnation: u64,
-    /// Slots of the ring.
-    pub slots: u64,
-    /// Bytes of a slot.
-    pub slot_bytes: u32,
     /// The owner id to take slots with.
     pub owner: u32,
     /// The true end: the position that the next message gets.
     pub position: u64,
+    /// The stream's settings.
+    pub settings: StreamSettings,
 }
 
 /// What a consumer is given, beside the descriptors.
@@ -189,12 +310,10 @@ pub struct ConsumerGrant {
     pub endpoint: u64,
     /// The incarnation of the ring.
     pub incarnation: u64,
-    /// Slots of the ring.
-    pub slots: u64,
-    /// Bytes of a slot.
-    pub slot_bytes: u32,
     /// The cursor word, packed: see [`ConsumerGrant::cursor`].
     pub cursor: u64,
+    /// The stream's settings.
+    pub settings: StreamSettings,
 }
 
 impl ConsumerGrant {
@@ -257,6 +376,15 @@ pub enum Reply {
     Consumer(ConsumerGrant),
     /// The region behind a gate: one descriptor.
     Gate,
+    /// An arena: one descriptor, to write for its producer, to read for a consumer.
+    Arena {
+        /// Its number: never used twice in its ring.
+        arena: u32,
+        /// Bytes of its region.
+        bytes: u64,
+    },
+    /// The cursor word of a consumer that is attached again, packed.
+    Attached(u64),
     /// Not done.
     Refused(Refusal),
 }

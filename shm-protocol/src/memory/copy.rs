@@ -2,11 +2,14 @@
 //!
 //! Rust's memory model calls a plain copy that races with another process undefined, also where the result
 //! is validated or bounded afterwards. Here every access to the shared side is one that the compiler cannot
-//! see through or split: inline assembly with 16-byte moves on x86-64, relaxed 64-bit atomics elsewhere. A
-//! race then yields some mixture of old and new bytes and nothing worse.
+//! see through or split: inline assembly with 16-byte moves on x86-64, a cache line at a time where there is a whole
+//! one, relaxed 64-bit atomics elsewhere. A race then yields some mixture of old and new bytes and nothing worse.
 //!
 //! Invariants: exactly `n` bytes of the private side are touched; only whole aligned words of the shared side
 //! are touched, at most `n` rounded up to 16, which the callers' slots always hold.
+
+/// The shared side is aligned to this, and its length rounded up to it, in bytes.
+pub(super) const GRAIN_BYTES: usize = 16;
 
 /// Copies `into.len()` bytes out of shared memory.
 ///
@@ -16,6 +19,13 @@
 #[inline]
 pub(super) unsafe fn out_of_shared(shared: *const u8, into: &mut [u8]) {
     let mut done = 0;
+    while into.len() - done >= LINE_BYTES {
+        // SAFETY: so source (caller's promise) and target hold a line more.
+        let (from, to) = unsafe { (shared.add(done), into.as_mut_ptr().add(done)) };
+        // SAFETY: both sides hold a line here; `from` stays aligned to 16.
+        unsafe { load_line(from, to) };
+        done += LINE_BYTES;
+    }
     let whole = into.len() & !15;
     while done < whole {
         // SAFETY: done + 16 <= len, so source (caller's promise) and target hold 16 more bytes.
@@ -43,6 +53,13 @@ pub(super) unsafe fn out_of_shared(shared: *const u8, into: &mut [u8]) {
 #[inline]
 pub(super) unsafe fn into_shared(shared: *mut u8, from: &[u8]) {
     let mut done = 0;
+    while from.len() - done >= LINE_BYTES {
+        // SAFETY: so source and target (caller's promise) hold a line more.
+        let (source, to) = unsafe { (from.as_ptr().add(done), shared.add(done)) };
+        // SAFETY: both sides hold a line here; `to` stays aligned to 16.
+        unsafe { store_line(source, to) };
+        done += LINE_BYTES;
+    }
     let whole = from.len() & !15;
     while done < whole {
         // SAFETY: done + 16 <= len, so source and target (caller's promise) hold 16 more bytes.
@@ -58,6 +75,44 @@ pub(super) unsafe fn into_shared(shared: *mut u8, from: &[u8]) {
         let to = unsafe { shared.add(done) };
         // SAFETY: as above; `last` holds 16 bytes.
         unsafe { store_16(last.as_ptr(), to) };
+    }
+}
+
+/// Bytes that are moved at once where there are so many.
+const LINE_BYTES: usize = 64;
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn load_line(shared: *const u8, to: *mut u8) {
+    // SAFETY: the caller vouches for 64 bytes on both sides and the alignment of `shared`; without `pure`
+    // or `nomem` the compiler must assume that the block reads and writes any memory.
+    unsafe {
+        std::arch::asm!(
+            "movdqa {a}, [{shared}]", "movdqa {b}, [{shared} + 16]",
+            "movdqa {c}, [{shared} + 32]", "movdqa {d}, [{shared} + 48]",
+            "movdqu [{to}], {a}", "movdqu [{to} + 16], {b}",
+            "movdqu [{to} + 32], {c}", "movdqu [{to} + 48], {d}",
+            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+            shared = in(reg) shared, to = in(reg) to,
+            options(nostack, preserves_flags),
+        )
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn store_line(from: *const u8, shared: *mut u8) {
+    // SAFETY: as in load_line.
+    unsafe {
+        std::arch::asm!(
+            "movdqu {a}, [{from}]", "movdqu {b}, [{from} + 16]",
+            "movdqu {c}, [{from} + 32]", "movdqu {d}, [{from} + 48]",
+            "movdqa [{shared}], {a}", "movdqa [{shared} + 16], {b}",
+            "movdqa [{shared} + 32], {c}", "movdqa [{shared} + 48], {d}",
+            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+            from = in(reg) from, shared = in(reg) shared,
+            options(nostack, preserves_flags),
+        )
     }
 }
 
@@ -90,6 +145,24 @@ unsafe fn store_16(from: *const u8, shared: *mut u8) {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
+unsafe fn load_line(shared: *const u8, to: *mut u8) {
+    for at in (0..LINE_BYTES).step_by(16) {
+        // SAFETY: the caller vouches for 64 bytes on both sides and the alignment of `shared`.
+        unsafe { load_16(shared.add(at), to.add(at)) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn store_line(from: *const u8, shared: *mut u8) {
+    for at in (0..LINE_BYTES).step_by(16) {
+        // SAFETY: as in load_line.
+        unsafe { store_16(from.add(at), shared.add(at)) };
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
 unsafe fn load_16(shared: *const u8, to: *mut u8) {
     use std::sync::atomic::{AtomicU64, Ordering};
     for word in 0..2 {
@@ -117,14 +190,14 @@ mod tests {
     use super::*;
 
     #[repr(align(16))]
-    struct Shared([u8; 96]);
+    struct Shared([u8; 208]);
 
     #[test]
     fn every_length_goes_in_and_comes_out_whole() {
-        let bytes: Vec<u8> = (1..=80).collect();
-        for length in 0..=80 {
-            let mut shared = Shared([0xee; 96]);
-            // SAFETY: 96 aligned bytes, and 80 rounded up to 16 is 80.
+        let bytes: Vec<u8> = (1..=200).collect();
+        for length in 0..=192 {
+            let mut shared = Shared([0xee; 208]);
+            // SAFETY: 208 aligned bytes, and 192 rounded up to 16 is 192.
             unsafe { into_shared(shared.0.as_mut_ptr(), &bytes[..length]) };
             let end = length.next_multiple_of(16);
             assert!(shared.0[length..end].iter().all(|&byte| byte == 0), "zeroes up to the next 16");

@@ -290,6 +290,36 @@ impl Region {
     pub fn access(&self) -> Access {
         self.access
     }
+
+    /// Its kind.
+    pub fn kind(&self) -> RegionKind {
+        self.kind
+    }
+
+    /// Its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Panics in a forked child, which has not inherited the mapping and would crash otherwise.
+    pub(super) fn check_fork(&self) {
+        assert!(
+            self.fork.is_here(),
+            "a forked child may not use the memory of its parent's streams: open its own"
+        );
+    }
+
+    /// Where `bytes` begin from `offset` on. Panics when they are not inside the region.
+    pub(super) fn bytes_at(&self, offset: usize, bytes: usize) -> NonNull<u8> {
+        self.check_fork();
+        let end = offset.checked_add(bytes);
+        assert!(
+            end.is_some_and(|end| end <= self.map.len()),
+            "{bytes} bytes from {offset} outside their region"
+        );
+        // SAFETY: the assertion keeps the pointer inside the mapping, which is not null.
+        unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(offset)) }
+    }
 }
 
 fn check_header(descriptor: impl AsFd, expected: Identity) -> Result<(), RegionError> {
@@ -424,11 +454,17 @@ impl MappedSlots {
         unsafe { &*word.cast() }
     }
 
+    /// Where `bytes` of a body begin, from `offset` on.
     #[inline]
-    fn body(&self, index: u64, bytes: usize) -> *mut u8 {
-        assert!(bytes <= self.geometry.payload_bytes_max(), "a body holds no {bytes} bytes");
-        // SAFETY: the body begins inside the slot.
-        unsafe { self.slot(index).add(layout::slot::BODY) }
+    fn body(&self, index: u64, offset: usize, bytes: usize) -> *mut u8 {
+        let end = offset.checked_add(bytes);
+        assert!(
+            offset.is_multiple_of(layout::PART_ALIGN_BYTES)
+                && end.is_some_and(|end| end <= self.geometry.body_bytes()),
+            "a body holds no {bytes} bytes from {offset} on"
+        );
+        // SAFETY: the body begins inside the slot, and the offset lies inside the body.
+        unsafe { self.slot(index).add(layout::slot::BODY + offset) }
     }
 }
 
@@ -451,38 +487,37 @@ impl Slots for MappedSlots {
     }
 
     #[inline]
-    fn write(&self, index: u64, payload: &[u8]) {
+    fn write(&self, index: u64, offset: usize, part: &[u8]) {
         debug_assert_eq!(self.region.access, Access::Write);
-        // SAFETY: the body holds the bytes (asserted) also when rounded up to 16, because its length is a
-        // multiple of 16; it starts 16 bytes into a slot aligned to 64.
-        unsafe { copy::into_shared(self.body(index, payload.len()), payload) };
+        // SAFETY: the body holds the bytes (asserted) also when rounded up to 16, because its length and the
+        // offset are multiples of 16; it starts 16 bytes into a slot aligned to 64.
+        unsafe { copy::into_shared(self.body(index, offset, part.len()), part) };
     }
 
     #[inline]
     fn read(&self, index: u64, into: &mut [u8]) {
         // SAFETY: as for write.
-        unsafe { copy::out_of_shared(self.body(index, into.len()), into) };
+        unsafe { copy::out_of_shared(self.body(index, 0, into.len()), into) };
     }
 
     #[inline]
-    fn prefetch_for_write(&self, index: u64) {
+    fn prefetch_for_write(&self, index: u64, bytes: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             let first = self.slot(index);
-            prefetch_line_for_write(first);
-            // The first two lines: more of a large slot is fetched by the processor itself.
-            if self.geometry.slot_bytes() > LINE_BYTES {
-                prefetch_line_for_write(first.wrapping_add(LINE_BYTES as usize));
+            let lines = (layout::slot::BODY + bytes).div_ceil(LINE_BYTES);
+            for line in 0..lines {
+                prefetch_line_for_write(first.wrapping_add(line * LINE_BYTES));
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = index;
+        let _ = (index, bytes);
     }
 }
 
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
-const LINE_BYTES: u32 = 64;
+const LINE_BYTES: usize = 64;
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -518,6 +553,17 @@ impl Memory for Mapped {
     #[inline]
     fn release_fence() {
         std::sync::atomic::fence(Ordering::Release);
+    }
+
+    #[inline]
+    fn acquire_fence() {
+        std::sync::atomic::fence(Ordering::Acquire);
+    }
+
+    fn pause(hints: u32) {
+        for _ in 0..hints {
+            std::hint::spin_loop();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`mapped`] implements them over descriptors mapped into this process. The loom models in `tests/`
 //! implement them over loom's atomics and cells.
 
+pub mod arena;
 pub mod copy;
 pub mod mapped;
 
@@ -54,12 +55,12 @@ pub trait Slots {
     fn word(&self, index: u64) -> &Self::Word;
     /// The header word of slot `index` (taken modulo the capacity).
     fn header(&self, index: u64) -> &Self::Word;
-    /// Copies `payload` into the body of slot `index`. Panics when it does not fit.
-    fn write(&self, index: u64, payload: &[u8]);
+    /// Copies `part` into the body of slot `index`, from `offset` on, a multiple of 16. Panics when it does not fit.
+    fn write(&self, index: u64, offset: usize, part: &[u8]);
     /// Copies the first bytes of the body of slot `index` to `into`. Panics when it asks for more than a body.
     fn read(&self, index: u64, into: &mut [u8]);
-    /// Hints that slot `index` will be written soon.
-    fn prefetch_for_write(&self, index: u64);
+    /// Hints that slot `index` will soon be written, with a body of `bytes`.
+    fn prefetch_for_write(&self, index: u64, bytes: usize);
 }
 
 /// A family of memory: mapped regions in production, loom's in the models.
@@ -77,4 +78,8 @@ pub trait Memory {
     fn full_fence();
     /// Orders earlier loads and stores before later stores.
     fn release_fence();
+    /// Orders earlier loads before later loads and stores.
+    fn acquire_fence();
+    /// Lets some time pass: `hints` of the processor's hints for a loop that waits.
+    fn pause(hints: u32);
 }

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::hazards::Hazards;
 use crate::layout::GATES_MAX;
 use crate::memory::{Memory, Word};
 use crate::words::{CursorWord, GateWord};
@@ -27,7 +28,14 @@ pub struct Lowest {
 pub struct Gates<M: Memory> {
     active: M::WordHandle,
     mirrors: Vec<M::WordHandle>,
-    cursors: Vec<Option<(u16, M::WordHandle)>>,
+    mapped: Vec<Option<MappedGate<M>>>,
+}
+
+/// A gate whose subscription's region is mapped.
+struct MappedGate<M: Memory> {
+    generation: u16,
+    cursor: M::WordHandle,
+    hazards: Hazards<M>,
 }
 
 impl<M: Memory> Gates<M> {
@@ -35,39 +43,48 @@ impl<M: Memory> Gates<M> {
     /// are more than [`GATES_MAX`].
     pub fn new(active: M::WordHandle, mirrors: Vec<M::WordHandle>) -> Self {
         assert!(mirrors.len() <= GATES_MAX, "a partition has at most {GATES_MAX} gates");
-        let cursors = mirrors.iter().map(|_| None).collect();
-        Self { active, mirrors, cursors }
+        let mapped = mirrors.iter().map(|_| None).collect();
+        Self { active, mirrors, mapped }
     }
 
     /// From now on reads this generation of `gate` from its cursor. Panics when the index is out of range.
-    pub fn map(&mut self, gate: u8, generation: u16, cursor: M::WordHandle) {
-        self.cursors[usize::from(gate)] = Some((generation, cursor));
+    pub fn map(&mut self, gate: u8, generation: u16, cursor: M::WordHandle, hazards: Hazards<M>) {
+        self.mapped[usize::from(gate)] = Some(MappedGate { generation, cursor, hazards });
     }
 
     /// The lowest gate in force; `None` when there is none. The limit word must have been loaded before, with
     /// acquire: see invariant 3 of the [ring](crate::ring).
     pub fn lowest(&self) -> Option<Lowest> {
+        self.in_force().map(|(lowest, _)| lowest).min_by_key(|lowest| lowest.position)
+    }
+
+    /// Adds the positions that readers hold in place to `positions`. The limit word must have been loaded before,
+    /// with acquire. Fails with a gate that is not mapped: what its readers hold is not known.
+    pub(super) fn hazards(&self, positions: &mut Vec<u64>) -> Result<(), Lowest> {
+        for (gate, mapped) in self.in_force() {
+            mapped.ok_or(gate)?.hazards.collect(positions);
+        }
+        Ok(())
+    }
+
+    /// The gates in force as they stand, and what is mapped of each.
+    fn in_force(&self) -> impl Iterator<Item = (Lowest, Option<&MappedGate<M>>)> {
         // Acquire: pairs with the release of `fetch_or` in the shard's join, so that the mirror is there.
         let mut active = self.active.load(Ordering::Acquire);
-        let mut lowest: Option<Lowest> = None;
-        while active != 0 {
-            let gate = active.trailing_zeros() as usize;
+        std::iter::from_fn(move || {
+            let gate = (active != 0).then(|| active.trailing_zeros() as usize)?;
             active &= active - 1;
-            let Some(mirror) = self.mirrors.get(gate) else { continue };
-            let mirror = GateWord::unpack(mirror.load(Ordering::Acquire));
-            let cursor = match &self.cursors[gate] {
-                Some((generation, cursor)) if *generation == mirror.generation => Some(cursor),
-                _ => None,
-            };
+            Some(gate)
+        })
+        .filter_map(|gate| {
+            let mirror = GateWord::unpack(self.mirrors.get(gate)?.load(Ordering::Acquire));
+            let mapped = self.mapped[gate].as_ref().filter(|mapped| mapped.generation == mirror.generation);
             // Acquire: pairs with the release of the reader's commit, so that its loads of the slots are over.
-            let position = cursor.map_or(mirror.position, |cursor| {
-                CursorWord::unpack(cursor.load(Ordering::Acquire)).position
+            let position = mapped.map_or(mirror.position, |mapped| {
+                CursorWord::unpack(mapped.cursor.load(Ordering::Acquire)).position
             });
-            if lowest.is_none_or(|lowest| position < lowest.position) {
-                let generation = mirror.generation;
-                lowest = Some(Lowest { position, gate: gate as u8, generation, mapped: cursor.is_some() });
-            }
-        }
-        lowest
+            let generation = mirror.generation;
+            Some((Lowest { position, gate: gate as u8, generation, mapped: mapped.is_some() }, mapped))
+        })
     }
 }

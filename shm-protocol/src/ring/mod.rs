@@ -2,9 +2,13 @@
 //!
 //! | file | who runs it | what it does |
 //! |---|---|---|
-//! | [`producer`] | a producer | takes slots below the limit, writes, commits |
+//! | [`producer`] | a producer | takes slots below the limit, writes, commits: as the only one, or as one of several |
+//! | [`message`] | both | how a message lies in a slot and in arenas |
 //! | [`reader`] | a consumer | reads committed slots in order, moves its cursor |
-//! | [`gates`] | producers | compute how far the limit may rise |
+//! | [`gates`] | producers | where the subscriptions stand |
+//! | [`room`] | producers | how far the limit may rise |
+//! | [`blocks`] | a producer | which blocks of its arenas are free |
+//! | [`hazards`] | a consumer | holds messages in place that its cursor has passed |
 //! | [`shard`] | the shard | lets gates join and leave, finds the true end, repairs after a death |
 //! | [`doorbell`] | everybody | sleeps without losing a wake-up, wakes without a system call when nobody sleeps |
 //!
@@ -27,13 +31,25 @@
 //! The epoch has 14 bits: a producer would have to be stopped between its load and its
 //! compare-and-exchange for exactly a multiple of 16,384 joinings, with the limit unmoved, to be fooled.
 
+pub mod blocks;
 pub mod doorbell;
+pub mod exclusive;
 pub mod gates;
+pub mod hazards;
+pub mod message;
 pub mod producer;
 pub mod reader;
+pub mod room;
 pub mod shard;
+pub mod shared;
 
+pub use blocks::{Blocks, Reclaim, Taken};
 pub use doorbell::{Doorbell, Ringer};
+pub use exclusive::ExclusiveProducer;
 pub use gates::{Gates, Lowest};
-pub use producer::{ExclusiveProducer, Full, PublishError};
-pub use reader::{CursorLost, CursorReader, ReadError, Received};
+pub use hazards::Hazards;
+pub use message::{ArenaBlock, Outgoing, Part, Received};
+pub use producer::{Full, Producer, PublishError};
+pub use reader::{CursorLost, CursorReader, ReadError};
+pub use room::Room;
+pub use shared::SharedProducer;

@@ -1,21 +1,27 @@
-//! Publishing by the one producer of an exclusive partition.
+//! Publishing: what both kinds of producers have in common, and the choice between them.
 //!
-//! The happy path is two stores around a copy: reserved, message, committed. The limit is cached; only when the
-//! cache is used up are the gates looked at and the shared limit word raised. Without any gate the limit rises
-//! by what is published and no more, so that the ring always holds the last *capacity* messages for
-//! a subscription that joins.
+//! | file | for a stream that was declared with | takes a slot by |
+//! |---|---|---|
+//! | [`exclusive`](super::exclusive) | one producer at a time | a store |
+//! | [`shared`](super::shared) | any number of producers | a compare-and-exchange on the slot's word |
 
 use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+use super::blocks::{Blocks, Reclaim};
+use super::exclusive::ExclusiveProducer;
 use super::gates::{Gates, Lowest};
-use crate::layout::Geometry;
+use super::message::Outgoing;
+use super::shared::SharedProducer;
+use crate::layout::slot;
 use crate::memory::{Memory, Slots, Word};
-use crate::words::{LimitWord, MessageHeader, SlotState, SlotWord};
+use crate::words::{SlotState, SlotWord};
 
-/// How many slots ahead of the next one are fetched for writing.
-const PREFETCH_SLOTS: u64 = 16;
+/// Most slots between the one that is written and the one that is fetched for writing.
+const PREFETCH_SLOTS_MAX: u64 = 16;
+/// Bytes that are fetched ahead at the same time, about.
+const PREFETCH_BYTES: u64 = 2048;
 
 /// No slot is free: a gate holds the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +37,20 @@ pub struct Full {
 #[non_exhaustive]
 pub enum PublishError {
     /// A gate holds the ring; try again when it has risen.
-    #[error("the ring is full: gate {} holds position {}, {} behind", .0.holder.gate, .0.holder.position, .0.position - .0.holder.position)]
+    #[error("the ring is full: gate {} holds position {}, {} behind", .0.holder.gate, .0.holder.position, .0.position.saturating_sub(.0.holder.position))]
     Full(Full),
-    /// The payload does not fit a slot.
-    #[error("a payload of {bytes} bytes does not fit: {bytes_max} at the most")]
+    /// The slot is still being written by a producer that has not gone on for a whole lap; try again later.
+    #[error("the ring is stalled: producer {owner} has not finished its message of a lap before {position}")]
+    Stalled {
+        /// The position that could not be taken.
+        position: u64,
+        /// Owner id of that producer.
+        owner: u32,
+    },
+    /// The message does not fit a slot.
+    #[error("a message of {bytes} bytes does not fit a slot's body: {bytes_max} at the most")]
     TooLarge {
-        /// Bytes of the payload.
+        /// Bytes that it takes in a body.
         bytes: usize,
         /// Most bytes that fit.
         bytes_max: usize,
@@ -49,99 +63,102 @@ pub enum PublishError {
     },
 }
 
-/// The one producer of an exclusive partition.
-pub struct ExclusiveProducer<M: Memory> {
-    slots: M::Slots,
-    geometry: Geometry,
-    owner: u32,
-    /// Next position to publish.
-    position: u64,
-    /// Private copy of the limit: never above the shared one.
-    allowed: u64,
-    limit: M::WordHandle,
-    gates: Gates<M>,
+/// Checks that a message fits a body.
+#[inline]
+pub(super) fn check_size(slots: &impl Slots, message: &Outgoing<'_>) -> Result<(), PublishError> {
+    let (bytes, bytes_max) = (message.body_bytes(), slots.geometry().body_bytes());
+    if bytes > bytes_max { Err(PublishError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
 }
 
-impl<M: Memory> ExclusiveProducer<M> {
-    /// Continues at `position`, the true end of the log, as `owner`.
-    pub fn new(slots: M::Slots, limit: M::WordHandle, gates: Gates<M>, owner: u32, position: u64) -> Self {
-        let geometry = slots.geometry();
-        Self { slots, geometry, owner, position, allowed: position, limit, gates }
+/// Writes a message into the slot that was taken as `taken`, and commits it.
+#[inline]
+pub(super) fn fill<M: Memory>(slots: &M::Slots, position: u64, taken: SlotWord, message: &Outgoing<'_>) {
+    // Keeps the message's stores behind the one that took the slot, so that nobody can take a half-written slot
+    // for the message of the lap before: pairs with the acquire fence of a reader that validates.
+    M::release_fence();
+    slots.header(position).store(message.header().pack(), Ordering::Relaxed);
+    message.write(slots, position);
+    // Release: pairs with the acquire in CursorReader::read.
+    slots.word(position).store(SlotWord { state: SlotState::Committed, ..taken }.pack(), Ordering::Release);
+    let bytes = message.body_bytes();
+    slots.prefetch_for_write(position + prefetch_distance(bytes), bytes);
+}
+
+/// Which slot behind this one is fetched for writing: the larger the messages, the nearer, down to the next. A message
+/// like this one then finds all its lines in the producer's cache.
+#[inline]
+fn prefetch_distance(body_bytes: usize) -> u64 {
+    (PREFETCH_BYTES / (slot::BODY + body_bytes) as u64).clamp(1, PREFETCH_SLOTS_MAX)
+}
+
+/// A producer of either kind.
+pub enum Producer<M: Memory> {
+    /// The one producer of its partition.
+    Exclusive(ExclusiveProducer<M>),
+    /// One of several.
+    Shared(SharedProducer<M>),
+}
+
+impl<M: Memory> Producer<M> {
+    /// Publishes one message and returns its position. Wakes nobody: ring the doorbell once per call of the user.
+    #[inline]
+    pub fn publish(&mut self, message: &Outgoing<'_>) -> Result<u64, PublishError> {
+        match self {
+            Self::Exclusive(producer) => producer.publish(message),
+            Self::Shared(producer) => producer.publish(message),
+        }
     }
 
-    /// The position that the next message gets.
+    /// A position that the log's end has reached. Of an exclusive producer: the position of its next message.
     pub fn position(&self) -> u64 {
-        self.position
+        match self {
+            Self::Exclusive(producer) => producer.position(),
+            Self::Shared(producer) => producer.position(),
+        }
     }
 
     /// The gates, to map a cursor.
     pub fn gates(&mut self) -> &mut Gates<M> {
-        &mut self.gates
-    }
-
-    /// Publishes one message and returns its position. Wakes nobody: ring the doorbell once per call
-    /// of the user.
-    #[inline]
-    pub fn publish(&mut self, payload: &[u8]) -> Result<u64, PublishError> {
-        if payload.len() > self.geometry.payload_bytes_max() {
-            let bytes_max = self.geometry.payload_bytes_max();
-            return Err(PublishError::TooLarge { bytes: payload.len(), bytes_max });
+        match self {
+            Self::Exclusive(producer) => producer.parts().2.gates(),
+            Self::Shared(producer) => producer.parts().2.gates(),
         }
-        let position = self.position;
-        if position >= self.allowed {
-            self.raise(position + 1)?;
-        }
-        let taken =
-            SlotWord { lap: self.geometry.lap(position), state: SlotState::Reserved, owner: self.owner };
-        let word = self.slots.word(position);
-        // A plain store takes the slot: there is no other producer. The fence keeps the message's stores behind
-        // it, so that nobody can take a half-written slot for the message of the lap before.
-        word.store(taken.pack(), Ordering::Relaxed);
-        M::release_fence();
-        let header = MessageHeader { payload_bytes: payload.len() as u32, ..MessageHeader::default() };
-        self.slots.header(position).store(header.pack(), Ordering::Relaxed);
-        self.slots.write(position, payload);
-        // Release: pairs with the acquire in CursorReader::poll.
-        word.store(SlotWord { state: SlotState::Committed, ..taken }.pack(), Ordering::Release);
-        self.slots.prefetch_for_write(position + PREFETCH_SLOTS);
-        self.position = position + 1;
-        Ok(position)
     }
 
     /// Whether the next message could be published now.
     pub fn has_space(&mut self) -> bool {
-        self.position < self.allowed || !matches!(self.raise(self.position + 1), Err(PublishError::Full(_)))
+        match self {
+            Self::Exclusive(producer) => producer.has_space(),
+            Self::Shared(producer) => producer.has_space(),
+        }
     }
 
-    /// Raises the shared limit to at least `wanted`, or as far as the gates allow.
-    #[cold]
-    fn raise(&mut self, wanted: u64) -> Result<(), PublishError> {
-        let end = self.geometry.position_end();
-        if wanted > end {
-            return Err(PublishError::Exhausted { positions: end });
+    /// Gives blocks back to `blocks` whose messages nobody can read any more: see [`Blocks`].
+    pub fn reclaim(&mut self, blocks: &mut Blocks, how: Reclaim) -> Result<(), PublishError> {
+        let end = self.position();
+        let (slots, owner, room) = match self {
+            Self::Exclusive(producer) => producer.parts(),
+            Self::Shared(producer) => producer.parts(),
+        };
+        if how == Reclaim::Unheld && room.drops() {
+            blocks.forget_oldest(|position| withdraw::<M>(slots, position, owner));
         }
-        loop {
-            // Acquire, before the gates are read: pairs with the release in the shard's join.
-            let found = self.limit.load(Ordering::Acquire);
-            let limit = LimitWord::unpack(found);
-            if limit.position >= wanted {
-                self.allowed = limit.position;
-                return Ok(());
-            }
-            let lowest = self.gates.lowest();
-            // A cursor is written by its consumers: one that claims to be ahead of the log must not carry the
-            // limit away, because everything below limit − capacity counts as taken.
-            let passed = |gate: Lowest| gate.position.min(self.position);
-            let target = lowest.map_or(wanted, |gate| (passed(gate) + self.geometry.capacity()).min(end));
-            if let Some(holder) = lowest
-                && target < wanted
-            {
-                return Err(PublishError::Full(Full { holder, position: self.position }));
-            }
-            // Release: whoever acts on the new limit also sees that the gates have passed. Fails when a gate
-            // joined meanwhile; then everything is looked at again.
-            let raised = LimitWord { position: target, ..limit };
-            let _ = self.limit.compare_exchange(found, raised.pack(), Ordering::AcqRel, Ordering::Relaxed);
-        }
+        blocks.reclaim(room, end, how)
     }
+}
+
+/// Takes a message back that its producer committed at `position`, on a stream whose readers validate.
+fn withdraw<M: Memory>(slots: &M::Slots, position: u64, owner: u32) {
+    let lap = slots.geometry().lap(position);
+    let committed = SlotWord { lap, state: SlotState::Committed, owner };
+    let tombstone = SlotWord { state: SlotState::Tombstone, ..committed };
+    // Where it fails the slot is taken by a later message. Either way a reader that looks again finds another word
+    // (release fence: if it has copied anything that is written into the message's blocks from now on).
+    let _ = slots.word(position).compare_exchange(
+        committed.pack(),
+        tombstone.pack(),
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    );
+    M::release_fence();
 }

@@ -3,23 +3,33 @@
 //! The reader polls the slot of its next position. What it has read it commits by moving the cursor word,
 //! which is also its gate: the slots up to there are free for producers. A commit is a compare-and-exchange,
 //! so that a reader whose subscription was taken from it notices instead of moving another's cursor.
+//!
+//! A reader that has caught up and looks at every slot while it is being written takes each line from the producer just
+//! before it writes, which makes a fast stream several times slower. So one that again and again finds the next message at
+//! once and waits for more is told to pass over a few looks, and leaves the producer alone for that time.
+//!
+//! Where the cursor is no gate (a stream that drops its oldest, or detaches who lags) a producer may overwrite what is
+//! being read. There the reader *validates*: it copies, and then looks whether the slot's word is still the
+//! same; if not, it goes on where the ring still holds messages, and counts what it missed.
 
 use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+use super::message::Received;
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word};
 use crate::words::{CursorWord, MessageHeader, SlotState, SlotWord};
 
-/// A message that was copied out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its position.
-    pub position: u64,
-    /// Bytes of its payload, from the start of the buffer.
-    pub payload_bytes: usize,
-}
+/// A reader that was overtaken leaves this part of the ring to the producers, so that it is not overtaken again at once.
+const OVERTAKEN_PART: u64 = 8;
+/// A message that is there after so many looks came soon.
+const LOOKS_SOON: u32 = 2;
+/// So many messages in a row that came soon are a stream.
+const STREAK_MIN: u32 = 16;
+/// Looks that are passed over when the reader of such a stream has caught up: some microseconds with the pauses of a
+/// spinning caller, in which a hundred messages come. With a third of it the reader still meets the producer's lines.
+const PASSES: u32 = 48;
 
 /// What the ring holds at a position cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -70,13 +80,90 @@ pub struct CursorReader<M: Memory> {
     committed: CursorWord,
     /// Next position to read.
     position: u64,
+    /// Word of the slot that was read last.
+    last: u64,
+    /// Producers may overwrite what is being read.
+    validates: bool,
+    /// Messages that were overwritten before they were read.
+    missed: u64,
+    courtesy: Courtesy,
+}
+
+/// When a reader that has caught up looks, and when it does not although it was asked to.
+///
+/// Only a stream whose messages follow each other closely is read so: one message and one answer at a time never is.
+/// Measured on two cores, 64-byte messages of one shared producer: 92 to 123 ns a message without, 26 to 37 with.
+#[derive(Debug)]
+struct Courtesy {
+    wanted: bool,
+    /// Looks in vain since the last message.
+    looks: u32,
+    /// How often in a row the next message was there soon after the reader had caught up.
+    streak: u32,
+    /// Looks to be passed over.
+    passes: u32,
+}
+
+impl Courtesy {
+    /// Whether this look is passed over.
+    #[inline]
+    fn passes(&mut self) -> bool {
+        let passes = self.passes > 0;
+        self.passes -= u32::from(passes);
+        passes
+    }
+
+    fn found_nothing(&mut self) {
+        if self.wanted && self.looks == 0 && self.streak >= STREAK_MIN {
+            self.passes = PASSES;
+        }
+        self.looks = self.looks.saturating_add(1);
+    }
+
+    #[inline]
+    fn found_one(&mut self) {
+        if self.looks > 0 {
+            self.streak = if self.looks <= LOOKS_SOON { self.streak.saturating_add(1) } else { 0 };
+            self.looks = 0;
+        }
+    }
+}
+
+impl CursorLost {
+    /// Whether the subscription is still this reader's, and was detached because it lagged.
+    pub fn is_detached(&self) -> bool {
+        self.found.generation == self.generation && !self.found.live
+    }
 }
 
 impl<M: Memory> CursorReader<M> {
-    /// Reads on from `committed`, the cursor word as the shard gave it to this reader.
-    pub fn new(slots: M::Slots, cursor: M::WordHandle, committed: CursorWord) -> Self {
-        let geometry = slots.geometry();
-        Self { slots, geometry, cursor, committed, position: committed.position }
+    /// Reads on from `committed`, the cursor word as the shard gave it to this reader. `validates`: producers do
+    /// not wait for this reader.
+    pub fn new(slots: M::Slots, cursor: M::WordHandle, committed: CursorWord, validates: bool) -> Self {
+        let (geometry, position) = (slots.geometry(), committed.position);
+        Self {
+            slots,
+            geometry,
+            cursor,
+            committed,
+            position,
+            last: 0,
+            validates,
+            missed: 0,
+            courtesy: Courtesy { wanted: true, looks: 0, streak: 0, passes: 0 },
+        }
+    }
+
+    /// Whether a caller that waits should leave its next look out, to let the producer get ahead (see the module).
+    #[inline]
+    pub fn passes_over(&mut self) -> bool {
+        self.courtesy.passes()
+    }
+
+    /// Whether looks may be passed over (at first they may): without, a stream of many millions of messages a second
+    /// is read with the least delay and a fraction of its throughput.
+    pub fn set_courtesy(&mut self, wanted: bool) {
+        self.courtesy.wanted = wanted;
     }
 
     /// Next position to read.
@@ -97,7 +184,17 @@ impl<M: Memory> CursorReader<M> {
         word.lap > lap || word.lap == lap && word.state != SlotState::Reserved
     }
 
-    /// Copies the next message into `buffer`, which must hold a slot's payload. `None`: nothing there yet.
+    /// Messages that were overwritten before they could be read; 0 for a reader that does not validate.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Whether producers may overwrite what is being read.
+    pub fn validates(&self) -> bool {
+        self.validates
+    }
+
+    /// Copies the body of the next message into `buffer`, which must hold a slot's body. `None`: nothing there yet.
     /// Tombstones are passed over. After an error the position is the same.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReadError> {
@@ -105,37 +202,85 @@ impl<M: Memory> CursorReader<M> {
             let position = self.position;
             let expected = self.geometry.lap(position);
             // Acquire: pairs with the release store of `committed` in the producer.
-            let word = SlotWord::unpack(self.slots.word(position).load(Ordering::Acquire));
+            let found = self.slots.word(position).load(Ordering::Acquire);
+            let word = SlotWord::unpack(found);
             if word.lap != expected {
-                if word.lap > expected {
-                    return Err(ReadError::Overwritten { position, found: word.lap, expected });
+                if word.lap < expected {
+                    self.courtesy.found_nothing();
+                    return Ok(None);
                 }
-                return Ok(None);
+                self.overtaken(word.lap)?;
+                continue;
             }
             match word.state {
                 SlotState::Committed => {
-                    let payload_bytes = self.copy_out(position, buffer)?;
+                    let received = self.copy_out(position, buffer);
+                    self.last = found;
+                    if self.validates && !self.is_unchanged(position) {
+                        continue;
+                    }
+                    let received = received?;
+                    self.courtesy.found_one();
                     self.position = position + 1;
-                    return Ok(Some(Received { position, payload_bytes }));
+                    return Ok(Some(received));
                 }
                 SlotState::Tombstone => self.position = position + 1,
-                SlotState::Reserved | SlotState::Empty => return Ok(None),
+                SlotState::Reserved | SlotState::Empty => {
+                    self.courtesy.found_nothing();
+                    return Ok(None);
+                }
             }
         }
     }
 
     #[inline]
-    fn copy_out(&self, position: u64, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        let bytes_max = self.geometry.payload_bytes_max();
+    fn copy_out(&self, position: u64, buffer: &mut [u8]) -> Result<Received, ReadError> {
+        let bytes_max = self.geometry.body_bytes();
         // Read once into a local: a hostile producer could change it between check and use.
         let header = self.slots.header(position).load(Ordering::Relaxed);
-        let parts = MessageHeader::unpack(header);
-        let payload_bytes = parts.payload_bytes as usize;
-        if payload_bytes > bytes_max || parts.attributes_bytes != 0 || parts.flags != 0 {
-            return Err(ReadError::Corrupt { position, header, bytes_max });
+        let received = Received::check(position, MessageHeader::unpack(header), bytes_max)
+            .ok_or(ReadError::Corrupt { position, header, bytes_max })?;
+        self.slots.read(position, &mut buffer[..received.body_bytes()]);
+        Ok(received)
+    }
+
+    /// Whether the slot of the message that was read last, at `position`, is still as it was before it was read: what
+    /// was copied since is then the message's own.
+    #[inline]
+    pub fn is_unchanged(&self, position: u64) -> bool {
+        // The copies stay before the load: pairs with the release fence behind the store that takes a slot.
+        M::acquire_fence();
+        self.slots.word(position).load(Ordering::Relaxed) == self.last
+    }
+
+    /// What was read last turned out to be overwritten: it counts as missed.
+    pub fn count_missed(&mut self) {
+        self.missed += 1;
+    }
+
+    /// The subscription was detached and is attached again: reads on from `cursor`, or from where it is if that is later.
+    /// What lies between is missed.
+    pub fn attach(&mut self, cursor: CursorWord) {
+        self.missed += cursor.position.saturating_sub(self.position);
+        self.position = self.position.max(cursor.position);
+        self.committed = cursor;
+    }
+
+    /// The slot of the next position is in `lap` already. Goes on with what the ring still holds, if that is in
+    /// order here.
+    #[cold]
+    fn overtaken(&mut self, lap: u64) -> Result<(), ReadError> {
+        let (position, expected) = (self.position, self.geometry.lap(self.position));
+        if !self.validates {
+            return Err(ReadError::Overwritten { position, found: lap, expected });
         }
-        self.slots.read(position, &mut buffer[..payload_bytes]);
-        Ok(payload_bytes)
+        let capacity = self.geometry.capacity();
+        // The newest message known is a multiple of the capacity further; behind it the oldest begin.
+        let newest = position.saturating_add((lap - expected).saturating_mul(capacity));
+        let next = (newest - capacity + 1 + capacity / OVERTAKEN_PART).min(self.geometry.position_end());
+        self.missed += next - position;
+        self.position = next;
+        Ok(())
     }
 
     /// Moves the cursor to `position`, which lies between the last commit and the next position to read.

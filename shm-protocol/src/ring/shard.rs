@@ -16,6 +16,19 @@ pub enum Start {
     At(u64),
 }
 
+impl Start {
+    /// The position, where `oldest` is the first that may be asked for and `end` the end of the log: no gate is ahead
+    /// of the log, because it would carry the limit past slots that nobody has taken.
+    fn between(self, oldest: u64, end: impl FnOnce() -> u64) -> u64 {
+        match self {
+            Self::First => oldest,
+            Self::Next => end(),
+            // A limit that a producer has raised too high puts the oldest behind the end.
+            Self::At(position) => position.clamp(oldest, end().max(oldest)),
+        }
+    }
+}
+
 /// The shard's handles on one ring.
 pub struct ShardRing<M: Memory> {
     slots: M::Slots,
@@ -45,12 +58,7 @@ impl<M: Memory> ShardRing<M> {
             // Producers may be writing anything below the limit, so only what is younger by less than
             // a capacity is safe to promise.
             let oldest = limit.position.saturating_sub(self.slots.geometry().capacity());
-            let position = match start {
-                Start::First => oldest,
-                Start::Next => self.end_below(limit),
-                // A gate ahead of the log would carry the limit past slots that nobody has taken.
-                Start::At(position) => position.clamp(oldest, self.end_below(limit)),
-            };
+            let position = start.between(oldest, || self.end_below(limit));
             self.place(gate, generation, cursor, position);
             // Release: a producer that sees the new epoch sees the gate. A producer that did not see the gate
             // read the old epoch and fails.
@@ -65,16 +73,63 @@ impl<M: Memory> ShardRing<M> {
     /// alone (the models show what goes wrong without the others).
     #[doc(hidden)]
     pub fn place(&self, gate: u8, generation: u16, cursor: &M::Word, position: u64) {
-        let word = CursorWord { position, pinned: false, live: true, generation: 0 };
-        cursor.store(word.pack(), Ordering::Release);
+        place_cursor(cursor, position);
         self.mirrors[usize::from(gate)].store(GateWord { position, generation }.pack(), Ordering::Release);
         // Release: pairs with the acquire in Gates::lowest.
         self.active.fetch_or(1 << gate, Ordering::Release);
     }
 
+    /// Places the cursor of a subscription that is no gate, on a stream that drops its oldest messages.
+    pub fn place_reader(&self, cursor: &M::Word, start: Start) {
+        let end = self.end();
+        let oldest = end.saturating_sub(self.slots.geometry().capacity());
+        place_cursor(cursor, start.between(oldest, || end));
+    }
+
     /// Takes a gate out of force. Producers that wait must be woken afterwards.
     pub fn leave(&self, gate: u8) {
         self.active.fetch_and(!(1 << gate), Ordering::Release);
+    }
+
+    /// Takes the gate with this cursor out of force if it is what holds a full ring; its reader finds the cursor no
+    /// longer live. `false`: it does not hold the ring (any more). Producers that wait must be woken afterwards.
+    pub fn detach(&self, gate: u8, cursor: &M::Word) -> bool {
+        let mut found = cursor.load(Ordering::Acquire);
+        loop {
+            let word = CursorWord::unpack(found);
+            if !word.live || word.position.saturating_add(self.slots.geometry().capacity()) > self.limit() {
+                return false;
+            }
+            let detached = CursorWord { live: false, ..word }.pack();
+            // AcqRel: behind the reader's last commit; its next one fails.
+            match cursor.compare_exchange(found, detached, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => found = now,
+            }
+        }
+        self.leave(gate);
+        true
+    }
+
+    /// Gives up everything below `end`, which the log has reached, unless a gate holds some of it: a subscription that
+    /// joins later begins there. Returns whether nobody can ask for any of it again.
+    pub fn give_up(&self, end: u64, lowest_gate: Option<u64>) -> bool {
+        if lowest_gate.is_some_and(|gate| gate < end) {
+            return false;
+        }
+        let wanted = (end + self.slots.geometry().capacity()).min(self.slots.geometry().position_end());
+        loop {
+            // Acquire and release: as a producer's raise.
+            let found = self.limit.load(Ordering::Acquire);
+            let limit = LimitWord::unpack(found);
+            if limit.position >= wanted {
+                return true;
+            }
+            let raised = LimitWord { position: wanted, ..limit }.pack();
+            if self.limit.compare_exchange(found, raised, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+        }
     }
 
     /// The true end of the log: the first position that nobody has taken.
@@ -121,4 +176,11 @@ impl<M: Memory> ShardRing<M> {
         }
         buried
     }
+}
+
+/// Writes a cursor; the generation of its readers goes on where it is not the first time.
+fn place_cursor(cursor: &impl Word, position: u64) {
+    let CursorWord { generation, .. } = CursorWord::unpack(cursor.load(Ordering::Relaxed));
+    let word = CursorWord { position, pinned: false, live: true, generation };
+    cursor.store(word.pack(), Ordering::Release);
 }

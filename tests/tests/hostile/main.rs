@@ -6,11 +6,11 @@
 use std::os::fd::AsFd;
 
 use ringway_shm_protocol::control::frame::{self, Kind, PACKET_BYTES_MAX};
-use ringway_shm_protocol::control::message::{Reply, Request, StartAt, StreamKind, StreamSettings};
+use ringway_shm_protocol::control::message::{Reply, Request, StartAt, StreamSettings};
 use ringway_shm_protocol::control::socket;
 use ringway_tests::{Heard, Peer, RawSession, TestBroker, hello};
 
-const SETTINGS: StreamSettings = StreamSettings { kind: StreamKind::Topic, slots: 64, slot_bytes: 64 };
+const SETTINGS: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
 
 fn declare(name: impl AsRef<[u8]>) -> Request {
     Request::DeclareStream { name: name.as_ref().to_vec(), settings: SETTINGS }
@@ -181,7 +181,7 @@ fn sizes_that_cannot_be_are_refused_with_the_next_that_can() {
     let broker = TestBroker::start();
     let mut session = RawSession::open(&broker.path());
     let mut refused = |slots, slot_bytes| {
-        let settings = StreamSettings { kind: StreamKind::Topic, slots, slot_bytes };
+        let settings = StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT };
         session.ask_in_vain(&Request::DeclareStream { name: b"s".to_vec(), settings })
     };
     assert!(refused(1000, 64).contains("the next one is 1024"));

@@ -4,13 +4,18 @@
 
 use std::time::Duration;
 
-use ringway_client::{Connection, OpenError, RefusalCode, StartAt, StreamKind, StreamSettings};
+use ringway_client::{Connection, OpenError, Producers, RefusalCode, StartAt, StreamSettings};
 use ringway_shm_protocol::control::message::{Reply, Request};
 use ringway_shm_protocol::control::{LOCK_NAME, SOCKET_NAME};
 use ringway_tests::{PATIENCE, Peer, RawSession, TestBroker, eventually};
 use rustix::process::Signal;
 
-const SETTINGS: StreamSettings = StreamSettings { kind: StreamKind::Topic, slots: 1024, slot_bytes: 64 };
+const SETTINGS: StreamSettings = StreamSettings {
+    slots: 1024,
+    slot_bytes: 64,
+    producers: Producers::Exclusive,
+    ..StreamSettings::DEFAULT
+};
 
 fn peer(arguments: &[&str]) -> Peer {
     Peer::start(env!("CARGO_BIN_EXE_ringway-test-peer"), arguments)
@@ -33,7 +38,7 @@ fn a_killed_producer_makes_room_as_soon_as_the_kernel_says_so() {
     let refused = connection.producer("s").open().unwrap_err();
     assert_eq!(refused.code(), Some(RefusalCode::InUse));
     assert!(refused.to_string().contains(&format!("process {}", holder.pid())), "{refused}");
-    assert_eq!(connection.stream("s").unwrap().producer_pid, Some(holder.pid()));
+    assert_eq!(connection.stream("s").unwrap().producer_pids, [holder.pid()]);
     holder.kill();
     eventually("the stream is free", || connection.producer("s").open().is_ok());
 }

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use ringway_client::{Connection, RefusalCode, SendError, StartAt, StreamKind, StreamSettings};
+use ringway_client::{Connection, RefusalCode, SendError, StartAt, StreamSettings};
 use ringway_tests::{PATIENCE, TestBroker};
 
 fn settings(slots: u64, slot_bytes: u32) -> StreamSettings {
-    StreamSettings { kind: StreamKind::Topic, slots, slot_bytes }
+    StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT }
 }
 
 fn connected(slots: u64) -> (TestBroker, Connection) {
@@ -133,27 +133,25 @@ fn subscriptions_that_join_and_leave_under_load_never_see_a_hole() {
 }
 
 #[test]
-fn payloads_up_to_the_slot_pass_whole_and_larger_ones_are_refused_with_the_limit() {
+fn payloads_of_every_length_around_the_slot_pass_whole_and_too_large_ones_are_refused_with_the_limit() {
     let broker = TestBroker::start();
     let connection = Connection::open(broker.path()).unwrap();
     for slot_bytes in [64, 128, 1024, 4096] {
         let name = format!("s{slot_bytes}");
-        connection.declare_stream(&name, settings(16, slot_bytes)).unwrap();
+        let settings = StreamSettings { payload_bytes_max: 5000, ..settings(16, slot_bytes) };
+        connection.declare_stream(&name, settings).unwrap();
         connection.declare_subscription(&name, "a", StartAt::First).unwrap();
         let mut producer = connection.producer(&name).open().unwrap();
         let mut consumer = connection.consumer(&name, "a").open().unwrap();
         let largest = slot_bytes as usize - 16;
-        assert_eq!(producer.payload_bytes_max(), largest);
-        for length in [0, 1, 15, 16, 17, largest - 1, largest] {
+        assert_eq!((producer.inline_bytes_max(), producer.payload_bytes_max()), (largest, 5000));
+        for length in [0, 1, 15, 16, 17, largest - 1, largest, largest + 1, 4999, 5000] {
             let payload: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
             producer.send(&payload).unwrap();
             assert_eq!(consumer.recv().unwrap().payload(), payload);
         }
-        let error = producer.send(&vec![0; largest + 1]).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("{}", largest + 1)) && error.contains(&largest.to_string()),
-            "{error}"
-        );
+        let error = producer.send(&[0; 5001]).unwrap_err().to_string();
+        assert!(error.contains("5001 bytes") && error.contains("5000 at the most"), "{error}");
         producer.send(b"still good").unwrap();
         assert_eq!(consumer.recv().unwrap().payload(), b"still good");
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ringway_client::{AdminError, Connection, StartAt, StreamKind, StreamSettings};
+use ringway_client::{AdminError, Connection, Producers, StartAt, StreamSettings};
 
 use super::plot::Style;
 use super::processes::Process;
@@ -54,8 +54,12 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Topic {
 /// Runs the step.
 pub(crate) fn run(scene: &mut Scene<'_>, topic: &Topic) -> Result<Vec<Subscriber>, Failure> {
     let connection = Connection::open(scene.broker.directory())?;
-    let settings =
-        StreamSettings { kind: StreamKind::Topic, slots: topic.slots, slot_bytes: topic.slot_bytes };
+    let settings = StreamSettings {
+        slots: topic.slots,
+        slot_bytes: topic.slot_bytes,
+        producers: Producers::Exclusive,
+        ..StreamSettings::default()
+    };
     connection.declare_stream(STREAM, settings)?;
     for subscription in SUBSCRIPTIONS {
         connection.declare_subscription(STREAM, subscription, StartAt::First)?;

@@ -1,0 +1,155 @@
+//! A received message: borrowed from its consumer, or held.
+//!
+//! 1. What fits a slot was copied into the consumer's private buffer. What does not is read where its producer wrote it,
+//!    or copied on request.
+//! 2. While a message is borrowed its consumer cannot go on, so its position is not committed, and its memory stays.
+//! 3. A message that is held has a hazard that names its position, set while it was borrowed: its memory stays until it
+//!    is dropped, for hours if need be, and holds up nothing else.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use ringway_shm_protocol::layout::HAZARDS_MAX;
+use ringway_shm_protocol::memory::arena::ArenaView;
+use ringway_shm_protocol::memory::mapped::Mapped;
+use ringway_shm_protocol::ring::Hazards;
+
+use crate::endpoint::Endpoint;
+use crate::error::HoldError;
+
+/// What a message that is held keeps: the hazards of its subscription, and the endpoint, so that the subscription is
+/// given back only after it.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    pub(crate) hazards: Arc<Hazards<Mapped>>,
+    pub(crate) endpoint: Arc<Endpoint>,
+}
+
+/// Where a payload is.
+#[derive(Clone, Copy)]
+pub(crate) enum Body<'a> {
+    /// In the consumer's buffer.
+    Copied(&'a [u8]),
+    /// Where its producer wrote it.
+    InPlace(&'a ArenaView),
+}
+
+/// A message, as it is until the consumer is used again.
+pub struct Message<'a> {
+    pub(crate) position: u64,
+    pub(crate) body: Body<'a>,
+    pub(crate) copied: OnceCell<Box<[u8]>>,
+    pub(crate) keeper: &'a Keeper,
+}
+
+impl Message<'_> {
+    /// Its position in the stream.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Its payload. One that is in place is copied by the first call: see [`view`](Self::view) for doing without.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match self.body {
+            Body::Copied(payload) => payload,
+            Body::InPlace(view) => self.copied.get_or_init(|| copy(view)),
+        }
+    }
+
+    /// Bytes of its payload.
+    pub fn payload_bytes(&self) -> usize {
+        match self.body {
+            Body::Copied(payload) => payload.len(),
+            Body::InPlace(view) => view.len(),
+        }
+    }
+
+    /// Its payload where its producer wrote it; `None` when it was copied out already, as all that fit a slot are.
+    pub fn view(&self) -> Option<&ArenaView> {
+        match self.body {
+            Body::Copied(_) => None,
+            Body::InPlace(view) => Some(view),
+        }
+    }
+
+    /// Keeps the message beyond the next call of its consumer, on any thread, for any time. A payload that is in place
+    /// stays there: a consumer holds at most 64 such messages. While one is held, the consumer's subscription
+    /// is not given back.
+    pub fn hold(&self) -> Result<HeldMessage, HoldError> {
+        let body = match self.body {
+            Body::Copied(payload) => HeldBody::Copied(payload.into()),
+            Body::InPlace(view) => {
+                let hazard = self.keeper.hazards.set(self.position).ok_or(HoldError { held: HAZARDS_MAX })?;
+                let (view, keeper) = (view.clone(), self.keeper.clone());
+                HeldBody::InPlace { view, copied: OnceLock::new(), hazard, keeper }
+            }
+        };
+        Ok(HeldMessage { position: self.position, body })
+    }
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (position, bytes) = (self.position, self.payload_bytes());
+        formatter.debug_struct("Message").field("position", &position).field("payload_bytes", &bytes).finish()
+    }
+}
+
+/// A message that was kept by [`Message::hold`]. Its memory is given back when it is dropped.
+pub struct HeldMessage {
+    position: u64,
+    body: HeldBody,
+}
+
+enum HeldBody {
+    Copied(Box<[u8]>),
+    InPlace { view: ArenaView, copied: OnceLock<Box<[u8]>>, hazard: usize, keeper: Keeper },
+}
+
+impl HeldMessage {
+    /// Its position in the stream.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Its payload. One that is in place is copied by the first call: see [`view`](Self::view) for doing without.
+    pub fn payload(&self) -> &[u8] {
+        match &self.body {
+            HeldBody::Copied(payload) => payload,
+            HeldBody::InPlace { view, copied, .. } => copied.get_or_init(|| copy(view)),
+        }
+    }
+
+    /// Its payload where its producer wrote it; `None` when it was copied.
+    pub fn view(&self) -> Option<&ArenaView> {
+        match &self.body {
+            HeldBody::Copied(_) => None,
+            HeldBody::InPlace { view, .. } => Some(view),
+        }
+    }
+}
+
+impl Drop for HeldMessage {
+    fn drop(&mut self) {
+        // In a forked child the hazard is the parent's, and its memory is not mapped.
+        if let HeldBody::InPlace { hazard, keeper, .. } = &self.body
+            && keeper.endpoint.connection().control().fork().is_here()
+        {
+            keeper.hazards.clear(*hazard);
+        }
+    }
+}
+
+impl fmt::Debug for HeldMessage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("HeldMessage").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+fn copy(view: &ArenaView) -> Box<[u8]> {
+    let mut payload = vec![0; view.len()].into_boxed_slice();
+    view.read(0, &mut payload);
+    payload
+}
