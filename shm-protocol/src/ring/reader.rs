@@ -141,6 +141,8 @@ impl<M: Memory> CursorReader<M> {
     /// not wait for this reader.
     pub fn new(slots: M::Slots, cursor: M::WordHandle, committed: CursorWord, validates: bool) -> Self {
         let (geometry, position) = (slots.geometry(), committed.position);
+        // One that was detached before is taken for a live one, so that the first commit finds out.
+        let committed = CursorWord { live: true, ..committed };
         Self {
             slots,
             geometry,

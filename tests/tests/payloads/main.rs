@@ -98,6 +98,7 @@ fn memory_is_used_again_and_grows_only_with_what_is_on_its_way() {
         producer.send(&expected).unwrap();
         assert!(consumer.recv().unwrap().payload() == expected);
     }
+    consumer.commit().unwrap();
     assert_eq!(arenas_bytes(&connection), 1 << 20, "the first arena is enough for a consumer that keeps up");
     // 64 on their way need four times as much; when they are read, the smaller arenas are given back.
     for number in 0..64 {
