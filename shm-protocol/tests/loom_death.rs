@@ -11,9 +11,9 @@ mod loom_support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use loom::thread;
-use loom_support::{Died, Role, Sound, Weak, World, explore, finds_fault, message, read_intact};
+use loom_support::{Died, Role, Sound, Weak, World, explore, finds_fault, message, outgoing, read_intact};
 use ringway_shm_protocol::ring::shard::Start;
-use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Gates};
+use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer};
 
 const DEAD: u32 = 7;
 const NEXT: u32 = 8;
@@ -32,14 +32,12 @@ fn a_producer_dies(dies_at: u64) {
     let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
     let shard = world.shard::<Sound>();
     shard.join(0, 1, &world.cursors[0], Start::First);
-    let mut gates = Gates::new(world.active.clone(), world.mirrors.clone());
-    gates.map(0, 1, world.cursors[0].clone());
     let slots = world.slots.dying_at(dies_at);
-    let mut doomed = ExclusiveProducer::<Sound>::new(slots, world.limit.clone(), gates, DEAD, 0);
+    let mut doomed = ExclusiveProducer::<Sound>::new(slots, world.room(1), DEAD, 0);
     let producing = thread::spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             for position in 0..=dies_at {
-                doomed.publish(&message(position)).expect("the ring has space");
+                doomed.publish(&outgoing(&message(position))).expect("the ring has space");
             }
         }));
         assert!(outcome.is_err_and(|reason| reason.is::<Died>()), "it dies where it should");
@@ -59,13 +57,13 @@ fn a_producer_dies(dies_at: u64) {
     let end = shard.end();
     assert_eq!(end, dies_at + 1, "the tombstone belongs to the log");
     let mut successor = world.producer::<Sound>(NEXT, end, 1);
-    let published = successor.publish(&message(end)).is_ok();
+    let published = successor.publish(&outgoing(&message(end))).is_ok();
     assert!(published || dies_at == 1, "with both slots taken it depends on the reader");
     let (mut reader, mut seen) = reading.join().unwrap();
     drain(&mut reader, &mut seen);
     if !published {
         reader.commit(reader.position()).expect("nobody takes the cursor");
-        successor.publish(&message(end)).expect("the reader has passed everything");
+        successor.publish(&outgoing(&message(end))).expect("the reader has passed everything");
         drain(&mut reader, &mut seen);
     }
     let expected: Vec<u64> = (0..=end).filter(|&position| position != dies_at).collect();
@@ -91,7 +89,7 @@ fn burying_an_owner_who_is_alive_loses_a_message_that_it_reported_as_published()
         let shard = world.shard::<Sound>();
         shard.join(0, 1, &world.cursors[0], Start::First);
         let mut producer = world.producer::<Sound>(DEAD, 0, 1);
-        let producing = thread::spawn(move || producer.publish(&message(0)).is_ok());
+        let producing = thread::spawn(move || producer.publish(&outgoing(&message(0))).is_ok());
         shard.bury(DEAD);
         let mut reader = world.reader::<Sound>(0, 0);
         let early = read_intact(&mut reader);

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use loom::thread;
 use loom_support::{
-    LoomWord, Role, Sound, Weak, World, explore, explore_within, finds_fault, message, read_intact,
+    LoomWord, Role, Sound, Weak, World, explore, explore_within, finds_fault, message, outgoing, read_intact,
 };
 use ringway_shm_protocol::memory::Word;
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
@@ -62,7 +62,7 @@ fn join(world: &World, shard: &ShardRing<Sound>, gate: u8, order: Order) -> u64 
 /// Publishes up to `attempts` messages.
 fn publish(producer: &mut ExclusiveProducer<Sound>, attempts: u64) {
     for _ in 0..attempts {
-        match producer.publish(&message(producer.position())) {
+        match producer.publish(&outgoing(&message(producer.position()))) {
             Ok(_) | Err(PublishError::Full(_)) => {}
             Err(error) => panic!("{error}"),
         }

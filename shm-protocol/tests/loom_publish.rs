@@ -8,7 +8,7 @@ mod loom_support;
 use loom::thread;
 use loom_support::{
     LoomMemory, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within, finds_fault, message,
-    read_intact,
+    outgoing, read_intact,
 };
 use ringway_shm_protocol::memory::{Slots, Word};
 use ringway_shm_protocol::ring::shard::Start;
@@ -44,7 +44,7 @@ fn one_producer_and_readers(weak: Weak, plan: Plan) {
     }
     let mut producer = world.producer::<Sound>(7, 0, plan.readers);
     for position in 0..plan.filled {
-        producer.publish(&message(position)).expect("the ring has space");
+        producer.publish(&outgoing(&message(position))).expect("the ring has space");
     }
     let threads: Vec<_> = (0..plan.readers)
         .map(|gate| {
@@ -56,7 +56,7 @@ fn one_producer_and_readers(weak: Weak, plan: Plan) {
         })
         .collect();
     for _ in 0..plan.publishes {
-        match producer.publish(&message(producer.position())) {
+        match producer.publish(&outgoing(&message(producer.position()))) {
             Ok(_) | Err(PublishError::Full(_)) => {}
             Err(error) => panic!("{error}"),
         }
@@ -131,7 +131,7 @@ fn the_next_producer_trusts_the_limit(weak: Weak) {
     world.shard::<Sound>().join(0, 1, &world.cursors[0], Start::First);
     let mut first = world.producer::<Sound>(7, 0, 1);
     for position in 0..2 {
-        first.publish(&message(position)).expect("the ring has space");
+        first.publish(&outgoing(&message(position))).expect("the ring has space");
     }
     let mut reader = world.reader::<Sound>(0, 0);
     let reading = thread::spawn(move || {
@@ -143,7 +143,7 @@ fn the_next_producer_trusts_the_limit(weak: Weak) {
     // Relaxed: the look itself must order nothing.
     let raised = LimitWord::unpack(world.limit.load(Ordering::Relaxed)).position > 2;
     SEEN_RAISED.fetch_or(raised, Ordering::Relaxed);
-    let published = raised && second.publish(&message(2)).is_ok();
+    let published = raised && second.publish(&outgoing(&message(2))).is_ok();
     raising.join().unwrap();
     let mut reader = reading.join().unwrap();
     read_some(&mut reader, 2);
@@ -174,7 +174,7 @@ fn a_validating_reader<M: LoomMemory>() {
     let world = World::new(2, Weak::Nothing, &[]);
     let mut producer = world.producer::<M>(7, 0, 0);
     for position in 0..2 {
-        producer.publish(&message(position)).expect("no gate");
+        producer.publish(&outgoing(&message(position))).expect("no gate");
     }
     let slots = world.slots.clone();
     let looking = thread::spawn(move || {
@@ -187,7 +187,7 @@ fn a_validating_reader<M: LoomMemory>() {
             assert_eq!(header.payload_bytes as usize, message(position).len(), "a foreign header passed");
         }
     });
-    producer.publish(&message(2)).expect("no gate");
+    producer.publish(&outgoing(&message(2))).expect("no gate");
     looking.join().unwrap();
 }
 

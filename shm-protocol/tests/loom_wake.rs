@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use loom_support::{
     FOR_EVER, LoomMemory, NoFullFence, Sound, Weak, World, explore, explore_within, finds_fault, message,
-    read_intact,
+    outgoing, read_intact,
 };
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::ring::{PublishError, Ringer};
@@ -42,7 +42,7 @@ fn readers_sleep<M: LoomMemory>(readers: u8, messages: u64) {
     let data = world.data::<M>();
     let mut ringer = Ringer::default();
     for position in 0..messages {
-        producer.publish(&message(position)).expect("the ring has space");
+        producer.publish(&outgoing(&message(position))).expect("the ring has space");
         ringer.ring(&data);
     }
     for thread in threads {
@@ -56,7 +56,7 @@ fn the_producer_sleeps<M: LoomMemory>(messages: u64) {
     world.shard::<M>().join(0, 1, &world.cursors[0], Start::First);
     let mut producer = world.producer::<M>(7, 0, 1);
     for position in 0..2 {
-        producer.publish(&message(position)).expect("the ring has space");
+        producer.publish(&outgoing(&message(position))).expect("the ring has space");
     }
     let mut reader = world.reader::<M>(0, 0);
     let space = world.space::<M>();
@@ -70,7 +70,7 @@ fn the_producer_sleeps<M: LoomMemory>(messages: u64) {
     });
     let space = world.space::<M>();
     while producer.position() < 2 + messages {
-        match producer.publish(&message(producer.position())) {
+        match producer.publish(&outgoing(&message(producer.position()))) {
             Ok(_) => {}
             Err(PublishError::Full(_)) => space.sleep_unless(FOR_EVER, || producer.has_space()),
             Err(error) => panic!("{error}"),
@@ -114,7 +114,7 @@ fn a_sleeper_that_does_not_look_again_sleeps_for_ever() {
                 data.sleep_unless(FOR_EVER, || false);
             }
         });
-        producer.publish(&message(0)).expect("no gate");
+        producer.publish(&outgoing(&message(0))).expect("no gate");
         Ringer::default().ring(&world.data::<Sound>());
         sleeping.join().unwrap();
     });

@@ -1,4 +1,5 @@
-//! The ring on mapped memory against an obvious model: a queue of what was published, and where each gate stands.
+//! The ring on mapped memory against an obvious model: a queue of what was published, and where each gate stands; with
+//! one exclusive producer, and with two shared ones that take turns at random.
 
 // What tests call may unwrap as tests may; the lint knows only functions marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -9,38 +10,42 @@ use proptest::prelude::*;
 use ringway_shm_protocol::layout::{self, Geometry, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedWord, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
-use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Gates, PublishError};
+use ringway_shm_protocol::ring::{
+    CursorReader, ExclusiveProducer, Gates, Hazards, Outgoing, Part, Producer, PublishError, Room,
+    SharedProducer,
+};
 use ringway_shm_protocol::words::CursorWord;
 
 const GATES: usize = 3;
+const PRODUCERS: usize = 2;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// Publish a payload of so many bytes, a few too many among them.
-    Publish(usize),
+    /// One of the producers publishes a payload of so many bytes, a few too many among them.
+    Publish(usize, usize),
     Read(usize),
     /// Commit so many parts of eight of what was read.
     Commit(usize, u64),
     Join(usize, Start),
     Leave(usize),
-    /// The producer maps the gate's cursor, instead of going by its mirror.
-    Map(usize),
-    /// The producer closes, another continues at the end; it has mapped nothing.
-    Succeed,
+    /// A producer maps the gate's cursor, instead of going by its mirror.
+    Map(usize, usize),
+    /// A producer closes, another continues at the end; it has mapped nothing.
+    Succeed(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let gate = 0..GATES;
+    let (gate, producer) = (0..GATES, 0..PRODUCERS);
     let start = prop_oneof![Just(Start::First), Just(Start::Next), (0_u64..80).prop_map(Start::At)];
     let step = prop_oneof![
-        8 => (0_usize..=50).prop_map(Step::Publish),
+        8 => (producer.clone(), 0_usize..=50).prop_map(|(producer, bytes)| Step::Publish(producer, bytes)),
         6 => gate.clone().prop_map(Step::Read),
         4 => (gate.clone(), 0_u64..=8).prop_map(|(gate, eighths)| Step::Commit(gate, eighths)),
         2 => (gate.clone(), start).prop_map(|(gate, start)| Step::Join(gate, start)),
         1 => gate.clone().prop_map(Step::Leave),
-        2 => gate.prop_map(Step::Map),
-        1 => Just(Step::Succeed),
+        2 => (producer.clone(), gate).prop_map(|(producer, gate)| Step::Map(producer, gate)),
+        1 => producer.prop_map(Step::Succeed),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -85,10 +90,22 @@ impl Partition {
         self.subscriptions[gate].region().word(layout::subscription::CURSOR)
     }
 
-    fn producer(&self, owner: u32, position: u64) -> ExclusiveProducer<Mapped> {
+    fn producer(&self, exclusive: bool, owner: u32, position: u64) -> Producer<Mapped> {
         let gates = Gates::new(self.active(), self.mirrors());
         let slots = self.slots.region().slots(self.geometry);
-        ExclusiveProducer::new(slots, self.limit(), gates, owner, position)
+        let room = Room::retaining(self.geometry, self.limit(), gates);
+        if exclusive {
+            Producer::Exclusive(ExclusiveProducer::new(slots, room, owner, position))
+        } else {
+            let tail = self.producers.region().word(layout::producers::TAIL);
+            Producer::Shared(SharedProducer::new(slots, room, tail, owner, position))
+        }
+    }
+
+    /// Lets a producer see the gate itself.
+    fn map(&self, producer: &mut Producer<Mapped>, gate: usize, generation: u16) {
+        let active = self.subscriptions[gate].region().word(layout::subscription::HAZARDS_ACTIVE);
+        producer.gates().map(gate as u8, generation, self.cursor(gate), Hazards::new(active, Vec::new()));
     }
 
     fn shard(&self) -> ShardRing<Mapped> {
@@ -98,7 +115,7 @@ impl Partition {
 
     fn reader(&self, gate: usize, position: u64) -> CursorReader<Mapped> {
         let committed = CursorWord { position, pinned: false, live: true, generation: 0 };
-        CursorReader::new(self.slots.region().slots(self.geometry), self.cursor(gate), committed)
+        CursorReader::new(self.slots.region().slots(self.geometry), self.cursor(gate), committed, false)
     }
 }
 
@@ -109,7 +126,8 @@ struct Attached {
     joined: u64,
     committed: u64,
     read: u64,
-    mapped: bool,
+    /// Which producers have mapped it.
+    mapped: [bool; PRODUCERS],
 }
 
 /// What must be so: the messages from `first` on, and the gates.
@@ -124,25 +142,31 @@ impl Reference {
         self.first + self.log.len() as u64
     }
 
-    /// What the producer knows of a gate: its cursor, or where it joined.
-    fn lowest(&self) -> Option<u64> {
+    /// What a producer knows of the gates: their cursors, or where they joined.
+    fn lowest(&self, producer: usize) -> Option<u64> {
         self.attached
             .iter()
             .flatten()
-            .map(|gate| if gate.mapped { gate.committed } else { gate.joined })
+            .map(|gate| if gate.mapped[producer] { gate.committed } else { gate.joined })
             .min()
     }
 }
 
-fn run(capacity: u64, steps: Vec<Step>) {
+fn run(capacity: u64, exclusive: bool, steps: Vec<Step>) {
     let partition = Partition::new(capacity);
     let shard = partition.shard();
-    let mut producer = partition.producer(1, 0);
+    let mut producers: Vec<_> =
+        (0..PRODUCERS).map(|producer| partition.producer(exclusive, 1 + producer as u32, 0)).collect();
+    // Of an exclusive ring the first does all.
+    let who = |producer: usize| if exclusive { 0 } else { producer };
     let mut model = Reference { log: VecDeque::new(), first: 0, attached: [None, None, None] };
     let mut generation = 0;
     for (number, step) in steps.into_iter().enumerate() {
         match step {
-            Step::Publish(bytes) => publish(&partition, &shard, &mut producer, &mut model, number, bytes),
+            Step::Publish(producer, bytes) => {
+                let who = who(producer);
+                publish(&partition, &shard, (who, &mut producers[who]), &mut model, number, bytes);
+            }
             Step::Read(gate) => read(&mut model, gate),
             Step::Commit(gate, eighths) => {
                 let Some(attached) = &mut model.attached[gate] else { continue };
@@ -167,7 +191,7 @@ fn run(capacity: u64, steps: Vec<Step>) {
                     }
                 }
                 let reader = partition.reader(gate, position);
-                let (joined, committed, read, mapped) = (position, position, position, false);
+                let (joined, committed, read, mapped) = (position, position, position, [false; PRODUCERS]);
                 model.attached[gate] = Some(Attached { reader, generation, joined, committed, read, mapped });
             }
             Step::Leave(gate) => {
@@ -175,17 +199,20 @@ fn run(capacity: u64, steps: Vec<Step>) {
                     shard.leave(gate as u8);
                 }
             }
-            Step::Map(gate) => {
+            Step::Map(producer, gate) => {
                 let Some(attached) = &mut model.attached[gate] else { continue };
-                attached.mapped = true;
-                producer.gates().map(gate as u8, attached.generation, partition.cursor(gate));
+                attached.mapped[who(producer)] = true;
+                partition.map(&mut producers[who(producer)], gate, attached.generation);
             }
-            Step::Succeed => {
-                producer = partition.producer(2 + number as u32, shard.end());
-                model.attached.iter_mut().flatten().for_each(|attached| attached.mapped = false);
+            Step::Succeed(producer) => {
+                let who = who(producer);
+                producers[who] = partition.producer(exclusive, 10 + number as u32, shard.end());
+                model.attached.iter_mut().flatten().for_each(|attached| attached.mapped[who] = false);
             }
         }
-        assert_eq!(producer.position(), model.end());
+        if exclusive {
+            assert_eq!(producers[0].position(), model.end());
+        }
         assert_eq!(shard.end(), model.end());
         assert!(shard.limit() <= model.end() + capacity, "the limit ran away");
     }
@@ -194,7 +221,7 @@ fn run(capacity: u64, steps: Vec<Step>) {
 fn publish(
     partition: &Partition,
     shard: &ShardRing<Mapped>,
-    producer: &mut ExclusiveProducer<Mapped>,
+    (who, producer): (usize, &mut Producer<Mapped>),
     model: &mut Reference,
     number: usize,
     bytes: usize,
@@ -202,7 +229,7 @@ fn publish(
     let capacity = partition.geometry.capacity();
     let payload = vec![number as u8; bytes];
     let limit_before = shard.limit();
-    match producer.publish(&payload) {
+    match producer.publish(&Outgoing::inline(&payload)) {
         Ok(position) => {
             assert_eq!(position, model.end());
             model.log.push_back(payload);
@@ -218,7 +245,7 @@ fn publish(
             assert!(bytes > 48);
         }
         Err(PublishError::Full(full)) => {
-            assert_eq!(Some(full.holder.position), model.lowest());
+            assert_eq!(Some(full.holder.position), model.lowest(who));
             assert!(model.end() >= full.holder.position + capacity, "full without a reason");
             assert!(limit_before <= model.end(), "full below the limit");
         }
@@ -236,7 +263,7 @@ fn read(model: &mut Reference, gate: usize) {
         Some(received) => {
             assert_eq!(received.position, attached.read);
             let expected = &model.log[(attached.read - first) as usize];
-            assert_eq!(buffer[..received.payload_bytes], expected[..]);
+            assert_eq!(received.payload(&buffer), Part::Inline(expected));
             attached.read += 1;
         }
     }
@@ -246,8 +273,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_ring_does_what_a_queue_with_gates_does(shift in 1_u32..=4, steps in steps()) {
-        run(1 << shift, steps);
+    fn the_ring_does_what_a_queue_with_gates_does(shift in 1_u32..=4, exclusive: bool, steps in steps()) {
+        run(1 << shift, exclusive, steps);
     }
 }
 
@@ -256,13 +283,13 @@ proptest! {
 fn a_cursor_ahead_of_the_log_does_not_carry_the_limit_away() {
     let partition = Partition::new(4);
     let shard = partition.shard();
-    let mut producer = partition.producer(1, 0);
+    let mut producer = partition.producer(true, 1, 0);
     shard.join(0, 1, &partition.cursor(0), Start::First);
-    producer.gates().map(0, 1, partition.cursor(0));
+    partition.map(&mut producer, 0, 1);
     let ahead = CursorWord { position: 1 << 40, pinned: false, live: true, generation: 0 };
     partition.cursor(0).store(ahead.pack(), std::sync::atomic::Ordering::Relaxed);
     for position in 0..10 {
-        assert_eq!(producer.publish(b"x"), Ok(position));
+        assert_eq!(producer.publish(&Outgoing::inline(b"x")), Ok(position));
         assert_eq!(shard.end(), position + 1, "the end is found where it is");
     }
     assert!(shard.limit() <= 14);
@@ -272,7 +299,7 @@ fn a_cursor_ahead_of_the_log_does_not_carry_the_limit_away() {
 fn a_subscription_at_a_position_yet_to_come_begins_behind_the_newest_message() {
     let partition = Partition::new(4);
     let shard = partition.shard();
-    let mut producer = partition.producer(1, 0);
-    producer.publish(b"x").unwrap();
+    let mut producer = partition.producer(true, 1, 0);
+    producer.publish(&Outgoing::inline(b"x")).unwrap();
     assert_eq!(shard.join(0, 1, &partition.cursor(0), Start::At(u64::MAX)), 1);
 }

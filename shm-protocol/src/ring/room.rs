@@ -34,7 +34,7 @@ impl<M: Memory> Room<M> {
     /// The room of a producer that drops the oldest: no reader ever holds it, so the limit rises by an eighth of
     /// the ring at a time, and most messages cost no exchange.
     pub fn dropping(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
-        Self { ahead: geometry.capacity() / 8, ..Self::retaining(geometry, limit, gates) }
+        Self { ahead: (geometry.capacity() / 8).max(1), ..Self::retaining(geometry, limit, gates) }
     }
 
     /// The gates, to map a cursor.

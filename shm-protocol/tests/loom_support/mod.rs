@@ -1,10 +1,11 @@
 //! What the loom models share: the ring's memory made of loom's atomics and cells, and a count of executions.
 //!
 //! 1. The code under exploration is the production code of `ringway_shm_protocol::ring`; only the memory differs.
-//! 2. A body is a `loom::cell::UnsafeCell`: a copy that races with another is reported, whatever bytes it yields.
+//! 2. A body is a `loom::cell::UnsafeCell`: a copy that races with another is reported, whatever bytes it yields. Where
+//!    readers validate, such races are meant to be; there a body is made of relaxed atomics ([`Bodies::Racing`]).
 //! 3. A bell never wakes for no reason and knows no timeout: a lost wake-up is a deadlock, which loom reports.
-//! 4. A model can be run with one ordering taken out ([`Weak`], [`NoFullFence`], [`NoReleaseFence`]). Such a
-//!    mutant must fail: a model that no mutant fails proves nothing about that ordering.
+//! 4. A model can be run with one ordering taken out ([`Weak`], [`NoFullFence`], [`NoReleaseFence`],
+//!    [`NoAcquireFence`]). Such a mutant must fail: a model that no mutant fails proves nothing about that ordering.
 //! 5. Loom 0.7 remembers only the *last* access to an atomic when it looks for executions to try. A thread's own
 //!    load before its exchange hides another thread's load from it, and whole families of executions are never
 //!    tried. Where several threads load a word, every load therefore takes a [turn](LoomWord::take_turn) first:
@@ -24,7 +25,9 @@ use loom::sync::{Condvar, Mutex};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::{Bell, Memory, Slots, Word};
 use ringway_shm_protocol::ring::shard::ShardRing;
-use ringway_shm_protocol::ring::{CursorReader, Doorbell, ExclusiveProducer, Gates};
+use ringway_shm_protocol::ring::{
+    CursorReader, Doorbell, ExclusiveProducer, Gates, Hazards, Outgoing, Part, Room, SharedProducer,
+};
 use ringway_shm_protocol::words::CursorWord;
 
 /// Bytes of a slot in the models, and of a body.
@@ -42,6 +45,9 @@ pub(crate) enum Role {
     Active,
     Mirror,
     Announce,
+    Tail,
+    /// The bit set of the hazards, and their positions.
+    Hazard,
 }
 
 /// Which ordering a mutant lacks.
@@ -148,10 +154,37 @@ impl Bell for LoomBell {
     }
 }
 
+/// What bodies are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bodies {
+    /// Cells: no copy may race with another.
+    Checked,
+    /// Relaxed atomics: a race yields a mixture.
+    Racing,
+}
+
+enum Body {
+    Checked(UnsafeCell<[u8; BODY_BYTES]>),
+    /// One word for each byte, as far as the payloads of such models go.
+    Racing(Vec<AtomicU32>),
+}
+
+/// Bytes of a body that races.
+const RACING_BYTES: usize = 4;
+
+impl Body {
+    fn new(bodies: Bodies) -> Self {
+        match bodies {
+            Bodies::Checked => Self::Checked(UnsafeCell::new([0; BODY_BYTES])),
+            Bodies::Racing => Self::Racing((0..RACING_BYTES).map(|_| AtomicU32::new(0)).collect()),
+        }
+    }
+}
+
 struct Slot {
     word: LoomWord,
     header: LoomWord,
-    body: UnsafeCell<[u8; BODY_BYTES]>,
+    body: Body,
 }
 
 // SAFETY: the body is a `loom::cell::UnsafeCell`: loom itself reports when two threads touch it at the same time.
@@ -196,42 +229,61 @@ impl Slots for LoomSlots {
         &self.at(index).header
     }
 
-    fn write(&self, index: u64, payload: &[u8]) {
+    fn write(&self, index: u64, offset: usize, part: &[u8]) {
         let (written, dies) = match self.dies_at {
-            Some(position) if position == index => (payload.len() / 2, true),
-            _ => (payload.len(), false),
+            Some(position) if position == index => (part.len() / 2, true),
+            _ => (part.len(), false),
         };
-        self.at(index).body.with_mut(|body| {
-            // SAFETY: the pointer is valid in this closure, and loom has checked that nobody else is here.
-            let body = unsafe { &mut *body };
-            body[..written].copy_from_slice(&payload[..written]);
-        });
+        let part = &part[..written];
+        match &self.at(index).body {
+            Body::Checked(body) => body.with_mut(|body| {
+                // SAFETY: the pointer is valid in this closure, and loom has checked that nobody else is here.
+                let body = unsafe { &mut *body };
+                body[offset..offset + written].copy_from_slice(part);
+            }),
+            Body::Racing(words) => {
+                for (word, byte) in words[offset..offset + written].iter().zip(part) {
+                    word.store((*byte).into(), Ordering::Relaxed);
+                }
+            }
+        }
         if dies {
             std::panic::resume_unwind(Box::new(Died));
         }
     }
 
     fn read(&self, index: u64, into: &mut [u8]) {
-        self.at(index).body.with(|body| {
-            // SAFETY: as for write; shared access.
-            let body = unsafe { &*body };
-            into.copy_from_slice(&body[..into.len()]);
-        });
+        match &self.at(index).body {
+            Body::Checked(body) => body.with(|body| {
+                // SAFETY: as for write; shared access.
+                let body = unsafe { &*body };
+                into.copy_from_slice(&body[..into.len()]);
+            }),
+            Body::Racing(words) => {
+                for (byte, word) in into.iter_mut().zip(words) {
+                    *byte = word.load(Ordering::Relaxed) as u8;
+                }
+            }
+        }
     }
 
-    fn prefetch_for_write(&self, _index: u64) {}
+    fn prefetch_for_write(&self, _index: u64, _bytes: usize) {}
 }
 
-/// Loom's memory; the parameters say whether the two fences do anything.
-pub(crate) enum Loom<const FULL_FENCE: bool, const RELEASE_FENCE: bool> {}
+/// Loom's memory; the parameters say whether the fences do anything.
+pub(crate) enum Loom<const FULL_FENCE: bool, const RELEASE_FENCE: bool, const ACQUIRE_FENCE: bool> {}
 /// Memory as it should be.
-pub(crate) type Sound = Loom<true, true>;
+pub(crate) type Sound = Loom<true, true, true>;
 /// The fence of the waking protocol does nothing.
-pub(crate) type NoFullFence = Loom<false, true>;
+pub(crate) type NoFullFence = Loom<false, true, true>;
 /// The fence behind the reservation of a slot does nothing.
-pub(crate) type NoReleaseFence = Loom<true, false>;
+pub(crate) type NoReleaseFence = Loom<true, false, true>;
+/// The fence between a copy and the second look at its slot does nothing.
+pub(crate) type NoAcquireFence = Loom<true, true, false>;
 
-impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool> Memory for Loom<FULL_FENCE, RELEASE_FENCE> {
+impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool, const ACQUIRE_FENCE: bool> Memory
+    for Loom<FULL_FENCE, RELEASE_FENCE, ACQUIRE_FENCE>
+{
     type Word = LoomWord;
     type WordHandle = Arc<LoomWord>;
     type Bell = LoomBell;
@@ -248,6 +300,15 @@ impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool> Memory for Loom<FULL_FEN
             fence(Ordering::Release);
         }
     }
+
+    fn acquire_fence() {
+        if ACQUIRE_FENCE {
+            fence(Ordering::Acquire);
+        }
+    }
+
+    // Time does not exist here: whoever may run next, loom tries them all.
+    fn pause(_hints: u32) {}
 }
 
 /// What [`World`]'s memory families have in common.
@@ -266,9 +327,12 @@ impl<M> LoomMemory for M where
 pub(crate) struct World {
     pub(crate) slots: LoomSlots,
     pub(crate) limit: Arc<LoomWord>,
+    tail: Arc<LoomWord>,
     pub(crate) active: Arc<LoomWord>,
     pub(crate) mirrors: Vec<Arc<LoomWord>>,
     pub(crate) cursors: Vec<Arc<LoomWord>>,
+    /// The bit set and the one hazard of each subscription.
+    hazards: Vec<(Arc<LoomWord>, Arc<LoomWord>)>,
     data: (Arc<LoomWord>, LoomBell),
     space: (Arc<LoomWord>, LoomBell),
 }
@@ -276,12 +340,13 @@ pub(crate) struct World {
 impl World {
     /// An empty ring of `capacity` slots with room for two gates; `turns` are the words that several threads load.
     pub(crate) fn new(capacity: u64, weak: Weak, turns: &[Role]) -> Self {
+        Self::with_bodies(capacity, weak, turns, Bodies::Checked)
+    }
+
+    /// The same with a choice of what bodies are made of.
+    pub(crate) fn with_bodies(capacity: u64, weak: Weak, turns: &[Role], bodies: Bodies) -> Self {
         let word = |role| LoomWord::new(role, weak, turns);
-        let slot = |_| Slot {
-            word: word(Role::Slot),
-            header: word(Role::Slot),
-            body: UnsafeCell::new([0; BODY_BYTES]),
-        };
+        let slot = |_| Slot { word: word(Role::Slot), header: word(Role::Slot), body: Body::new(bodies) };
         let bell = || LoomBell(Arc::new((AtomicU32::new(0), Mutex::new(()), Condvar::new())));
         let slots = LoomSlots {
             slots: Arc::new((0..capacity).map(slot).collect()),
@@ -291,9 +356,11 @@ impl World {
         Self {
             slots,
             limit: Arc::new(word(Role::Limit)),
+            tail: Arc::new(word(Role::Tail)),
             active: Arc::new(word(Role::Active)),
             mirrors: (0..2).map(|_| Arc::new(word(Role::Mirror))).collect(),
             cursors: (0..2).map(|_| Arc::new(word(Role::Cursor))).collect(),
+            hazards: (0..2).map(|_| (Arc::new(word(Role::Hazard)), Arc::new(word(Role::Hazard)))).collect(),
             data: (Arc::new(word(Role::Announce)), bell()),
             space: (Arc::new(word(Role::Announce)), bell()),
         }
@@ -304,24 +371,60 @@ impl World {
         ShardRing::new(self.slots.clone(), self.limit.clone(), self.active.clone(), self.mirrors.clone())
     }
 
-    /// A producer that has mapped the cursors of the first `mapped` gates.
+    /// The gates as a producer sees them that has mapped the first `mapped`.
+    pub(crate) fn gates<M: LoomMemory>(&self, mapped: u8) -> Gates<M> {
+        let mut gates = Gates::new(self.active.clone(), self.mirrors.clone());
+        for gate in 0..mapped {
+            gates.map(gate, 1, self.cursors[usize::from(gate)].clone(), self.hazards(gate));
+        }
+        gates
+    }
+
+    /// The room of a producer that retains.
+    pub(crate) fn room<M: LoomMemory>(&self, mapped: u8) -> Room<M> {
+        Room::retaining(self.slots.geometry, self.limit.clone(), self.gates(mapped))
+    }
+
+    /// The room of a producer that drops the oldest.
+    pub(crate) fn dropping_room<M: LoomMemory>(&self) -> Room<M> {
+        Room::dropping(self.slots.geometry, self.limit.clone(), self.gates(0))
+    }
+
+    /// An exclusive producer that has mapped the cursors of the first `mapped` gates.
     pub(crate) fn producer<M: LoomMemory>(
         &self,
         owner: u32,
         position: u64,
         mapped: u8,
     ) -> ExclusiveProducer<M> {
-        let mut gates = Gates::new(self.active.clone(), self.mirrors.clone());
-        for gate in 0..mapped {
-            gates.map(gate, 1, self.cursors[usize::from(gate)].clone());
-        }
-        ExclusiveProducer::new(self.slots.clone(), self.limit.clone(), gates, owner, position)
+        ExclusiveProducer::new(self.slots.clone(), self.room(mapped), owner, position)
+    }
+
+    /// One of several producers, which has mapped the cursors of the first `mapped` gates.
+    pub(crate) fn shared<M: LoomMemory>(&self, owner: u32, position: u64, mapped: u8) -> SharedProducer<M> {
+        SharedProducer::new(self.slots.clone(), self.room(mapped), self.tail.clone(), owner, position)
+    }
+
+    /// The hazards of subscription `gate`.
+    pub(crate) fn hazards<M: LoomMemory>(&self, gate: u8) -> Hazards<M> {
+        let (active, word) = self.hazards[usize::from(gate)].clone();
+        Hazards::new(active, vec![word])
     }
 
     /// The reader of subscription `gate`, which joined at `position`.
     pub(crate) fn reader<M: LoomMemory>(&self, gate: u8, position: u64) -> CursorReader<M> {
+        self.any_reader(gate, position, false)
+    }
+
+    /// The reader of subscription `gate` for whom producers do not wait.
+    pub(crate) fn validating_reader<M: LoomMemory>(&self, gate: u8, position: u64) -> CursorReader<M> {
+        self.any_reader(gate, position, true)
+    }
+
+    fn any_reader<M: LoomMemory>(&self, gate: u8, position: u64, validates: bool) -> CursorReader<M> {
         let committed = CursorWord { position, pinned: false, live: true, generation: 0 };
-        CursorReader::new(self.slots.clone(), self.cursors[usize::from(gate)].clone(), committed)
+        let cursor = self.cursors[usize::from(gate)].clone();
+        CursorReader::new(self.slots.clone(), cursor, committed, validates)
     }
 
     /// The doorbell of consumers that wait for data.
@@ -340,11 +443,17 @@ pub(crate) fn message(position: u64) -> Vec<u8> {
     vec![position as u8 + 1; 2 + position as usize]
 }
 
+/// The same, to be published.
+pub(crate) fn outgoing(payload: &[u8]) -> Outgoing<'_> {
+    Outgoing::inline(payload)
+}
+
 /// Reads what is there and checks it; the position if there was something.
 pub(crate) fn read_intact<M: LoomMemory>(reader: &mut CursorReader<M>) -> Option<u64> {
     let mut buffer = [0; BODY_BYTES];
     let received = reader.read(&mut buffer).expect("the ring keeps what a gate protects")?;
-    assert_eq!(buffer[..received.payload_bytes], message(received.position), "torn or foreign message");
+    let expected = message(received.position);
+    assert_eq!(received.payload(&buffer), Part::Inline(&expected), "torn or foreign message");
     Some(received.position)
 }
 
@@ -371,8 +480,18 @@ pub(crate) fn explore_within(
 
 /// Asserts that exploring a mutant finds a fault whose message holds one of `expected`.
 pub(crate) fn finds_fault(name: &str, expected: &[&str], mutant: impl Fn() + Send + Sync + 'static) {
+    finds_fault_within(name, None, expected, mutant);
+}
+
+/// The same with at most `preemptions` preemptions of a thread per execution.
+pub(crate) fn finds_fault_within(
+    name: &str,
+    preemptions: Option<usize>,
+    expected: &[&str],
+    mutant: impl Fn() + Send + Sync + 'static,
+) {
     let executions = Arc::new(AtomicUsize::new(0));
-    let outcome = catch_unwind(AssertUnwindSafe(|| run(&executions, None, mutant)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(&executions, preemptions, mutant)));
     let executions = executions.load(Ordering::Relaxed);
     let Err(fault) = outcome else {
         panic!("mutant {name} survived all {executions} executions");
