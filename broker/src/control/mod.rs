@@ -7,8 +7,7 @@
 //! 2. What a session holds is given back when the kernel says that its process is gone (pidfd), never because its
 //!    socket closed. A session that closed its socket while holding something is kept as *orphaned*.
 //! 3. Bad input ends the session that sent it, with a reason, and disturbs no other.
-//! 4. Descriptors run out without harm: a few are kept in reserve to accept, explain and close. (One would do, if no
-//!    other thread could take it in the moment that it is free.)
+//! 4. Descriptors run out without harm: one is kept in reserve to accept, explain and close.
 //!
 //! It reaches shards by their mailboxes only.
 
@@ -50,8 +49,8 @@ pub(crate) struct Parts {
 pub(crate) struct Control {
     parts: Parts,
     epoll: OwnedFd,
-    /// Given up one at a time, for a moment, when descriptors have run out.
-    reserve: Vec<OwnedFd>,
+    /// Given up for a moment when descriptors have run out.
+    reserve: Option<OwnedFd>,
     uid: u32,
     sessions: BTreeMap<SessionId, Session>,
     sessions_made: u64,
@@ -72,7 +71,7 @@ impl Control {
         Ok(Self {
             parts,
             epoll,
-            reserve: (0..RESERVE).map(|_| reserve()).collect::<io::Result<_>>()?,
+            reserve: Some(reserve()?),
             uid: rustix::process::geteuid().as_raw(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
@@ -115,15 +114,18 @@ impl Control {
             match socket::accept(&self.parts.listener) {
                 Ok(stream) => self.welcome_or_refuse(stream),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::MFILE | Errno::NFILE) if !self.reserve.is_empty() => {
-                        self.refuse_one_by_reserve()
+                    // The kernel says this before it looks whether anybody waits.
+                    Some(Errno::MFILE | Errno::NFILE) if self.reserve.is_some() => {
+                        if !self.refuse_one_by_reserve() {
+                            return;
+                        }
                     }
                     // The peer gave up while it waited: look at the next one.
                     Some(Errno::CONNABORTED | Errno::INTR) => {}
                     // Not even the reserve is left: without a pause the listener, still readable, would spin.
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                         std::thread::sleep(Duration::from_millis(10));
-                        self.reserve.extend(reserve());
+                        self.reserve = reserve().ok();
                         return;
                     }
                     _ => return,
@@ -179,13 +181,17 @@ impl Control {
         self.sessions.insert(id, Session::new(stream, peer, deadline));
     }
 
-    /// Accepts one connection with the reserved descriptor, only to say why it is refused.
-    fn refuse_one_by_reserve(&mut self) {
-        self.reserve.pop();
-        if let Ok(stream) = socket::accept(&self.parts.listener) {
-            refuse(&stream, &no_descriptor_left());
+    /// Accepts one connection with the reserved descriptor, only to say why it is refused. `false`: nobody waits.
+    fn refuse_one_by_reserve(&mut self) -> bool {
+        self.reserve = None;
+        let stream = socket::accept(&self.parts.listener);
+        if let Ok(stream) = &stream {
+            refuse(stream, &no_descriptor_left());
         }
-        self.reserve.extend(reserve());
+        let waited = stream.is_ok();
+        drop(stream);
+        self.reserve = reserve().ok();
+        waited
     }
 
     fn until_next_deadline(&self) -> Option<rustix::time::Timespec> {
@@ -235,9 +241,6 @@ impl Control {
         }
     }
 }
-
-/// How many descriptors are kept in reserve.
-const RESERVE: usize = 4;
 
 fn reserve() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)

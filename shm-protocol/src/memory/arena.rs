@@ -9,7 +9,7 @@
 //!    message is published, and it is given out again only as [`Blocks`] allows. So it is safe to give them out as
 //!    `&mut [u8]`. Other processes map an arena for reading only.
 //! 2. The bytes behind an [`ArenaView`] are the producer's: what it does to them after publishing only a process that
-//!    breaks the protocol would. So a view copies with [`copy`](super::copy), and a plain slice is `unsafe`.
+//!    breaks the protocol would. So a view copies with [`copy`], and a plain slice is `unsafe`.
 //! 3. A block that is dropped goes back to its arenas, from whatever thread.
 
 use std::fmt;

@@ -255,10 +255,17 @@ fn sessions_above_the_limit_are_refused_with_the_limit() {
 
 #[test]
 fn at_the_descriptor_limit_the_broker_says_so_and_recovers() {
+    // A session takes two descriptors: once they run out before a session, once in the middle of one.
+    for limit in [64, 65] {
+        at_the_descriptor_limit(limit);
+    }
+}
+
+fn at_the_descriptor_limit(limit: u32) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("broker");
     let program = env!("CARGO_BIN_EXE_ringway-test-peer");
-    let mut broker = Peer::start(program, &["broker", path.to_str().unwrap(), "64"]);
+    let mut broker = Peer::start(program, &["broker", path.to_str().unwrap(), &limit.to_string()]);
     assert_eq!(broker.line(), "serving");
     let mut canary = RawSession::open(&path);
     assert!(matches!(canary.ask(&declare("canary")), Reply::Stream(_)));
@@ -275,7 +282,7 @@ fn at_the_descriptor_limit_the_broker_says_so_and_recovers() {
         }
         assert!(sessions.len() < 64);
     };
-    assert!(reason.contains("no file descriptor left (limit 64)"), "{reason}");
+    assert!(reason.contains(&format!("no file descriptor left (limit {limit})")), "{reason}");
 
     // A ring needs descriptors too: refused clearly, and the session goes on.
     let message = canary.ask_in_vain(&Request::OpenProducer { stream: b"canary".to_vec() });

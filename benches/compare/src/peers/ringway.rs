@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, BrokerError, Stopper};
-use ringway_client::{Connection, Consumer, Producer, StartAt, StreamKind, StreamSettings, WaitStrategy};
+use ringway_client::{Connection, Consumer, Producer, Producers, StartAt, StreamSettings, WaitStrategy};
 use tempfile::TempDir;
 
 use crate::control::Reporter;
@@ -35,9 +35,10 @@ pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
     let directory = broker.directory.path().to_owned();
     let connection = connect(&directory)?;
     let settings = StreamSettings {
-        kind: StreamKind::Topic,
         slots: trial.depth as u64,
         slot_bytes: (trial.bytes + SLOT_HEADER_BYTES).next_power_of_two() as u32,
+        producers: Producers::Exclusive,
+        ..StreamSettings::DEFAULT
     };
     for stream in [THERE, BACK] {
         connection.declare_stream(stream, settings).map_err(failed("declare a stream"))?;
