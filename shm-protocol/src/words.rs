@@ -39,7 +39,7 @@ pub enum SlotState {
     Reserved,
     /// Readable.
     Committed,
-    /// Its owner died while writing: readers skip it.
+    /// Its owner died while writing, or (owner 0) a published message was taken back: readers skip it.
     Tombstone,
 }
 

@@ -11,7 +11,9 @@ mod loom_support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use loom::thread;
-use loom_support::{Died, Role, Sound, Weak, World, explore, finds_fault, message, outgoing, read_intact};
+use loom_support::{
+    Death, Died, Role, Sound, Weak, World, explore, finds_fault, message, outgoing, read_intact,
+};
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer};
 
@@ -32,7 +34,7 @@ fn a_producer_dies(dies_at: u64) {
     let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
     let shard = world.shard::<Sound>();
     shard.join(0, 1, &world.cursors[0], Start::First);
-    let slots = world.slots.dying_at(dies_at);
+    let slots = world.slots.with_death(Death::At(dies_at));
     let mut doomed = ExclusiveProducer::<Sound>::new(slots, world.room(1), DEAD, 0);
     let producing = thread::spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::thread;
 use loom_support::{
-    FOR_EVER, LoomMemory, NoFullFence, Sound, Weak, World, explore, explore_within, finds_fault, message,
-    outgoing, read_intact,
+    FOR_EVER, LoomMemory, NoFullFence, Role, Sound, Weak, World, explore, explore_within, finds_fault,
+    message, outgoing, read_any, read_intact,
 };
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::ring::{PublishError, Ringer};
@@ -77,6 +77,41 @@ fn the_producer_sleeps<M: LoomMemory>(messages: u64) {
         }
     }
     reading.join().unwrap();
+}
+
+/// Two shared producers publish one message each and ring for themselves; the reader sleeps until it has both.
+fn two_publishers_ring<M: LoomMemory>() {
+    let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Announce]);
+    world.shard::<M>().join(0, 1, &world.cursors[0], Start::First);
+    let threads: Vec<_> = [7, 8]
+        .into_iter()
+        .map(|owner| {
+            let (mut producer, data) = (world.shared::<M>(owner, 0, 1), world.data::<M>());
+            thread::spawn(move || {
+                producer.publish(&outgoing(b"x")).expect("the ring has space");
+                Ringer::default().ring(&data);
+            })
+        })
+        .collect();
+    let (mut reader, data) = (world.reader::<M>(0, 0), world.data::<M>());
+    while reader.position() < 2 {
+        if read_any(&mut reader).is_none() {
+            data.sleep_unless(FOR_EVER, || reader.has_next());
+        }
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn no_reader_misses_the_bells_of_two_publishers() {
+    explore_within("wake: two publishers", Some(2), two_publishers_ring::<Sound>);
+}
+
+#[test]
+fn without_the_fence_a_reader_of_two_publishers_sleeps_for_ever() {
+    finds_fault("wake: two publishers, no fence", &["deadlock"], two_publishers_ring::<NoFullFence>);
 }
 
 #[test]

@@ -151,7 +151,8 @@ impl<M: Memory> Producer<M> {
 fn withdraw<M: Memory>(slots: &M::Slots, position: u64, owner: u32) {
     let lap = slots.geometry().lap(position);
     let committed = SlotWord { lap, state: SlotState::Committed, owner };
-    let tombstone = SlotWord { state: SlotState::Tombstone, ..committed };
+    // Owner 0: there was a message, which readers count as missed.
+    let tombstone = SlotWord { state: SlotState::Tombstone, owner: 0, ..committed };
     // Where it fails the slot is taken by a later message. Either way a reader that looks again finds another word
     // (release fence: if it has copied anything that is written into the message's blocks from now on).
     let _ = slots.word(position).compare_exchange(

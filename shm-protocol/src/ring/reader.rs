@@ -226,7 +226,11 @@ impl<M: Memory> CursorReader<M> {
                     self.position = position + 1;
                     return Ok(Some(received));
                 }
-                SlotState::Tombstone => self.position = position + 1,
+                SlotState::Tombstone => {
+                    // Owner 0: there was a message, and its producer took it back.
+                    self.missed += u64::from(word.owner == 0);
+                    self.position = position + 1;
+                }
                 SlotState::Reserved | SlotState::Empty => {
                     self.courtesy.found_nothing();
                     return Ok(None);

@@ -158,15 +158,13 @@ impl<M: Memory> ShardRing<M> {
     /// Turns what `owner` has taken and not committed into tombstones. Only for an owner whose death is proven
     /// or who said that it stopped. Returns how many there were.
     pub fn bury(&self, owner: u32) -> u64 {
-        let geometry = self.slots.geometry();
-        let limit = self.limit();
         let mut buried = 0;
-        for position in limit.saturating_sub(geometry.capacity())..limit {
-            let word = self.slots.word(position);
+        // Every slot, whatever its lap: a producer that is about to lap the dead has raised the limit already.
+        for index in 0..self.slots.geometry().capacity() {
+            let word = self.slots.word(index);
             let found = word.load(Ordering::Acquire);
             let slot = SlotWord::unpack(found);
-            let left = slot.state == SlotState::Reserved && slot.owner == owner;
-            if left && slot.lap == geometry.lap(position) {
+            if slot.state == SlotState::Reserved && slot.owner == owner {
                 let tombstone = SlotWord { state: SlotState::Tombstone, ..slot };
                 // Release: readers that pass the tombstone are ordered behind the repair.
                 let done =

@@ -59,6 +59,10 @@ pub(crate) enum Weak {
     Release(Role),
     /// Loads and exchanges of these words do not acquire.
     Acquire(Role),
+    /// Exchanges of these words do not release; stores do.
+    ExchangeRelease(Role),
+    /// Exchanges of these words do not acquire; loads do.
+    ExchangeAcquire(Role),
 }
 
 /// An atomic word of loom that knows its role and may be weakened.
@@ -81,6 +85,14 @@ impl LoomWord {
     fn take_turn(&self) {
         if let Some(turn) = &self.turn {
             assert_eq!(turn.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed), Err(0));
+        }
+    }
+
+    fn weaken_exchange(&self, order: Ordering) -> Ordering {
+        match (self.weaken(order), self.weak) {
+            (Ordering::AcqRel, Weak::ExchangeRelease(role)) if role == self.role => Ordering::Acquire,
+            (Ordering::AcqRel, Weak::ExchangeAcquire(role)) if role == self.role => Ordering::Release,
+            (order, _) => order,
         }
     }
 
@@ -113,7 +125,7 @@ impl Word for LoomWord {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u64, u64> {
-        self.word.compare_exchange(current, new, self.weaken(success), self.weaken(failure))
+        self.word.compare_exchange(current, new, self.weaken_exchange(success), self.weaken(failure))
     }
 
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
@@ -170,7 +182,7 @@ enum Body {
 }
 
 /// Bytes of a body that races.
-const RACING_BYTES: usize = 4;
+const RACING_BYTES: usize = 16;
 
 impl Body {
     fn new(bodies: Bodies) -> Self {
@@ -192,15 +204,25 @@ unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
 
-/// What a thread unwinds with when [`LoomSlots::dying_at`] strikes.
+/// What a thread unwinds with when a producer's [`Death`] strikes.
 pub(crate) struct Died;
+
+/// When a producer dies in the middle of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    Never,
+    /// In the message at this position.
+    At(u64),
+    /// In its first message, wherever that is.
+    First,
+}
 
 /// The slots of a modelled ring.
 #[derive(Clone)]
 pub(crate) struct LoomSlots {
     slots: Arc<Vec<Slot>>,
     geometry: Geometry,
-    dies_at: Option<u64>,
+    death: Death,
 }
 
 impl LoomSlots {
@@ -208,9 +230,9 @@ impl LoomSlots {
         &self.slots[self.geometry.index(index) as usize]
     }
 
-    /// The same slots for a producer that dies in the middle of the message at `position`.
-    pub(crate) fn dying_at(&self, position: u64) -> Self {
-        Self { dies_at: Some(position), ..self.clone() }
+    /// The same slots for a producer that dies.
+    pub(crate) fn with_death(&self, death: Death) -> Self {
+        Self { death, ..self.clone() }
     }
 }
 
@@ -230,10 +252,8 @@ impl Slots for LoomSlots {
     }
 
     fn write(&self, index: u64, offset: usize, part: &[u8]) {
-        let (written, dies) = match self.dies_at {
-            Some(position) if position == index => (part.len() / 2, true),
-            _ => (part.len(), false),
-        };
+        let dies = self.death == Death::First || self.death == Death::At(index);
+        let written = if dies { part.len() / 2 } else { part.len() };
         let part = &part[..written];
         match &self.at(index).body {
             Body::Checked(body) => body.with_mut(|body| {
@@ -351,7 +371,7 @@ impl World {
         let slots = LoomSlots {
             slots: Arc::new((0..capacity).map(slot).collect()),
             geometry: Geometry::new(capacity, SLOT_BYTES).unwrap(),
-            dies_at: None,
+            death: Death::Never,
         };
         Self {
             slots,
@@ -388,6 +408,11 @@ impl World {
     /// The room of a producer that drops the oldest.
     pub(crate) fn dropping_room<M: LoomMemory>(&self) -> Room<M> {
         Room::dropping(self.slots.geometry, self.limit.clone(), self.gates(0))
+    }
+
+    /// The word of the tail hint.
+    pub(crate) fn tail(&self) -> Arc<LoomWord> {
+        self.tail.clone()
     }
 
     /// An exclusive producer that has mapped the cursors of the first `mapped` gates.
@@ -448,13 +473,21 @@ pub(crate) fn outgoing(payload: &[u8]) -> Outgoing<'_> {
     Outgoing::inline(payload)
 }
 
-/// Reads what is there and checks it; the position if there was something.
-pub(crate) fn read_intact<M: LoomMemory>(reader: &mut CursorReader<M>) -> Option<u64> {
+/// Reads what is there; its position and its payload if there was something.
+pub(crate) fn read_any<M: LoomMemory>(reader: &mut CursorReader<M>) -> Option<(u64, Vec<u8>)> {
     let mut buffer = [0; BODY_BYTES];
     let received = reader.read(&mut buffer).expect("the ring keeps what a gate protects")?;
-    let expected = message(received.position);
-    assert_eq!(received.payload(&buffer), Part::Inline(&expected), "torn or foreign message");
-    Some(received.position)
+    match received.payload(&buffer) {
+        Part::Inline(payload) => Some((received.position, payload.to_vec())),
+        Part::Arena(block) => panic!("{block:?} in a model without arenas"),
+    }
+}
+
+/// Reads what is there and checks it; the position if there was something.
+pub(crate) fn read_intact<M: LoomMemory>(reader: &mut CursorReader<M>) -> Option<u64> {
+    let (position, payload) = read_any(reader)?;
+    assert_eq!(payload, message(position), "torn or foreign message");
+    Some(position)
 }
 
 /// Explores every execution of `model` and returns how many there were.
