@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_shm_protocol::attributes::AttributesView;
 use ringway_shm_protocol::control::message::{Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::memory::arena::ArenaView;
@@ -107,6 +108,7 @@ impl ConsumerBuilder {
             commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
             buffer: vec![0; ring.geometry.body_bytes()].into_boxed_slice(),
             copied: Vec::new(),
+            section: Vec::new(),
             view: None,
             arenas: MappedArenas::new(ring),
             keeper: Keeper { hazards: Arc::new(hazards), endpoint: Arc::new(endpoint) },
@@ -133,7 +135,7 @@ impl Consumer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
         match self.reading.next()? {
-            Some(received) => Ok(Some(self.reading.message(received))),
+            Some(received) => Ok(Some(self.reading.message(received)?)),
             None => {
                 self.reading.found_nothing()?;
                 Ok(None)
@@ -151,7 +153,7 @@ impl Consumer {
             Some(received) => received,
             None => self.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
         };
-        Ok(self.reading.message(received))
+        self.reading.message(received)
     }
 
     /// The next message; waits at most `timeout` for it. What was returned before counts as consumed. When
@@ -162,7 +164,7 @@ impl Consumer {
             Some(received) => Some(received),
             None => self.wait(Deadline::after(timeout))?,
         };
-        Ok(received.map(|received| self.reading.message(received)))
+        received.map(|received| self.reading.message(received)).transpose()
     }
 
     /// Declares everything returned so far consumed, at once.
@@ -263,6 +265,8 @@ struct Reading {
     buffer: Box<[u8]>,
     /// Where payloads of arenas are copied to that may be overwritten.
     copied: Vec<u8>,
+    /// Where attributes are copied to that are in an arena.
+    section: Vec<u8>,
     /// The payload that was returned last, if it was left in place.
     view: Option<ArenaView>,
     arenas: MappedArenas,
@@ -281,7 +285,7 @@ impl Reading {
         loop {
             match self.reader.read(&mut self.buffer)? {
                 Some(received) if received.is_in_arena() => {
-                    if self.find_payload(received)? {
+                    if self.find_parts(received)? {
                         return Ok(Some(received));
                     }
                 }
@@ -290,40 +294,45 @@ impl Reading {
         }
     }
 
-    /// Finds the payload of a message that is in an arena; `false`: it was overwritten meanwhile.
-    fn find_payload(&mut self, received: Received) -> Result<bool, RecvError> {
+    /// Finds the parts of a message that are in arenas; `false`: they were overwritten meanwhile.
+    fn find_parts(&mut self, received: Received) -> Result<bool, RecvError> {
         self.commit_at_once = true;
-        let Part::Arena(block) = received.payload(&self.buffer) else { return Ok(true) };
-        let (position, arena) = (received.position, block.arena);
-        let unreadable = |source| RecvError::Arena { position, arena, source };
-        let mapped = self.arenas.get(&self.keeper.endpoint, arena).map_err(unreadable)?;
-        let validates = self.reader.validates();
-        let Some(region) = mapped else {
-            if validates {
+        let (position, validates) = (received.position, self.reader.validates());
+        let attributes = self.find(position, received.attributes(&self.buffer).block())?;
+        let payload = self.find(position, received.payload(&self.buffer).block())?;
+        if let Some((_, Some(view))) = &attributes {
+            copy(view, &mut self.section);
+        }
+        if validates {
+            if let Some((_, Some(view))) = &payload {
+                copy(view, &mut self.copied);
+            }
+            // Only now is it known whether the references were the message's.
+            if !self.reader.is_unchanged(position) {
                 self.reader.count_missed();
                 return Ok(false);
             }
-            return Err(bad_reference(position, block));
-        };
-        let view = ArenaView::new(region, block);
-        if !validates {
-            self.view = Some(view.ok_or_else(|| bad_reference(position, block))?);
-            return Ok(true);
         }
-        if let Some(view) = &view {
-            self.copied.resize(block.bytes, 0);
-            view.read(0, &mut self.copied);
+        for (block, view) in [&attributes, &payload].into_iter().flatten() {
+            if view.is_none() {
+                return Err(bad_reference(position, *block));
+            }
         }
-        // Only now is it known whether the reference was the message's.
-        if !self.reader.is_unchanged(position) {
-            self.reader.count_missed();
-            return Ok(false);
-        }
-        view.map(|_| true).ok_or_else(|| bad_reference(position, block))
+        self.view = payload.and_then(|(_, view)| view);
+        Ok(true)
+    }
+
+    /// Looks up a part of the message at `position`; no view of it: there are no such bytes, or the arena is gone.
+    fn find(&mut self, position: u64, block: Option<ArenaBlock>) -> Result<Option<Found>, RecvError> {
+        let Some(block) = block else { return Ok(None) };
+        let arena = block.arena;
+        let unreadable = |source| RecvError::Arena { position, arena, source };
+        let region = self.arenas.get(&self.keeper.endpoint, arena).map_err(unreadable)?;
+        Ok(Some((block, region.and_then(|region| ArenaView::new(region, block)))))
     }
 
     #[inline]
-    fn message(&self, received: Received) -> Message<'_> {
+    fn message(&self, received: Received) -> Result<Message<'_>, RecvError> {
         let body = match received.payload(&self.buffer) {
             Part::Inline(payload) => Body::Copied(payload),
             Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
@@ -331,7 +340,19 @@ impl Reading {
                 Body::InPlace(self.view.as_ref().expect("the payload was found before the message is made"))
             }
         };
-        Message { position: received.position, body, copied: OnceCell::new(), keeper: &self.keeper }
+        let attributes = if received.has_attributes() { Some(self.attributes(received)?) } else { None };
+        let (position, copied, keeper) = (received.position, OnceCell::new(), &self.keeper);
+        Ok(Message { position, attributes, body, copied, keeper })
+    }
+
+    #[cold]
+    fn attributes(&self, received: Received) -> Result<AttributesView<'_>, RecvError> {
+        let section = match received.attributes(&self.buffer) {
+            Part::Inline(section) => section,
+            Part::Arena(_) => &self.section,
+        };
+        let corrupt = |source| RecvError::Attributes { position: received.position, source };
+        AttributesView::parse(received.flags(), section).map_err(corrupt)
     }
 
     fn connection(&self) -> &Connection {
@@ -403,6 +424,14 @@ impl Drop for Reading {
             let _ = self.commit();
         }
     }
+}
+
+/// A block that a message refers to, and its bytes if they are there.
+type Found = (ArenaBlock, Option<ArenaView>);
+
+fn copy(view: &ArenaView, into: &mut Vec<u8>) {
+    into.resize(view.len(), 0);
+    view.read(0, into);
 }
 
 fn bad_reference(position: u64, block: ArenaBlock) -> RecvError {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway_shm_protocol::attributes::{AttributesError, CorruptAttributes};
 use ringway_shm_protocol::control::frame::FrameError;
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
 use ringway_shm_protocol::control::socket::PATH_BYTES_MAX;
@@ -344,6 +345,14 @@ pub enum SendError {
         /// Most bytes that fit.
         bytes_max: usize,
     },
+    /// The attributes cannot be sent.
+    #[error("a message for stream {stream} has attributes that cannot be: {source}")]
+    Attributes {
+        /// The stream.
+        stream: String,
+        /// Why not.
+        source: AttributesError,
+    },
     /// The stream has used up its positions.
     #[error("stream {stream} has used up all its {positions} positions: declare a new one")]
     Exhausted {
@@ -523,6 +532,14 @@ pub enum RecvError {
         offset: u64,
         /// How many they should be.
         bytes: usize,
+    },
+    /// A message has attributes that cannot be: its producer is broken. It is passed over.
+    #[error("the message at position {position} is corrupt: {source}")]
+    Attributes {
+        /// The message's position.
+        position: u64,
+        /// What is wrong.
+        source: CorruptAttributes,
     },
     /// The subscription was detached because it lagged, and could not be attached again.
     #[error(

@@ -23,6 +23,8 @@
 //! | [`directory`] | where a broker is looked for when nothing else is said |
 //! | connection | administration, and the way to producers and consumers |
 //! | session | packets to the broker and back, one request at a time |
+//! | outgoing | a message to be sent |
+//! | clock | the time of day, cheaply |
 //! | producer | publishing into a stream's ring |
 //! | loan | memory to write a payload into where its readers will read it |
 //! | space | who holds a full stream |
@@ -46,6 +48,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clock;
 mod connection;
 mod consumer;
 pub mod directory;
@@ -54,6 +57,7 @@ mod error;
 mod loan;
 mod memory;
 mod message;
+mod outgoing;
 mod producer;
 mod session;
 mod space;
@@ -67,7 +71,12 @@ pub use error::{
 };
 pub use loan::Loan;
 pub use message::{HeldMessage, Message};
+pub use outgoing::Outgoing;
 pub use producer::{Producer, ProducerBuilder};
+pub use ringway_shm_protocol::attributes::{
+    AttributeMap, Attributes, AttributesError, AttributesView, CORRELATION_BYTES_MAX, CorruptAttributes,
+    KEY_BYTES_MAX, MAP_BYTES_MAX, Value,
+};
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
     Lag, Overflow, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, Producers, Refusal, RefusalCode, StartAt,

@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use ringway_shm_protocol::attributes::AttributesView;
 use ringway_shm_protocol::layout::HAZARDS_MAX;
 use ringway_shm_protocol::memory::arena::ArenaView;
 use ringway_shm_protocol::memory::mapped::Mapped;
@@ -38,6 +39,7 @@ pub(crate) enum Body<'a> {
 /// A message, as it is until the consumer is used again.
 pub struct Message<'a> {
     pub(crate) position: u64,
+    pub(crate) attributes: Option<AttributesView<'a>>,
     pub(crate) body: Body<'a>,
     pub(crate) copied: OnceCell<Box<[u8]>>,
     pub(crate) keeper: &'a Keeper,
@@ -47,6 +49,16 @@ impl Message<'_> {
     /// Its position in the stream.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.attributes.and_then(|attributes| attributes.key())
+    }
+
+    /// All that it says about itself.
+    pub fn attributes(&self) -> AttributesView<'_> {
+        self.attributes.unwrap_or_default()
     }
 
     /// Its payload. One that is in place is copied by the first call: see [`view`](Self::view) for doing without.
@@ -86,7 +98,11 @@ impl Message<'_> {
                 HeldBody::InPlace { view, copied: OnceLock::new(), hazard, keeper }
             }
         };
-        Ok(HeldMessage { position: self.position, body })
+        let attributes = self.attributes.map(|attributes| {
+            let (flags, section) = attributes.parts();
+            (flags, section.into())
+        });
+        Ok(HeldMessage { position: self.position, attributes, body })
     }
 }
 
@@ -100,6 +116,8 @@ impl fmt::Debug for Message<'_> {
 /// A message that was kept by [`Message::hold`]. Its memory is given back when it is dropped.
 pub struct HeldMessage {
     position: u64,
+    /// Flags and section.
+    attributes: Option<(u16, Box<[u8]>)>,
     body: HeldBody,
 }
 
@@ -112,6 +130,21 @@ impl HeldMessage {
     /// Its position in the stream.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.attributes().key()
+    }
+
+    /// All that it says about itself.
+    pub fn attributes(&self) -> AttributesView<'_> {
+        match &self.attributes {
+            Some((flags, section)) => {
+                AttributesView::parse(*flags, section).expect("they were parsed before")
+            }
+            None => AttributesView::default(),
+        }
     }
 
     /// Its payload. One that is in place is copied by the first call: see [`view`](Self::view) for doing without.

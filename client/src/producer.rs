@@ -8,6 +8,9 @@
 //!            · wait · publish again
 //! ```
 //!
+//! A message with attributes goes the same way with two parts; where they do not fit a slot, the payload moves to a block
+//! first.
+//!
 //! 1. A message is readable when the call returns, and everybody who sleeps has been woken.
 //! 2. On the way that does not wait and fits a slot: no system call unless a consumer sleeps, no allocation, no lock.
 //! 3. Before it waits, the producer wakes the consumers of all that it has published.
@@ -16,18 +19,22 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{Overflow, ProducerGrant, Producers, Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
+use ringway_shm_protocol::layout::ARENA_REFERENCE_BYTES;
 use ringway_shm_protocol::memory::arena::{Arenas, Block};
 use ringway_shm_protocol::partition::{ProducerRegions, Publishing};
-use ringway_shm_protocol::ring::{Full, Outgoing, PublishError, Reclaim, Ringer};
+use ringway_shm_protocol::ring::{self, Full, Part, PublishError, Reclaim, Ringer};
 use ringway_shm_protocol::words::OWNER_BITS;
 
+use crate::clock::Clock;
 use crate::connection::{Connection, unexpected};
-use crate::endpoint::{Endpoint, exactly, in_range, ring};
+use crate::endpoint::{self, Endpoint, exactly, in_range};
 use crate::error::{AdminError, OpenError, SendBatchError, SendError, SendLoanError};
 use crate::loan::Loan;
 use crate::memory;
+use crate::outgoing::Outgoing;
 use crate::session::{ANSWER_MAX, Answer};
 use crate::space::{GATE_RETRY, Space};
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
@@ -42,16 +49,23 @@ pub struct ProducerBuilder {
     connection: Connection,
     stream: String,
     wait: WaitStrategy,
+    timestamps: bool,
 }
 
 impl ProducerBuilder {
     pub(crate) fn new(connection: Connection, stream: &str) -> Self {
-        Self { connection, stream: stream.to_owned(), wait: WaitStrategy::default() }
+        Self { connection, stream: stream.to_owned(), wait: WaitStrategy::default(), timestamps: false }
     }
 
     /// How to wait while the stream is full; [`WaitStrategy::default`] when nothing is said.
     pub fn wait(self, wait: WaitStrategy) -> Self {
         Self { wait, ..self }
+    }
+
+    /// Whether each message that has no timestamp gets the time at which it is sent (when nothing is said: no). The
+    /// clock is the processor's counter, set by the system's clock a hundred times a second.
+    pub fn timestamps(self, timestamps: bool) -> Self {
+        Self { timestamps, ..self }
     }
 
     /// Opens the stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream, and as
@@ -66,7 +80,7 @@ impl ProducerBuilder {
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(self.connection, grant.endpoint);
         let ProducerGrant { incarnation, owner, position, settings, .. } = grant;
-        let ring = ring(incarnation, &settings)?;
+        let ring = endpoint::ring(incarnation, &settings)?;
         in_range("owner", owner.into(), (1 << OWNER_BITS) - 1)?;
         in_range("position", position, ring.geometry.position_end())?;
         let descriptors = exactly("a producer", descriptors)?;
@@ -78,6 +92,8 @@ impl ProducerBuilder {
         Ok(Producer {
             regions,
             arenas: Arenas::new(),
+            section: Vec::new(),
+            clock: self.timestamps.then(Clock::new),
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
             wait: self.wait,
@@ -95,6 +111,9 @@ pub struct Producer {
     // Unmapped before the endpoint is given back: fields are dropped in this order.
     regions: ProducerRegions,
     arenas: Arenas,
+    /// Where attributes are encoded.
+    section: Vec<u8>,
+    clock: Option<Clock>,
     ringer: Ringer,
     fork: ForkMark,
     wait: WaitStrategy,
@@ -109,41 +128,47 @@ impl Producer {
     /// A payload that does not fit a slot is copied into memory that this producer has for the stream: see
     /// [`loan`](Self::loan) for doing without the copy.
     #[inline]
-    pub fn send(&mut self, payload: &[u8]) -> Result<u64, SendError> {
-        self.publish(payload, || Patience::Until(Deadline::NEVER))
+    pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<u64, SendError> {
+        self.publish(message.into(), || Patience::Until(Deadline::NEVER))
     }
 
     /// Publishes one message and returns its position, or says at once that the stream is
     /// [`Full`](SendError::Full). To name who holds it the broker is asked, at most once a second and for at most
     /// 0.1 s.
     #[inline]
-    pub fn try_send(&mut self, payload: &[u8]) -> Result<u64, SendError> {
-        self.publish(payload, || Patience::None)
+    pub fn try_send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<u64, SendError> {
+        self.publish(message.into(), || Patience::None)
     }
 
     /// Publishes one message and returns its position. While the stream is full it waits, at most `timeout`;
     /// then the error is [`Full`](SendError::Full).
     #[inline]
-    pub fn send_timeout(&mut self, payload: &[u8], timeout: Duration) -> Result<u64, SendError> {
-        self.publish(payload, || Patience::Until(Deadline::after(timeout)))
+    pub fn send_timeout<'a>(
+        &mut self,
+        message: impl Into<Outgoing<'a>>,
+        timeout: Duration,
+    ) -> Result<u64, SendError> {
+        self.publish(message.into(), || Patience::Until(Deadline::after(timeout)))
     }
 
     /// Publishes messages in order and returns the position after the last; waits while the stream is full, as
     /// [`send`](Self::send) does. Looks for sleepers once for all of them. The error says how many were published
     /// before the one that could not be. Where a stream has several producers, messages of others may come in between.
-    pub fn send_batch(&mut self, payloads: &[&[u8]]) -> Result<u64, SendBatchError> {
+    pub fn send_batch<'a, M: Into<Outgoing<'a>>>(
+        &mut self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<u64, SendBatchError> {
         if !self.fork.is_here() {
             return Err(SendBatchError { sent: 0, source: forked() });
         }
-        for (sent, payload) in payloads.iter().enumerate() {
-            if let Err(error) = self.regions.producer.publish(&Outgoing::inline(payload)) {
-                self.ringer.ring(&self.regions.data);
-                self.publish_slowly(payload, error, Patience::Until(Deadline::NEVER))
-                    .map_err(|source| SendBatchError { sent, source })?;
-            }
-        }
+        let patience = || Patience::Until(Deadline::NEVER);
+        let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
+            self.publish_quietly(message.into(), patience)
+                .map(|_| ())
+                .map_err(|source| SendBatchError { sent, source })
+        });
         self.ringer.ring(&self.regions.data);
-        Ok(self.position())
+        published.map(|()| self.position())
     }
 
     /// Memory for a payload of `bytes`, to be written where its readers will read it; send it with
@@ -160,7 +185,12 @@ impl Producer {
     /// Publishes a loan of this producer and returns the message's position; waits as [`send`](Self::send) does. After
     /// an error the loan is in it.
     pub fn send_loan(&mut self, loan: Loan) -> Result<u64, SendLoanError> {
-        match self.publish_loan(&loan) {
+        self.send_loan_with(loan, Attributes::new())
+    }
+
+    /// The same for a message with attributes.
+    pub fn send_loan_with(&mut self, loan: Loan, attributes: Attributes<'_>) -> Result<u64, SendLoanError> {
+        match self.publish_loan(&loan, attributes) {
             Ok(position) => {
                 self.arenas.published(position, loan.into_block());
                 Ok(position)
@@ -198,58 +228,140 @@ impl Producer {
         endpoint.close()
     }
 
-    /// The way of every message: one attempt, and what it takes if it fails.
+    /// The way of every message: one attempt, and what it takes if it fails; then a look for sleepers.
     #[inline(always)]
-    fn publish(&mut self, payload: &[u8], patience: impl FnOnce() -> Patience) -> Result<u64, SendError> {
+    fn publish(
+        &mut self,
+        message: Outgoing<'_>,
+        patience: impl FnOnce() -> Patience,
+    ) -> Result<u64, SendError> {
         if !self.fork.is_here() {
             return Err(forked());
         }
-        match self.regions.producer.publish(&Outgoing::inline(payload)) {
-            Ok(position) => {
-                self.ringer.ring(&self.regions.data);
-                Ok(position)
-            }
-            Err(error) => self.publish_slowly(payload, error, patience()),
+        let position = self.publish_quietly(message, patience)?;
+        self.ringer.ring(&self.regions.data);
+        Ok(position)
+    }
+
+    /// Publishes a message; wakes nobody unless it has to wait.
+    #[inline(always)]
+    fn publish_quietly(
+        &mut self,
+        message: Outgoing<'_>,
+        patience: impl FnOnce() -> Patience,
+    ) -> Result<u64, SendError> {
+        if !message.attributes.is_empty() || self.clock.is_some() {
+            return self.publish_with_attributes(message, patience());
+        }
+        let message = ring::Outgoing::inline(message.payload);
+        match self.regions.producer.publish(&message) {
+            Ok(position) => Ok(position),
+            Err(error) => self.publish_slowly(&message, error, patience()),
         }
     }
 
-    /// What follows a first attempt that failed.
+    fn publish_with_attributes(
+        &mut self,
+        message: Outgoing<'_>,
+        patience: Patience,
+    ) -> Result<u64, SendError> {
+        self.with_section(message.attributes, |producer, flags, section| {
+            let (attributes, payload) = (Part::Inline(section), Part::Inline(message.payload));
+            let message = ring::Outgoing { flags, attributes, payload };
+            match producer.regions.producer.publish(&message) {
+                Ok(position) => Ok(position),
+                Err(error) => producer.publish_slowly(&message, error, patience),
+            }
+        })
+    }
+
+    /// Encodes attributes, stamped if this producer stamps, and goes on with the flags and the section.
+    fn with_section<R>(
+        &mut self,
+        mut attributes: Attributes<'_>,
+        publish: impl FnOnce(&mut Self, u16, &[u8]) -> Result<R, SendError>,
+    ) -> Result<R, SendError> {
+        if let Some(clock) = &mut self.clock
+            && !attributes.has_timestamp()
+        {
+            attributes = attributes.timestamp_ns(clock.now_ns());
+        }
+        let mut section = std::mem::take(&mut self.section);
+        let published = match attributes.encode(&mut section) {
+            Ok(flags) => publish(self, flags, &section),
+            Err(source) => Err(SendError::Attributes { stream: self.stream().to_owned(), source }),
+        };
+        self.section = section;
+        published
+    }
+
+    /// What follows a first attempt that failed, of a message whose parts are all inline.
     #[cold]
     fn publish_slowly(
         &mut self,
-        payload: &[u8],
+        message: &ring::Outgoing<'_>,
         error: PublishError,
         patience: Patience,
     ) -> Result<u64, SendError> {
         let mut wait = self.begin_wait(patience);
         if !matches!(error, PublishError::TooLarge { .. }) {
-            return self.publish_again(&Outgoing::inline(payload), error, &mut wait);
+            return self.publish_again(message, error, &mut wait);
         }
-        let mut block = self.take_block(payload.len(), &mut wait)?;
-        block.copy_from_slice(payload);
-        let place = block.place(payload.len());
-        let position = self.publish_patiently(&Outgoing::in_arena(place), &mut wait)?;
-        self.arenas.published(position, block);
+        // The payload moves first, the attributes only where the slot has no room for them beside its reference.
+        let fits = |part: Part<'_>| ARENA_REFERENCE_BYTES + part.bytes() <= self.inline_bytes_max();
+        let payload_moves = fits(message.attributes) || !fits(message.payload);
+        let attributes_move = !fits(message.attributes);
+        let (payload, payload_block) = self.place(message.payload, payload_moves, &mut wait)?;
+        let (attributes, attributes_block) = self.place(message.attributes, attributes_move, &mut wait)?;
+        let placed = ring::Outgoing { flags: message.flags, attributes, payload };
+        let position = self.publish_patiently(&placed, &mut wait)?;
+        for block in [payload_block, attributes_block].into_iter().flatten() {
+            self.arenas.published(position, block);
+        }
         Ok(position)
     }
 
-    fn publish_loan(&mut self, loan: &Loan) -> Result<u64, SendError> {
+    /// Copies an inline part into a block if it `moves`; returns the part as it is now, and its block.
+    fn place<'a>(
+        &mut self,
+        part: Part<'a>,
+        moves: bool,
+        wait: &mut Wait,
+    ) -> Result<(Part<'a>, Option<Block>), SendError> {
+        let Part::Inline(bytes) = part else { return Ok((part, None)) };
+        if !moves {
+            return Ok((part, None));
+        }
+        let mut block = self.take_block(bytes.len(), wait)?;
+        block.copy_from_slice(bytes);
+        Ok((Part::Arena(block.place(bytes.len())), Some(block)))
+    }
+
+    fn publish_loan(&mut self, loan: &Loan, attributes: Attributes<'_>) -> Result<u64, SendError> {
         if !self.fork.is_here() {
             return Err(forked());
         }
         if !loan.is_of(&self.arenas) {
             return Err(SendError::ForeignLoan { stream: self.stream().to_owned() });
         }
-        let mut wait = self.begin_wait(Patience::Until(Deadline::NEVER));
-        self.publish_patiently(&Outgoing::in_arena(loan.place()), &mut wait)
+        let position = self.with_section(attributes, |producer, flags, section| {
+            let mut wait = producer.begin_wait(Patience::Until(Deadline::NEVER));
+            let moves = ARENA_REFERENCE_BYTES + section.len() > producer.inline_bytes_max();
+            let (attributes, block) = producer.place(Part::Inline(section), moves, &mut wait)?;
+            let message = ring::Outgoing { flags, attributes, payload: Part::Arena(loan.place()) };
+            let position = producer.publish_patiently(&message, &mut wait)?;
+            if let Some(block) = block {
+                producer.arenas.published(position, block);
+            }
+            Ok(position)
+        })?;
+        self.ringer.ring(&self.regions.data);
+        Ok(position)
     }
 
-    fn publish_patiently(&mut self, message: &Outgoing<'_>, wait: &mut Wait) -> Result<u64, SendError> {
+    fn publish_patiently(&mut self, message: &ring::Outgoing<'_>, wait: &mut Wait) -> Result<u64, SendError> {
         match self.regions.producer.publish(message) {
-            Ok(position) => {
-                self.ringer.ring(&self.regions.data);
-                Ok(position)
-            }
+            Ok(position) => Ok(position),
             Err(error) => self.publish_again(message, error, wait),
         }
     }
@@ -257,17 +369,14 @@ impl Producer {
     /// Publishes after an attempt that failed with `error`, as soon as it can be.
     fn publish_again(
         &mut self,
-        message: &Outgoing<'_>,
+        message: &ring::Outgoing<'_>,
         mut error: PublishError,
         wait: &mut Wait,
     ) -> Result<u64, SendError> {
         loop {
             self.wait_out(error, wait)?;
             match self.regions.producer.publish(message) {
-                Ok(position) => {
-                    self.ringer.ring(&self.regions.data);
-                    return Ok(position);
-                }
+                Ok(position) => return Ok(position),
                 Err(next) => error = next,
             }
         }
@@ -321,7 +430,9 @@ impl Producer {
         }
     }
 
-    fn begin_wait(&self, patience: Patience) -> Wait {
+    /// Nobody waits before the consumers of what was published are awake.
+    fn begin_wait(&mut self, patience: Patience) -> Wait {
+        self.ringer.ring(&self.regions.data);
         let patience = match self.space.settings().overflow {
             Overflow::Reject => Patience::None,
             _ => patience,

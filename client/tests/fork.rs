@@ -47,7 +47,7 @@ fn a_forked_child_is_refused_and_its_parent_goes_on() {
             matches!(producer.send(b"x"), Err(SendError::Forked)),
             matches!(producer.try_send(b"x"), Err(SendError::Forked)),
             matches!(producer.send_timeout(b"x", soon), Err(SendError::Forked)),
-            producer.send_batch(&[b"x"]).is_err_and(|error| matches!(error.source, SendError::Forked)),
+            producer.send_batch([b"x"]).is_err_and(|error| matches!(error.source, SendError::Forked)),
             matches!(consumer.try_recv(), Err(RecvError::Forked)),
             matches!(consumer.recv(), Err(RecvError::Forked)),
             matches!(consumer.recv_timeout(soon), Err(RecvError::Forked)),

@@ -172,7 +172,7 @@ fn a_batch_larger_than_the_ring_passes_while_the_consumer_reads() {
 fn a_batch_that_stops_says_how_much_of_it_was_sent_and_that_much_is_there() {
     let (_broker, connection, _log) = serve(8);
     let (mut producer, mut consumer) = both(&connection, AT_ONCE);
-    let error = producer.send_batch(&[b"1", b"2", &[0; 1001], b"4"]).unwrap_err();
+    let error = producer.send_batch([&b"1"[..], b"2", &[0; 1001], b"4"]).unwrap_err();
     assert_eq!(error.sent, 2);
     assert!(matches!(error.source, SendError::TooLarge { bytes: 1001, .. }));
     assert!(error.to_string().starts_with("2 messages of the batch were sent, the next was not: a payload"));

@@ -348,7 +348,7 @@ fn a_gate_that_the_broker_hands_over_wrongly_is_an_error_and_one_that_is_gone_is
     });
     connection.declare_subscription("s", "slow", StartAt::Next).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
-    producer.send_batch(&[b"1", b"2"]).unwrap();
+    producer.send_batch([b"1", b"2"]).unwrap();
     let error = producer.send(b"3").unwrap_err();
     assert!(matches!(error, SendError::Gate { source: OpenError::Region(_), .. }), "{error:?}");
 
@@ -357,7 +357,7 @@ fn a_gate_that_the_broker_hands_over_wrongly_is_an_error_and_one_that_is_gone_is
     });
     connection.declare_subscription("s", "slow", StartAt::Next).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
-    producer.send_batch(&[b"1", b"2"]).unwrap();
+    producer.send_batch([b"1", b"2"]).unwrap();
     for _ in 0..3 {
         let error = producer.try_send(b"3").unwrap_err();
         assert!(matches!(error, SendError::Full { lag: 2, .. }), "{error:?}");

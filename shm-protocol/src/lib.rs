@@ -8,6 +8,7 @@
 //! | [`ring`] | the algorithms: publish, read, gates, joining, waking, repair |
 //! | [`partition`] | one partition's regions: making, handing over, mapping |
 //! | [`control`] | the messages on the control socket and the descriptors that travel with them |
+//! | [`attributes`] | what a message says about itself beside its payload |
 //! | [`name`] | what a stream or subscription may be called |
 //! | [`fork`] | noticing that a handle was inherited by a forked child |
 //!
@@ -18,6 +19,7 @@
 //!    checker runs the same code on its own.
 //! 3. `unsafe` occurs in [`memory`] and around two system calls, nowhere else.
 
+pub mod attributes;
 pub mod control;
 pub mod fork;
 pub mod layout;

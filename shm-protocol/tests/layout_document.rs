@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 
+use ringway_shm_protocol::attributes::{AttributeMap, Attributes, flag};
 use ringway_shm_protocol::layout::{self, Geometry, GeometryRecord, RegionHeader, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Access, FEATURES_KNOWN, Identity, Mapped, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
@@ -184,6 +185,51 @@ fn every_flag_of_the_header_has_its_bit() {
     ];
     let code = code.map(|(name, flag)| (name.to_owned(), u64::from(flag.trailing_zeros())));
     assert_eq!(document, BTreeMap::from(code), "LAYOUT.md (left) and words.rs differ");
+}
+
+#[test]
+fn attributes_stand_at_the_documented_bytes() {
+    let mut map = AttributeMap::new();
+    map.insert("b", true).unwrap();
+    map.insert("i", -2_i64).unwrap();
+    map.insert("f", 1.5).unwrap();
+    map.insert("t", "xy").unwrap();
+    map.insert("r", &b"\xff"[..]).unwrap();
+    let attributes =
+        Attributes::new().timestamp_ns(0x0102).key(b"key").correlation(b"c").reply_to("r").map(&map);
+    let mut section = Vec::new();
+    let flags = attributes.encode(&mut section).unwrap();
+    let code = [
+        ("TIMESTAMP", flag::TIMESTAMP),
+        ("KEY", flag::KEY),
+        ("CORRELATION", flag::CORRELATION),
+        ("REPLY_TO", flag::REPLY_TO),
+        ("MAP", flag::MAP),
+    ];
+    let document: Vec<_> = table("### Attributes", "| flag | bit | part |")
+        .into_iter()
+        .map(|[name, bit, _]| (name, 1 << number(&bit)))
+        .collect();
+    assert_eq!(document, code.map(|(name, bit)| (name.to_owned(), bit)));
+    assert_eq!((flags, flag::ALL), (0x1f, 0x1f));
+    let types = table("An entry: u8", "| type | value |");
+    let types: Vec<_> = types
+        .iter()
+        .map(|[number, value, _]| format!("{number} {}", value.split(':').next().unwrap()))
+        .collect();
+    assert_eq!(types, ["0 truth", "1 integer", "2 float", "3 text", "4 bytes"]);
+    let documented = [
+        &[2, 1, 0, 0, 0, 0, 0, 0][..],
+        b"\x03\0key",
+        b"\x01\0c",
+        b"\x01\0r",
+        b"\x01b\x00\x01",
+        b"\x01i\x01\xfe\xff\xff\xff\xff\xff\xff\xff",
+        b"\x01f\x02\0\0\0\0\0\0\xf8\x3f",
+        b"\x01t\x03\x02\0xy",
+        b"\x01r\x04\x01\0\xff",
+    ];
+    assert_eq!(section, documented.concat());
 }
 
 #[test]

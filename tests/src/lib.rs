@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, Stopper};
 use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind};
-use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_shm_protocol::control::message::{ProducerGrant, Producers, Reply, Request};
 use ringway_shm_protocol::control::{PROTOCOL_VERSION, SOCKET_NAME, socket};
+use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::partition::{ProducerRegions, Publishing, RingIdentity};
+use ringway_shm_protocol::ring::Outgoing;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// How long a test waits for what must happen before it fails.
@@ -158,6 +161,38 @@ impl RawSession {
         let Heard::Refused(reason) = self.hear() else { panic!("expected a refusal") };
         assert!(matches!(self.hear(), Heard::Closed), "the broker hangs up after a refusal");
         reason
+    }
+}
+
+/// A producer without the client library, to publish what that never would.
+pub struct RawProducer {
+    _session: RawSession,
+    regions: ProducerRegions,
+}
+
+impl RawProducer {
+    /// Opens a stream.
+    pub fn open(directory: &Path, stream: &str) -> Self {
+        let session = RawSession::open(directory);
+        let request = Request::OpenProducer { stream: stream.into() };
+        session.send(&frame::encode(Kind::Request, 1, &request).expect("a test's request is small"));
+        let packet = socket::receive(&session.socket).expect("the broker answers");
+        let frame = Frame::parse(&packet.bytes).expect("the broker sends proper packets");
+        let Ok(Reply::Producer(grant)) = frame.message("reply") else { panic!("expected a producer") };
+        let ProducerGrant { incarnation, owner, position, settings, .. } = grant;
+        let geometry =
+            Geometry::new(settings.slots, settings.slot_bytes).expect("the broker grants what can be");
+        let descriptors = packet.descriptors.try_into().expect("a producer has its descriptors");
+        let publishing = Publishing { exclusive: settings.producers == Producers::Exclusive, drops: false };
+        let ring = RingIdentity { incarnation, geometry };
+        let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)
+            .expect("the broker hands over proper regions");
+        Self { _session: session, regions }
+    }
+
+    /// Publishes a message, which must have space.
+    pub fn publish(&mut self, message: &Outgoing<'_>) {
+        self.regions.producer.publish(message).expect("there is space");
     }
 }
 

@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway_client::{
     CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT, StartAt,
-    StreamKind, WaitStrategy,
+    StreamKind, Value, WaitStrategy,
 };
 use ringway_shm_protocol::name::Name;
 use serde::Serialize;
@@ -249,7 +249,8 @@ Examples:
   ringway pub orders --lines orders.txt
   tail -f app.log | ringway pub logs --lines -
   ringway pub orders --count 1000000 --size 100 --rate 50000
-  ringway pub orders --count 1000000 --timeout 2s";
+  ringway pub orders --count 1000000 --timeout 2s
+  ringway pub orders 'two teas' --key customer-7 --attribute urgent=true --attribute table=12 --reply-to receipts";
 
 /// Arguments of `ringway pub`.
 #[derive(Debug, Args)]
@@ -272,6 +273,21 @@ pub(crate) struct PubArgs {
     /// Messages per second at the most, evenly spread [default: as fast as it goes]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) rate: Option<f64>,
+    /// Key of the messages: messages of one key stay in order
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<OsString>,
+    /// A typed attribute: true and false, integers, decimal fractions, or else text; may be given again
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) attributes: Vec<(String, AttributeValue)>,
+    /// What a reply has to name
+    #[arg(long, value_name = "ID")]
+    pub(crate) correlation: Option<OsString>,
+    /// Stream where a reply is expected
+    #[arg(long, value_name = "STREAM", value_parser = name_parser())]
+    pub(crate) reply_to: Option<Name>,
+    /// Send the time along
+    #[arg(long)]
+    pub(crate) timestamp: bool,
     /// Give up (exit code 4) when the stream has been full for this long: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
@@ -281,7 +297,8 @@ const SUB_AFTER: &str = "\
 The subscription is made if it is not there; one that is there goes on where it was. A message is consumed once
 it has been printed, and never before. Formats:
   raw   the message as it is, and a newline
-  json  {\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead
+  json  {\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead; what it says about
+        itself is there if it has it: timestamp_ns, key, correlation (or key_hex …), reply_to, attributes
   hex   the position, a blank, and the message in hexadecimal
 
 Examples:
@@ -465,6 +482,44 @@ pub(crate) enum Format {
 /// A name is checked here, so that one that cannot be is a usage error that says what is wrong with it.
 fn name_parser() -> impl TypedValueParser<Value = Name> {
     OsStringValueParser::new().try_map(|text| Name::parse(text.as_encoded_bytes()))
+}
+
+/// The value of `--attribute`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AttributeValue {
+    Bool(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+}
+
+impl<'a> From<&'a AttributeValue> for Value<'a> {
+    fn from(value: &'a AttributeValue) -> Self {
+        match value {
+            AttributeValue::Bool(value) => Self::Bool(*value),
+            AttributeValue::Integer(value) => Self::Integer(*value),
+            AttributeValue::Float(value) => Self::Float(*value),
+            AttributeValue::Text(value) => value.as_str().into(),
+        }
+    }
+}
+
+fn attribute(text: &str) -> Result<(String, AttributeValue), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("an attribute is written NAME=VALUE".to_owned());
+    };
+    let value = if let Ok(value) = value.parse() {
+        AttributeValue::Bool(value)
+    } else if let Ok(value) = value.parse() {
+        AttributeValue::Integer(value)
+    } else if value.contains('.')
+        && let Ok(value) = value.parse()
+    {
+        AttributeValue::Float(value)
+    } else {
+        AttributeValue::Text(value.to_owned())
+    };
+    Ok((name.to_owned(), value))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

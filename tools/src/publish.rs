@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringway_client::{Connection, Producer, SendError};
+use ringway_client::{AttributeMap, Attributes, Connection, Outgoing, Producer, SendError};
 
 use crate::cli::PubArgs;
 use crate::exit::{Exit, Failure};
@@ -25,9 +25,21 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
     let generated = args.count.map(|count| Generated::new(count, args.size)).transpose()?;
     let lines = args.lines.as_deref().map(|path| Lines::open(path, &interrupt)).transpose()?;
 
-    let producer = connection.producer(args.stream.as_str()).open()?;
-    let pace = args.rate.map(Pace::new);
-    let mut publisher = Publisher { producer, interrupt, timeout: args.timeout, pace, published: None };
+    let mut map = AttributeMap::new();
+    for (name, value) in &args.attributes {
+        let wrong = |error| Failure::with(Exit::Usage, format!("--attribute {name}: {error}"));
+        map.insert(name, value).map_err(wrong)?;
+    }
+    let producer = connection.producer(args.stream.as_str()).timestamps(args.timestamp).open()?;
+    let mut publisher = Publisher {
+        producer,
+        interrupt,
+        attributes: attributes(args, &map),
+        timeout: args.timeout,
+        pace: args.rate.map(Pace::new),
+        messages: 0,
+        published: None,
+    };
     let result = if let Some(payload) = &args.payload {
         publisher.publish(payload.as_bytes())
     } else if let Some(lines) = lines {
@@ -43,17 +55,34 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
     Ok(closed?)
 }
 
+/// What every message of the command says about itself.
+fn attributes<'a>(args: &'a PubArgs, map: &'a AttributeMap) -> Attributes<'a> {
+    let mut attributes = Attributes::new().map(map);
+    if let Some(key) = &args.key {
+        attributes = attributes.key(key.as_bytes());
+    }
+    if let Some(correlation) = &args.correlation {
+        attributes = attributes.correlation(correlation.as_bytes());
+    }
+    if let Some(stream) = &args.reply_to {
+        attributes = attributes.reply_to(stream.as_str());
+    }
+    attributes
+}
+
 /// A producer that counts, keeps a pace, and can be interrupted while the stream is full.
-struct Publisher {
+struct Publisher<'a> {
     producer: Producer,
     interrupt: Interrupt,
+    attributes: Attributes<'a>,
     timeout: Option<Duration>,
     pace: Option<Pace>,
+    messages: u64,
     /// First and last position.
     published: Option<(u64, u64)>,
 }
 
-impl Publisher {
+impl Publisher<'_> {
     fn publish(&mut self, payload: &[u8]) -> Result<(), Failure> {
         if let Some(pace) = &mut self.pace
             && !self.interrupt.sleep_until(pace.next())
@@ -63,16 +92,18 @@ impl Publisher {
         let position = self.send(payload)?;
         let first = self.published.map_or(position, |(first, _)| first);
         self.published = Some((first, position));
+        self.messages += 1;
         Ok(())
     }
 
     fn send(&mut self, payload: &[u8]) -> Result<u64, Failure> {
+        let message = Outgoing::new(payload).attributes(self.attributes);
         let mut waited = Duration::ZERO;
         // The clock is read only once the stream has been full for a while.
         let mut began = None;
         while !self.interrupt.is_set() {
             let slice = self.timeout.map_or(LOOK_EVERY, |timeout| LOOK_EVERY.min(timeout - waited));
-            let mut error = match self.producer.send_timeout(payload, slice) {
+            let mut error = match self.producer.send_timeout(message, slice) {
                 Ok(position) => return Ok(position),
                 Err(error) => error,
             };
@@ -114,7 +145,8 @@ impl Publisher {
                 format!("published 1 message to {stream}, position {first}")
             }
             Some((first, last)) => {
-                let messages = count(last - first + 1, "message");
+                // Where there are other producers, their messages may be in between.
+                let messages = count(self.messages, "message");
                 format!("published {messages} to {stream}, positions {first} to {last}")
             }
         }

@@ -9,8 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_client::{Connection, Consumer, Message};
-use serde::Serialize;
+use ringway_client::{AttributesView, Connection, Consumer, Message, Value};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::cli::{Format, SubArgs};
 use crate::exit::{Exit, Failure};
@@ -157,23 +158,88 @@ impl Subscriber<'_> {
 struct Line<'a> {
     position: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<&'a str>,
+    timestamp_ns: Option<u64>,
+    #[serde(flatten, serialize_with = "as_key")]
+    key: Option<&'a [u8]>,
+    #[serde(flatten, serialize_with = "as_correlation")]
+    correlation: Option<&'a [u8]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload_hex: Option<String>,
+    reply_to: Option<&'a str>,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    attributes: serde_json::Map<String, serde_json::Value>,
+    #[serde(flatten, serialize_with = "as_payload")]
+    payload: Option<&'a [u8]>,
+}
+
+fn as_key<S: Serializer>(key: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    text_or_hex("key", "key_hex", *key, serializer)
+}
+
+fn as_correlation<S: Serializer>(correlation: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    text_or_hex("correlation", "correlation_hex", *correlation, serializer)
+}
+
+fn as_payload<S: Serializer>(payload: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    text_or_hex("payload", "payload_hex", *payload, serializer)
+}
+
+/// Text as text under one name, other bytes in hexadecimal under another.
+fn text_or_hex<S: Serializer>(
+    text_name: &'static str,
+    hex_name: &'static str,
+    bytes: Option<&[u8]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut entry = serializer.serialize_map(None)?;
+    if let Some(bytes) = bytes {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => entry.serialize_entry(text_name, text)?,
+            Err(_) => entry.serialize_entry(hex_name, &hex(bytes))?,
+        }
+    }
+    entry.end()
+}
+
+fn json_value(value: Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Bool(value) => value.into(),
+        Value::Integer(value) => value.into(),
+        // What JSON has no number for is null.
+        Value::Float(value) => value.into(),
+        Value::Text(value) => value.into(),
+        Value::Bytes(value) => serde_json::json!({ "hex": hex(&value) }),
+        // A type that this command does not know yet.
+        _ => serde_json::Value::Null,
+    }
 }
 
 fn write_message(buffer: &mut Vec<u8>, format: Format, message: &Message<'_>) {
-    write_parts(buffer, format, message.position(), message.payload());
+    write_parts(buffer, format, message.position(), message.attributes(), message.payload());
 }
 
-fn write_parts(buffer: &mut Vec<u8>, format: Format, position: u64, payload: &[u8]) {
+fn write_parts(
+    buffer: &mut Vec<u8>,
+    format: Format,
+    position: u64,
+    attributes: AttributesView<'_>,
+    payload: &[u8],
+) {
     match format {
         Format::Raw => buffer.extend_from_slice(payload),
         Format::Hex => buffer.extend_from_slice(format!("{position} {}", hex(payload)).as_bytes()),
         Format::Json => {
-            let text = std::str::from_utf8(payload).ok();
-            let payload_hex = text.is_none().then(|| hex(payload));
-            let line = Line { position, payload: text, payload_hex };
+            let line = Line {
+                position,
+                timestamp_ns: attributes.timestamp_ns(),
+                key: attributes.key(),
+                correlation: attributes.correlation(),
+                reply_to: attributes.reply_to(),
+                attributes: attributes
+                    .iter()
+                    .map(|(name, value)| (name.to_owned(), json_value(value)))
+                    .collect(),
+                payload: Some(payload),
+            };
             serde_json::to_writer(&mut *buffer, &line).expect("numbers and strings always are JSON");
         }
     }
@@ -192,7 +258,7 @@ mod tests {
 
     fn written(format: Format, payload: &[u8]) -> Vec<u8> {
         let mut buffer = Vec::new();
-        write_parts(&mut buffer, format, 7, payload);
+        write_parts(&mut buffer, format, 7, AttributesView::default(), payload);
         buffer
     }
 

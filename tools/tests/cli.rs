@@ -54,6 +54,28 @@ fn json_and_hex_name_the_position() {
 }
 
 #[test]
+fn what_a_message_says_about_itself_is_sent_along_and_printed() {
+    let broker = Broker::start();
+    broker.stream("s", "a");
+    let arguments = ["pub", "s", "x", "--key", "k", "--correlation", "7", "--reply-to", "r", "--timestamp"];
+    let attributes =
+        ["--attribute", "urgent=true", "--attribute", "n=-3", "--attribute", "f=0.5", "--attribute", "t=a=b"];
+    broker.run(&[&arguments[..], &attributes].concat()).ok();
+    let json = broker.run(&["sub", "s", "--subscription", "a", "--count", "1", "--format", "json"]).ok();
+    let mut line: Value = serde_json::from_str(&json).unwrap();
+    let stamped = line.as_object_mut().unwrap().remove("timestamp_ns").unwrap();
+    assert!(stamped.as_u64().unwrap() > 1_700_000_000_000_000_000);
+    let attributes = json!({"urgent": true, "n": -3, "f": 0.5, "t": "a=b"});
+    let expected = json!({
+        "position": 0, "key": "k", "correlation": "7", "reply_to": "r", "attributes": attributes, "payload": "x"
+    });
+    assert_eq!(line, expected);
+    broker.run(&["pub", "s", "x", "--attribute", "n"]).expect(2, &["NAME=VALUE"]);
+    broker.run(&["pub", "s", "x", "--attribute", "n=1", "--attribute", "n=2"]).expect(2, &["already"]);
+    broker.run(&["pub", "s", "x", "--key", &"k".repeat(1025)]).expect(1, &["1025 bytes: 1024 at the most"]);
+}
+
+#[test]
 fn a_subscription_is_made_at_its_start_and_goes_on_where_it_was() {
     let broker = Broker::start();
     broker.run(&["stream", "create", "s"]).ok();

@@ -12,6 +12,7 @@
 //!    into a local, and every length computed from it is checked against the body before a byte is copied.
 //! 3. A message without attributes that fits the body is one part at offset 0: one copy in, one out.
 
+use crate::attributes::flag;
 use crate::layout::{ARENA_REFERENCE_BYTES, PART_ALIGN_BYTES};
 use crate::memory::Slots;
 use crate::words::MessageHeader;
@@ -60,6 +61,14 @@ impl Part<'_> {
         match self {
             Self::Inline(bytes) => bytes.len(),
             Self::Arena(block) => block.bytes,
+        }
+    }
+
+    /// Its block, if it is in an arena.
+    pub fn block(&self) -> Option<ArenaBlock> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Arena(block) => Some(*block),
         }
     }
 
@@ -141,11 +150,12 @@ pub struct Received {
 }
 
 impl Received {
-    /// Checks the lengths against a body of `body_bytes`; `None` when they cannot be.
+    /// Checks flags and lengths against a body of `body_bytes`; `None` when they cannot be.
     #[inline]
     pub(super) fn check(position: u64, header: MessageHeader, body_bytes: usize) -> Option<Self> {
         let received = Self { position, header };
-        (received.places().end <= body_bytes).then_some(received)
+        let known = received.flags() & !flag::ALL == 0;
+        (known && received.places().end <= body_bytes).then_some(received)
     }
 
     #[inline]
@@ -168,6 +178,12 @@ impl Received {
     #[inline]
     pub fn flags(self) -> u16 {
         self.header.flags & !(MessageHeader::PAYLOAD_IN_ARENA | MessageHeader::ATTRIBUTES_IN_ARENA)
+    }
+
+    /// Whether there are attributes.
+    #[inline]
+    pub fn has_attributes(self) -> bool {
+        self.header.attributes_bytes > 0
     }
 
     /// Bytes of the payload.

@@ -279,7 +279,7 @@ fn an_exclusive_stream_carries_large_payloads_too() {
     connection.declare_stream("s", settings).unwrap();
     connection.declare_subscription("s", "a", StartAt::First).unwrap();
     let (mut producer, mut consumer) = both(&connection);
-    producer.send_batch(&[b"small", &payload(1, 70_000), b"small again"]).unwrap();
+    producer.send_batch([&b"small"[..], &payload(1, 70_000), b"small again"]).unwrap();
     assert_eq!(consumer.recv().unwrap().payload(), b"small");
     assert!(consumer.recv().unwrap().payload() == payload(1, 70_000));
     assert_eq!(consumer.recv().unwrap().payload(), b"small again");
