@@ -26,6 +26,7 @@ use ringway_shm_protocol::attributes::AttributesView;
 use ringway_shm_protocol::control::message::{Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::memory::arena::ArenaView;
+use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::ConsumerRegions;
 use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
@@ -205,6 +206,27 @@ impl Consumer {
         let closed = Arc::into_inner(endpoint).map_or(Ok(()), |mut endpoint| endpoint.close());
         committed?;
         Ok(closed?)
+    }
+
+    /// Whether there is something to receive, a defect included.
+    pub(crate) fn has_next(&self) -> bool {
+        self.reading.reader.has_next()
+    }
+
+    /// Commits everything returned and announces a sleep that ends when the bell counts otherwise than this.
+    pub(crate) fn announce(&mut self) -> Result<u32, RecvError> {
+        self.commit()?;
+        Ok(self.reading.data.announce())
+    }
+
+    /// What is rung when there is something to receive.
+    pub(crate) fn bell(&self) -> &MappedBell {
+        self.reading.data.bell()
+    }
+
+    /// Whether the broker is there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.reading.connection().is_open()
     }
 
     /// Waits for a message; `None`: the deadline is over.

@@ -16,6 +16,8 @@ use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 use thiserror::Error;
 
+use crate::wait_set::ConsumerKey;
+
 use crate::loan::Loan;
 
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
@@ -566,6 +568,16 @@ impl RecvError {
             _ => false,
         }
     }
+}
+
+/// A consumer of a set failed. Remove it, and the others go on.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct WaitError {
+    /// Which consumer.
+    pub key: ConsumerKey,
+    /// Why.
+    pub source: RecvError,
 }
 
 /// Why a message cannot be held in place.

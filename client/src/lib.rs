@@ -33,6 +33,7 @@
 //! | memory | the memory of payloads beyond a slot, as the broker gives and takes it |
 //! | endpoint | what producers and consumers have in common: being granted and given back |
 //! | wait | how a producer waits for space and a consumer for messages |
+//! | wait_set | waiting for many consumers at once |
 //! | error | one error type per operation |
 //!
 //! What always holds:
@@ -62,12 +63,13 @@ mod producer;
 mod session;
 mod space;
 mod wait;
+mod wait_set;
 
 pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use error::{
     AdminError, CloseError, ConnectError, HoldError, OpenError, ProtocolError, RecvError, SendBatchError,
-    SendError, SendLoanError,
+    SendError, SendLoanError, WaitError,
 };
 pub use loan::Loan;
 pub use message::{HeldMessage, Message};
@@ -90,3 +92,4 @@ pub use ringway_shm_protocol::memory::arena::ArenaView;
 pub use ringway_shm_protocol::memory::mapped::RegionError;
 pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 pub use wait::WaitStrategy;
+pub use wait_set::{ConsumerKey, WaitSet};

@@ -94,13 +94,19 @@ impl Waiter {
 
     /// The step after a look that found nothing.
     pub(crate) fn step(&mut self) -> Step {
-        self.looks = self.looks.wrapping_add(1);
-        if !self.looks.is_multiple_of(LOOKS_PER_TURN) {
+        self.step_after(1)
+    }
+
+    /// The step after so many looks that found nothing.
+    pub(crate) fn step_after(&mut self, looks: u32) -> Step {
+        self.looks += looks.max(1);
+        if self.looks < LOOKS_PER_TURN {
             for _ in 0..PAUSES {
                 std::hint::spin_loop();
             }
             return Step::Look;
         }
+        self.looks = 0;
         self.turn(Instant::now())
     }
 

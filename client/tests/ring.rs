@@ -118,7 +118,7 @@ fn a_subscription_that_is_deleted_holds_a_stream_no_longer() {
     let (_broker, connection, _log) = serve(4);
     connection.declare_subscription("s", "c", StartAt::Next).unwrap();
     let mut producer = connection.producer("s").wait(AT_ONCE).open().unwrap();
-    producer.send_batch(&[X; 4]).unwrap();
+    producer.send_batch([X; 4]).unwrap();
     thread::scope(|scope| {
         let sending = scope.spawn(|| producer.send(b"5").unwrap());
         thread::sleep(SHORT);
@@ -232,7 +232,7 @@ fn a_sleeping_producer_is_woken_by_each_commit() {
 fn messages_are_committed_in_groups_when_the_ring_stays_empty_and_on_request() {
     let (_broker, connection, _log) = serve(64);
     let (mut producer, mut consumer) = both(&connection, WaitStrategy::default());
-    producer.send_batch(&[X; 20]).unwrap();
+    producer.send_batch([X; 20]).unwrap();
     for _ in 0..8 {
         consumer.try_recv().unwrap().unwrap();
     }
@@ -264,7 +264,7 @@ fn messages_are_committed_in_groups_when_the_ring_stays_empty_and_on_request() {
 fn what_a_closed_or_dropped_consumer_returned_is_committed_but_not_in_a_panic() {
     let (_broker, connection, log) = serve(64);
     let (mut producer, mut consumer) = both(&connection, WaitStrategy::default());
-    producer.send_batch(&[X; 4]).unwrap();
+    producer.send_batch([X; 4]).unwrap();
     consumer.recv().unwrap();
     consumer.close().unwrap();
     assert_eq!(committed(&connection), 1);
@@ -288,7 +288,7 @@ fn what_a_closed_or_dropped_consumer_returned_is_committed_but_not_in_a_panic() 
 fn a_consumer_whose_subscription_was_taken_over_notices_and_moves_nothing() {
     let (_broker, connection, _log) = serve(64);
     let (mut producer, mut first) = both(&connection, WaitStrategy::default());
-    producer.send_batch(&[X; 3]).unwrap();
+    producer.send_batch([X; 3]).unwrap();
     first.recv().unwrap();
     let mut second = connection.consumer("s", "c").open().unwrap();
     for _ in 0..2 {
@@ -306,7 +306,7 @@ fn without_the_broker_messages_flow_until_somebody_has_to_wait() {
     let (mut producer, mut consumer) = both(&connection, AT_ONCE);
     hang_up(broker, &connection);
 
-    producer.send_batch(&[X; 8]).unwrap();
+    producer.send_batch([X; 8]).unwrap();
     let error = producer.try_send(b"x").unwrap_err();
     assert!(matches!(error, SendError::Full { subscription: None, .. }), "{error:?}");
     assert!(error.to_string().contains("held by a subscription, 8 behind"), "{error}");

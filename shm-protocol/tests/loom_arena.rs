@@ -27,6 +27,14 @@ const ARENA: u32 = 3;
 /// Bytes of every payload: one block of the smallest class.
 const BYTES: usize = 100;
 
+/// The bytes of the block.
+struct Memory(UnsafeCell<u8>);
+
+// SAFETY: loom itself reports when two threads touch the cell at the same time.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
 /// The payload memory of a producer: one block.
 fn one_block() -> (Blocks, Taken) {
     let mut blocks = Blocks::new();
@@ -63,11 +71,11 @@ static REUSED: AtomicBool = AtomicBool::new(false);
 fn a_reader_holds(weak: Weak, holding: Holding) {
     let world = World::new(2, weak, &[]);
     world.shard::<Sound>().join(0, 1, &world.cursors[0], Start::First);
-    let memory = Arc::new(UnsafeCell::new(0_u8));
+    let memory = Arc::new(Memory(UnsafeCell::new(0)));
     let (mut blocks, block) = one_block();
     let mut producer = Producer::Exclusive(world.producer::<Sound>(7, 0, 1));
     // SAFETY: loom checks that nobody else is at the cell.
-    memory.with_mut(|byte| unsafe { *byte = 1 });
+    memory.0.with_mut(|byte| unsafe { *byte = 1 });
     let position = producer.publish(&Outgoing::in_arena(block.with(BYTES))).unwrap();
     blocks.published(position, block);
 
@@ -81,7 +89,7 @@ fn a_reader_holds(weak: Weak, holding: Holding) {
         reader.commit(position + 1).unwrap();
         let hazard = early.or_else(|| (holding == Holding::CommitFirst).then(set));
         // SAFETY: loom checks that nobody writes the cell.
-        assert_eq!(in_place.with(|byte| unsafe { *byte }), 1, "the block was used again");
+        assert_eq!(in_place.0.with(|byte| unsafe { *byte }), 1, "the block was used again");
         if let Some(hazard) = hazard {
             hazards.clear(hazard);
         }
@@ -92,7 +100,7 @@ fn a_reader_holds(weak: Weak, holding: Holding) {
             reclaimed.unwrap();
             REUSED.fetch_or(true, Ordering::Relaxed);
             // SAFETY: loom checks that nobody else is at the cell.
-            memory.with_mut(|byte| unsafe { *byte = 2 });
+            memory.0.with_mut(|byte| unsafe { *byte = 2 });
             blocks.give_back(block);
         }
     }

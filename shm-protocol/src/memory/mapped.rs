@@ -4,7 +4,7 @@
 //!
 //! 1. A region's size never changes: it is allocated when made and sealed SHRINK, GROW and SEAL before anybody
 //!    else sees it; [`Region::open`] refuses one that is not. So no access faults for a missing page.
-//! 2. Every handle ([`MappedWord`], [`MappedBell`], [`MappedSlots`]) keeps its mapping alive, lies inside it and is
+//! 2. Every handle ([`MappedWord`], [`MappedBell`](super::bell::MappedBell), [`MappedSlots`]) keeps its mapping alive, lies inside it and is
 //!    aligned: checked when the handle is made, never again.
 //! 3. Shared bytes are touched only by atomics and by [`copy`]; no reference to a plain byte of
 //!    them is ever formed.
@@ -17,16 +17,15 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::thread::futex;
 use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Bell, Memory, Slots, Word, copy};
+use super::bell::MappedBell;
+use super::{Memory, Slots, Word, copy};
 use crate::fork::ForkMark;
 use crate::layout::{
     self, Geometry, GeometryError, GeometryRecord, LAYOUT_VERSION, MAGIC, RegionHeader, RegionKind,
@@ -269,7 +268,7 @@ impl Region {
         assert!(offset.is_multiple_of(4) && offset + 4 <= self.map.len(), "bell outside its region");
         // SAFETY: the assertion keeps the pointer inside the mapping, which is not null.
         let word = unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(offset).cast()) };
-        MappedBell { word, _region: Arc::clone(self) }
+        MappedBell::new(word, Arc::clone(self))
     }
 
     /// The slots of a `slots` region. Panics when the region is not of this geometry.
@@ -381,45 +380,6 @@ impl Deref for MappedWord {
         // SAFETY: inside the mapping and aligned (checked by Region::word); the mapping lives as long as the
         // handle; only atomics touch these bytes, in this process and by protocol in the others.
         unsafe { self.word.as_ref() }
-    }
-}
-
-/// A futex of a mapped region.
-#[derive(Clone, Debug)]
-pub struct MappedBell {
-    word: NonNull<AtomicU32>,
-    _region: Arc<Region>,
-}
-
-// SAFETY: as for MappedWord.
-unsafe impl Send for MappedBell {}
-// SAFETY: as for MappedWord.
-unsafe impl Sync for MappedBell {}
-
-impl MappedBell {
-    fn word(&self) -> &AtomicU32 {
-        // SAFETY: as for MappedWord::deref, checked by Region::bell.
-        unsafe { self.word.as_ref() }
-    }
-}
-
-impl Bell for MappedBell {
-    fn count(&self) -> u32 {
-        self.word().load(Ordering::Relaxed)
-    }
-
-    fn ring(&self) {
-        // The kernel orders this store before the wake against a waiter's comparison: both happen under the
-        // lock of the futex's hash bucket.
-        self.word().fetch_add(1, Ordering::Release);
-        let _ = futex::wake(self.word(), futex::Flags::empty(), i32::MAX as u32);
-    }
-
-    fn wait(&self, count: u32, at_most: Duration) {
-        let timeout =
-            futex::Timespec { tv_sec: at_most.as_secs() as i64, tv_nsec: at_most.subsec_nanos().into() };
-        // Woken, timed out, interrupted or already rung: the caller looks again in each case.
-        let _ = futex::wait(self.word(), futex::Flags::empty(), count, Some(&timeout));
     }
 }
 

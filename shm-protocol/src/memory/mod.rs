@@ -1,9 +1,10 @@
 //! What the ring algorithms need from memory, as traits, so that the model checker runs the production code.
 //!
-//! [`mapped`] implements them over descriptors mapped into this process. The loom models in `tests/`
+//! [`mapped`] and [`bell`] implement them over descriptors mapped into this process. The loom models in `tests/`
 //! implement them over loom's atomics and cells.
 
 pub mod arena;
+pub mod bell;
 pub mod copy;
 pub mod mapped;
 

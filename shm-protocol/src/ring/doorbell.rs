@@ -36,13 +36,25 @@ impl<M: Memory> Doorbell<M> {
     /// Sleeps until the bell rings or `at_most` is over, unless `ready` says after the announcement that there
     /// is no need to. May return for no reason; the caller looks again.
     pub fn sleep_unless(&self, at_most: Duration, ready: impl FnOnce() -> bool) {
-        let count = self.bell.count();
-        // Relaxed: the fence below orders it before `ready`, and pairs with the fence in Ringer::ring.
-        self.announce.fetch_add(1, Ordering::Relaxed);
-        M::full_fence();
+        let count = self.announce();
         if !ready() {
             self.bell.wait(count, at_most);
         }
+    }
+
+    /// Announces a sleep that lasts until the bell counts otherwise than what is returned: whoever sleeps looks again in
+    /// between, and need not announce again before the bell was rung.
+    pub fn announce(&self) -> u32 {
+        let count = self.bell.count();
+        // Relaxed: the fence below orders it before the second look, and pairs with the fence in Ringer::ring.
+        self.announce.fetch_add(1, Ordering::Relaxed);
+        M::full_fence();
+        count
+    }
+
+    /// The bell, to wait for it among others.
+    pub fn bell(&self) -> &M::Bell {
+        &self.bell
     }
 
     /// Rings whether or not somebody has announced to sleep.

@@ -174,6 +174,7 @@ fn glommio_is_named_in_one_module_and_unsafe_in_few() {
     let may_be_unsafe = [
         "shm-protocol/src/memory/mapped.rs",
         "shm-protocol/src/memory/arena.rs",
+        "shm-protocol/src/memory/bell.rs",
         "shm-protocol/src/memory/copy.rs",
         "shm-protocol/src/fork.rs",
         "shm-protocol/src/control/socket.rs",
