@@ -1,51 +1,23 @@
-//! Reading a stream's ring in order, as one subscription.
+//! Reading a stream as one subscription: the partitions in turn, and the user's side of it.
 //!
-//! ```text
-//! consumed │ returned, not committed │ the next
-//! ─────────┼─────────────────────────┼──────────▶ positions
-//!          cursor (in the region)    position (private)
-//! ```
-//!
-//! 1. A message that fits a slot is copied out before it is returned; no caller ever looks into the ring. One that does
-//!    not is left where its producer wrote it, which is free again only when it is consumed.
-//! 2. Lazily, only what was returned *before* the current call is committed: who asks for the next message has
-//!    consumed the last. What is not committed at a crash is delivered again.
-//! 3. Commits are put off for an eighth of the ring at most, not when the ring stays empty over many looks, not for
-//!    messages beyond a slot, whose memory its producer wants back, and never beyond the moment when the consumer
-//!    sleeps; after each, producers that wait for space are woken.
-//! 4. Where producers do not wait for this consumer (a stream that drops its oldest, or has detached it), everything
-//!    is copied, and checked afterwards; what was overwritten is counted as missed.
-//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
+//! 1. Within a partition messages come in order; between partitions there is none.
+//! 2. A partition that always has messages is left after [`TURN_MESSAGES`], so that the others get their turn.
+//! 3. Asking for the next message consumes what was returned before; what is not committed at a crash is delivered again.
 
-use std::cell::OnceCell;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_shm_protocol::attributes::AttributesView;
-use ringway_shm_protocol::control::message::{Reply, Request};
-use ringway_shm_protocol::fork::ForkMark;
-use ringway_shm_protocol::memory::arena::ArenaView;
-use ringway_shm_protocol::memory::bell::MappedBell;
-use ringway_shm_protocol::memory::mapped::Mapped;
-use ringway_shm_protocol::partition::ConsumerRegions;
-use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
-use ringway_shm_protocol::words::CursorWord;
+use ringway_shm_protocol::memory::bell::{LocalBell, MappedBell, wait_any};
+use ringway_shm_protocol::ring::Received;
 
-use crate::connection::{Connection, unexpected};
-use crate::endpoint::{Endpoint, exactly, in_range, ring};
+use crate::connection::Connection;
 use crate::error::{CloseError, OpenError, RecvError};
-use crate::memory::MappedArenas;
-use crate::message::{Body, Keeper, Message};
-use crate::session::{ANSWER_MAX, Answer};
+use crate::message::{Message, Position};
+use crate::reading::Reading;
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
-/// Most messages that are returned and not committed.
-const UNCOMMITTED_MAX: u64 = 256;
-/// Looks in vain after which the little that is uncommitted is committed.
-const EMPTY_LOOKS_MAX: u32 = 32;
-/// A commit frees at least this part of the ring at a time, if so much was returned.
-const COMMIT_PART: u64 = 8;
+/// Messages of one partition in a row while others may have some.
+const TURN_MESSAGES: u32 = 32;
 
 /// What a [`Consumer`] will be like; made by [`Connection::consumer`].
 #[derive(Clone, Debug)]
@@ -54,6 +26,7 @@ pub struct ConsumerBuilder {
     connection: Connection,
     stream: String,
     subscription: String,
+    partitions: Option<Vec<u32>>,
     wait: WaitStrategy,
     courtesy: bool,
 }
@@ -61,7 +34,13 @@ pub struct ConsumerBuilder {
 impl ConsumerBuilder {
     pub(crate) fn new(connection: Connection, stream: &str, subscription: &str) -> Self {
         let (stream, subscription) = (stream.to_owned(), subscription.to_owned());
-        Self { connection, stream, subscription, wait: WaitStrategy::default(), courtesy: true }
+        let (partitions, wait) = (None, WaitStrategy::default());
+        Self { connection, stream, subscription, partitions, wait, courtesy: true }
+    }
+
+    /// Which partitions to read; all when nothing is said. Other consumers may have the others.
+    pub fn partitions(self, partitions: impl IntoIterator<Item = u32>) -> Self {
+        Self { partitions: Some(partitions.into_iter().collect()), ..self }
     }
 
     /// How to wait while there is no message; [`WaitStrategy::default`] when nothing is said.
@@ -78,67 +57,76 @@ impl ConsumerBuilder {
     }
 
     /// Opens the subscription, which goes on where it was last committed. Refused as
-    /// [`InUse`](crate::RefusalCode::InUse) while another consumer has it open, and as
-    /// [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream or subscription.
+    /// [`InUse`](crate::RefusalCode::InUse) while another consumer has one of the partitions open, as
+    /// [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream or subscription, and as
+    /// [`Invalid`](crate::RefusalCode::Invalid) when there is no such partition, or none is named.
     pub fn open(self) -> Result<Consumer, OpenError> {
-        let request = Request::OpenConsumer {
-            stream: self.stream.as_str().into(),
-            subscription: self.subscription.as_str().into(),
-        };
-        let answer = self.connection.control().request(&request, ANSWER_MAX)?;
-        let Answer { reply: Reply::Consumer(grant), descriptors } = answer else {
-            return Err(unexpected("a consumer").into());
-        };
-        // From here on whatever fails gives the endpoint back.
-        let endpoint = Endpoint::new(self.connection, grant.endpoint);
-        let ring = ring(grant.incarnation, &grant.settings)?;
-        in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
-        let descriptors = exactly("a consumer", descriptors)?;
-        let validates = grant.settings.overflow.may_overtake();
-        let ConsumerRegions { mut reader, hazards, data, space } =
-            ConsumerRegions::open(ring, descriptors, grant.cursor(), validates)?;
-        reader.set_courtesy(self.courtesy);
-        let reading = Reading {
-            reader,
-            data,
-            space,
-            ringer: Ringer::default(),
-            fork: endpoint.connection().control().fork(),
-            empty_looks: 0,
-            commit_at_once: false,
-            commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
-            buffer: vec![0; ring.geometry.body_bytes()].into_boxed_slice(),
-            copied: Vec::new(),
-            section: Vec::new(),
-            view: None,
-            arenas: MappedArenas::new(ring),
-            keeper: Keeper { hazards: Arc::new(hazards), endpoint: Arc::new(endpoint) },
-        };
+        let open = |partition| Reading::open(&self.connection, &self.stream, partition, &self.subscription);
+        let mut readings = Vec::new();
+        match &self.partitions {
+            Some(partitions) => {
+                if partitions.is_empty() {
+                    return Err(OpenError::NoPartition);
+                }
+                for partition in partitions {
+                    readings.push(open(*partition)?.0);
+                }
+            }
+            None => {
+                let (first, settings) = open(0)?;
+                readings.push(first);
+                for partition in 1..settings.partitions {
+                    readings.push(open(partition)?.0);
+                }
+            }
+        }
+        // Passing over looks at one partition would delay the others.
+        let courtesy = self.courtesy && readings.len() == 1;
+        readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
         let Self { stream, subscription, wait, .. } = self;
-        Ok(Consumer { reading, wait, stream, subscription })
+        Ok(Consumer {
+            readings,
+            turn: 0,
+            in_turn: 0,
+            wait,
+            stream,
+            subscription,
+            local: LocalBell::default(),
+        })
     }
 }
 
-/// The one consumer of a subscription.
+/// The one consumer of a subscription, or of some of its partitions.
 ///
 /// It may move between threads and be used by one at a time. Dropping it does what [`close`](Self::close) does, waits
 /// at most a second for the broker and ignores errors; during a panic it commits nothing, so that the message
 /// whose handling panicked is delivered again.
 pub struct Consumer {
-    reading: Reading,
+    /// One for each partition.
+    readings: Vec<Reading>,
+    /// The one to be looked at first, and how many messages in a row came from it.
+    turn: usize,
+    in_turn: u32,
     wait: WaitStrategy,
     stream: String,
     subscription: String,
+    /// Never rung: a wait for many takes one.
+    local: LocalBell,
 }
+
+/// A message and the index of the reading that has it.
+type Found = (usize, Received);
 
 impl Consumer {
     /// The next message, if there is one now. What was returned before counts as consumed.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
-        match self.reading.next()? {
-            Some(received) => Ok(Some(self.reading.message(received)?)),
+        match self.next()? {
+            Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
             None => {
-                self.reading.found_nothing()?;
+                for reading in &mut self.readings {
+                    reading.found_nothing()?;
+                }
                 Ok(None)
             }
         }
@@ -150,39 +138,42 @@ impl Consumer {
     /// A signal does not end the wait: who has to react to one calls [`recv_timeout`](Self::recv_timeout) in a loop.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        let received = match self.reading.next()? {
-            Some(received) => received,
+        let (index, received) = match self.next()? {
+            Some(found) => found,
             None => self.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
         };
-        self.reading.message(received)
+        self.readings[index].message(received)
     }
 
     /// The next message; waits at most `timeout` for it. What was returned before counts as consumed. When
     /// the time is over and the broker is gone, the error is [`Disconnected`](RecvError::Disconnected).
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_>>, RecvError> {
-        let received = match self.reading.next()? {
-            Some(received) => Some(received),
+        let found = match self.next()? {
+            Some(found) => Some(found),
             None => self.wait(Deadline::after(timeout))?,
         };
-        received.map(|received| self.reading.message(received)).transpose()
+        found.map(|(index, received)| self.readings[index].message(received)).transpose()
     }
 
     /// Declares everything returned so far consumed, at once.
     pub fn commit(&mut self) -> Result<(), RecvError> {
-        self.reading.check_fork()?;
-        self.reading.commit()
+        for reading in &mut self.readings {
+            reading.check_fork()?;
+            reading.commit()?;
+        }
+        Ok(())
     }
 
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
     /// or detaches who lags.
     pub fn missed(&self) -> u64 {
-        self.reading.reader.missed()
+        self.readings.iter().map(Reading::missed).sum()
     }
 
-    /// Position of the next message to be returned, if none in between is missing.
-    pub fn position(&self) -> u64 {
-        self.reading.reader.position()
+    /// For each of its partitions the position of the next message to be returned, if none in between is missing.
+    pub fn positions(&self) -> Vec<Position> {
+        self.readings.iter().map(Reading::position).collect()
     }
 
     /// The stream's name.
@@ -198,55 +189,60 @@ impl Consumer {
     /// Commits everything returned and gives the subscription back, so that another consumer may open it; while a
     /// message of it is [held](Message::hold), that happens when the last one is dropped.
     /// Whatever it returns, the consumer is closed; the broker notices at the end of the session at the latest.
-    pub fn close(mut self) -> Result<(), CloseError> {
-        let committed = self.commit();
-        let endpoint = Arc::clone(&self.reading.keeper.endpoint);
-        // Unmapped before the endpoint is given back.
-        drop(self);
-        let closed = Arc::into_inner(endpoint).map_or(Ok(()), |mut endpoint| endpoint.close());
-        committed?;
-        Ok(closed?)
+    pub fn close(self) -> Result<(), CloseError> {
+        let closed: Vec<_> = self.readings.into_iter().map(Reading::close).collect();
+        closed.into_iter().collect()
     }
 
-    /// Whether there is something to receive, a defect included.
-    pub(crate) fn has_next(&self) -> bool {
-        self.reading.reader.has_next()
+    /// Looks at the partitions, from the one whose turn it is.
+    #[inline]
+    fn next(&mut self) -> Result<Option<Found>, RecvError> {
+        if let [reading] = &mut self.readings[..] {
+            return Ok(reading.next()?.map(|received| (0, received)));
+        }
+        self.next_of_many()
     }
 
-    /// Commits everything returned and announces a sleep that ends when the bell counts otherwise than this.
-    pub(crate) fn announce(&mut self) -> Result<u32, RecvError> {
-        self.commit()?;
-        Ok(self.reading.data.announce())
+    fn next_of_many(&mut self) -> Result<Option<Found>, RecvError> {
+        if self.in_turn >= TURN_MESSAGES {
+            self.take_turn(self.turn + 1);
+        }
+        let count = self.readings.len();
+        for index in (self.turn..count).chain(0..self.turn) {
+            if let Some(received) = self.readings[index].next()? {
+                if index != self.turn {
+                    self.take_turn(index);
+                }
+                self.in_turn += 1;
+                return Ok(Some((index, received)));
+            }
+        }
+        Ok(None)
     }
 
-    /// What is rung when there is something to receive.
-    pub(crate) fn bell(&self) -> &MappedBell {
-        self.reading.data.bell()
-    }
-
-    /// Whether the broker is there.
-    pub(crate) fn is_open(&self) -> bool {
-        self.reading.connection().is_open()
+    fn take_turn(&mut self, index: usize) {
+        self.turn = index % self.readings.len();
+        self.in_turn = 0;
     }
 
     /// Waits for a message; `None`: the deadline is over.
     #[cold]
-    fn wait(&mut self, deadline: Deadline) -> Result<Option<Received>, RecvError> {
+    fn wait(&mut self, deadline: Deadline) -> Result<Option<Found>, RecvError> {
         let mut wait = Waiter::new(self.wait, deadline);
         loop {
-            let step = wait.step();
+            let step = wait.step_after(self.readings.len() as u32);
             match step {
-                Step::Look if self.reading.reader.passes_over() => continue,
+                Step::Look if self.readings[0].passes_over() => continue,
                 Step::Look => {}
                 // Looking briefly is cheaper than a commit per message when the next one is under way.
-                Step::Idle => self.reading.commit()?,
-                Step::Sleep(at_most) => self.reading.sleep(at_most)?,
-                Step::CheckBroker | Step::Over => self.reading.commit()?,
+                Step::Idle => self.commit()?,
+                Step::Sleep(at_most) => self.sleep(at_most)?,
+                Step::CheckBroker | Step::Over => self.commit()?,
             }
-            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.reading.connection().is_open();
+            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
             // After the broker was looked at, so that all that came before its end is returned.
-            if let Some(received) = self.reading.next()? {
-                return Ok(Some(received));
+            if let Some(found) = self.next()? {
+                return Ok(Some(found));
             }
             if gone {
                 return Err(RecvError::Disconnected);
@@ -256,6 +252,39 @@ impl Consumer {
             }
         }
     }
+
+    /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
+    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
+        if let [reading] = &mut self.readings[..] {
+            return reading.sleep(at_most);
+        }
+        let counts = self.announce()?;
+        if !self.has_next() {
+            let local = (&self.local, 0);
+            wait_any(self.bells().zip(counts), local, at_most);
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to receive, a defect included.
+    pub(crate) fn has_next(&self) -> bool {
+        self.readings.iter().any(Reading::has_next)
+    }
+
+    /// Commits everything returned and announces a sleep that ends when one of the bells counts otherwise than this.
+    pub(crate) fn announce(&mut self) -> Result<Vec<u32>, RecvError> {
+        self.readings.iter_mut().map(Reading::announce).collect()
+    }
+
+    /// What is rung when there is something to receive, one for each partition.
+    pub(crate) fn bells(&self) -> impl Iterator<Item = &MappedBell> {
+        self.readings.iter().map(Reading::bell)
+    }
+
+    /// Whether the broker is there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.readings[0].connection().is_open()
+    }
 }
 
 impl fmt::Debug for Consumer {
@@ -264,204 +293,8 @@ impl fmt::Debug for Consumer {
             .debug_struct("Consumer")
             .field("stream", &self.stream)
             .field("subscription", &self.subscription)
-            .field("position", &self.position())
+            .field("positions", &self.positions())
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
-}
-
-/// The mapped part of a consumer; its end commits what was returned.
-struct Reading {
-    reader: CursorReader<Mapped>,
-    data: Doorbell<Mapped>,
-    space: Doorbell<Mapped>,
-    ringer: Ringer,
-    fork: ForkMark,
-    /// Uncommitted messages that make it worth committing.
-    commit_every: u64,
-    /// What was returned last was in an arena: its producer wants the memory back.
-    commit_at_once: bool,
-    /// Looks of the caller's that found nothing since the last commit.
-    empty_looks: u32,
-    /// Where bodies of slots are copied to.
-    buffer: Box<[u8]>,
-    /// Where payloads of arenas are copied to that may be overwritten.
-    copied: Vec<u8>,
-    /// Where attributes are copied to that are in an arena.
-    section: Vec<u8>,
-    /// The payload that was returned last, if it was left in place.
-    view: Option<ArenaView>,
-    arenas: MappedArenas,
-    // Last: the endpoint is given back after everything is unmapped.
-    keeper: Keeper,
-}
-
-impl Reading {
-    /// Copies the next message out, after committing those before it if there are many.
-    #[inline]
-    fn next(&mut self) -> Result<Option<Received>, RecvError> {
-        self.check_fork()?;
-        if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
-            self.commit()?;
-        }
-        loop {
-            match self.reader.read(&mut self.buffer)? {
-                Some(received) if received.is_in_arena() => {
-                    if self.find_parts(received)? {
-                        return Ok(Some(received));
-                    }
-                }
-                received => return Ok(received),
-            }
-        }
-    }
-
-    /// Finds the parts of a message that are in arenas; `false`: they were overwritten meanwhile.
-    fn find_parts(&mut self, received: Received) -> Result<bool, RecvError> {
-        self.commit_at_once = true;
-        let (position, validates) = (received.position, self.reader.validates());
-        let attributes = self.find(position, received.attributes(&self.buffer).block())?;
-        let payload = self.find(position, received.payload(&self.buffer).block())?;
-        if let Some((_, Some(view))) = &attributes {
-            copy(view, &mut self.section);
-        }
-        if validates {
-            if let Some((_, Some(view))) = &payload {
-                copy(view, &mut self.copied);
-            }
-            // Only now is it known whether the references were the message's.
-            if !self.reader.is_unchanged(position) {
-                self.reader.count_missed();
-                return Ok(false);
-            }
-        }
-        for (block, view) in [&attributes, &payload].into_iter().flatten() {
-            if view.is_none() {
-                return Err(bad_reference(position, *block));
-            }
-        }
-        self.view = payload.and_then(|(_, view)| view);
-        Ok(true)
-    }
-
-    /// Looks up a part of the message at `position`; no view of it: there are no such bytes, or the arena is gone.
-    fn find(&mut self, position: u64, block: Option<ArenaBlock>) -> Result<Option<Found>, RecvError> {
-        let Some(block) = block else { return Ok(None) };
-        let arena = block.arena;
-        let unreadable = |source| RecvError::Arena { position, arena, source };
-        let region = self.arenas.get(&self.keeper.endpoint, arena).map_err(unreadable)?;
-        Ok(Some((block, region.and_then(|region| ArenaView::new(region, block)))))
-    }
-
-    #[inline]
-    fn message(&self, received: Received) -> Result<Message<'_>, RecvError> {
-        let body = match received.payload(&self.buffer) {
-            Part::Inline(payload) => Body::Copied(payload),
-            Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
-            Part::Arena(_) => {
-                Body::InPlace(self.view.as_ref().expect("the payload was found before the message is made"))
-            }
-        };
-        let attributes = if received.has_attributes() { Some(self.attributes(received)?) } else { None };
-        let (position, copied, keeper) = (received.position, OnceCell::new(), &self.keeper);
-        Ok(Message { position, attributes, body, copied, keeper })
-    }
-
-    #[cold]
-    fn attributes(&self, received: Received) -> Result<AttributesView<'_>, RecvError> {
-        let section = match received.attributes(&self.buffer) {
-            Part::Inline(section) => section,
-            Part::Arena(_) => &self.section,
-        };
-        let corrupt = |source| RecvError::Attributes { position: received.position, source };
-        AttributesView::parse(received.flags(), section).map_err(corrupt)
-    }
-
-    fn connection(&self) -> &Connection {
-        self.keeper.endpoint.connection()
-    }
-
-    #[inline]
-    fn check_fork(&self) -> Result<(), RecvError> {
-        if self.fork.is_here() { Ok(()) } else { Err(forked()) }
-    }
-
-    /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
-    /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
-    #[inline]
-    fn found_nothing(&mut self) -> Result<(), RecvError> {
-        if self.reader.uncommitted() > 0 {
-            self.empty_looks += 1;
-            if self.empty_looks >= EMPTY_LOOKS_MAX {
-                self.commit()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves the cursor behind everything returned and wakes producers that wait for that.
-    #[inline]
-    fn commit(&mut self) -> Result<(), RecvError> {
-        self.empty_looks = 0;
-        self.commit_at_once = false;
-        if self.reader.uncommitted() > 0 {
-            match self.reader.commit(self.reader.position()) {
-                Ok(()) => {
-                    self.ringer.ring(&self.space);
-                }
-                Err(lost) if lost.is_detached() => self.attach()?,
-                Err(lost) => return Err(lost.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks to be attached again, behind everything returned.
-    #[cold]
-    fn attach(&mut self) -> Result<(), RecvError> {
-        let endpoint = self.keeper.endpoint.number();
-        let request = Request::Attach { endpoint, position: self.reader.position() };
-        let failed = |source| RecvError::Attach { source };
-        match self.connection().control().request(&request, ANSWER_MAX).map_err(failed)?.reply {
-            Reply::Attached(cursor) => {
-                self.reader.attach(CursorWord::unpack(cursor));
-                Ok(())
-            }
-            _ => Err(failed(unexpected("a cursor"))),
-        }
-    }
-
-    /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
-    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
-        self.commit()?;
-        self.data.sleep_unless(at_most, || self.reader.has_next());
-        Ok(())
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        if self.fork.is_here() && !std::thread::panicking() {
-            // Lost: then what was returned is delivered again, elsewhere.
-            let _ = self.commit();
-        }
-    }
-}
-
-/// A block that a message refers to, and its bytes if they are there.
-type Found = (ArenaBlock, Option<ArenaView>);
-
-fn copy(view: &ArenaView, into: &mut Vec<u8>) {
-    into.resize(view.len(), 0);
-    view.read(0, into);
-}
-
-fn bad_reference(position: u64, block: ArenaBlock) -> RecvError {
-    let ArenaBlock { arena, offset, bytes } = block;
-    RecvError::Reference { position, arena, offset, bytes }
-}
-
-#[cold]
-fn forked() -> RecvError {
-    RecvError::Forked
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, Reply, Request, StreamSettings};
-use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::layout::{Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::partition::RingIdentity;
 
 use crate::connection::{Connection, unexpected};
@@ -65,6 +65,7 @@ impl Drop for Endpoint {
 
 /// Checks the settings that the broker announced.
 pub(crate) fn ring(incarnation: u64, settings: &StreamSettings) -> Result<RingIdentity, ProtocolError> {
+    in_range("number of partitions", settings.partitions.into(), PARTITIONS_MAX.into())?;
     in_range("largest payload", settings.payload_bytes_max.into(), PAYLOAD_BYTES_MAX.into())?;
     Ok(RingIdentity { incarnation, geometry: Geometry::new(settings.slots, settings.slot_bytes)? })
 }

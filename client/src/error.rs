@@ -230,6 +230,9 @@ impl AdminError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
+    /// None of the partitions was asked for.
+    #[error("a consumer of no partition receives nothing: name one, or say nothing for all")]
+    NoPartition,
     /// The broker said no; shown as it said it.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -405,6 +408,19 @@ pub enum SendError {
     ForeignLoan {
         /// The stream.
         stream: String,
+    },
+    /// The loan belongs to another partition than the key of its message.
+    #[error(
+        "this loan is of partition {loan} of stream {stream}, and its message's key belongs to partition {key}: take it for \
+         that key"
+    )]
+    LoanPartition {
+        /// The stream.
+        stream: String,
+        /// The loan's partition.
+        loan: u32,
+        /// The key's partition.
+        key: u32,
     },
     /// The ring refused for a reason that this client does not know.
     #[error("could not publish to stream {stream}: {source}")]

@@ -25,10 +25,12 @@
 //! | session | packets to the broker and back, one request at a time |
 //! | outgoing | a message to be sent |
 //! | clock | the time of day, cheaply |
-//! | producer | publishing into a stream's ring |
+//! | producer | publishing into a stream: the user's side |
+//! | lane | publishing into one partition's ring |
 //! | loan | memory to write a payload into where its readers will read it |
 //! | space | who holds a full stream |
-//! | consumer | reading a stream's ring in order, as one subscription |
+//! | consumer | reading a stream as one subscription: the user's side |
+//! | reading | reading one partition's ring in order |
 //! | message | what a consumer returns, borrowed or held |
 //! | memory | the memory of payloads beyond a slot, as the broker gives and takes it |
 //! | endpoint | what producers and consumers have in common: being granted and given back |
@@ -55,11 +57,13 @@ mod consumer;
 pub mod directory;
 mod endpoint;
 mod error;
+mod lane;
 mod loan;
 mod memory;
 mod message;
 mod outgoing;
 mod producer;
+mod reading;
 mod session;
 mod space;
 mod wait;
@@ -72,7 +76,7 @@ pub use error::{
     SendError, SendLoanError, WaitError,
 };
 pub use loan::Loan;
-pub use message::{HeldMessage, Message};
+pub use message::{HeldMessage, Message, Position};
 pub use outgoing::Outgoing;
 pub use producer::{Producer, ProducerBuilder};
 pub use ringway_shm_protocol::attributes::{
@@ -81,12 +85,13 @@ pub use ringway_shm_protocol::attributes::{
 };
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
-    Lag, Overflow, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, Producers, Refusal, RefusalCode, StartAt,
-    StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    CursorInfo, Lag, Overflow, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers,
+    Refusal, RefusalCode, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
 };
+pub use ringway_shm_protocol::key::partition_of;
 pub use ringway_shm_protocol::layout::{
-    CAPACITY_DEFAULT, CAPACITY_MAX, CAPACITY_MIN, GeometryError, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX,
-    SLOT_BYTES_MIN,
+    CAPACITY_DEFAULT, CAPACITY_MAX, CAPACITY_MIN, GeometryError, PARTITIONS_MAX, SLOT_BYTES_DEFAULT,
+    SLOT_BYTES_MAX, SLOT_BYTES_MIN,
 };
 pub use ringway_shm_protocol::memory::arena::ArenaView;
 pub use ringway_shm_protocol::memory::mapped::RegionError;

@@ -15,13 +15,19 @@ use ringway_shm_protocol::ring::ArenaBlock;
 /// In a forked child its use panics: the memory is the parent's.
 #[derive(Debug)]
 pub struct Loan {
+    partition: usize,
     block: Block,
     bytes: usize,
 }
 
 impl Loan {
-    pub(crate) fn new(block: Block) -> Self {
-        Self { bytes: block.len(), block }
+    pub(crate) fn new(partition: usize, block: Block) -> Self {
+        Self { partition, bytes: block.len(), block }
+    }
+
+    /// The partition whose producer it was taken from.
+    pub(crate) fn partition(&self) -> usize {
+        self.partition
     }
 
     /// Keeps the first `bytes` only. Panics when there are not so many.

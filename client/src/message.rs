@@ -36,9 +36,26 @@ pub(crate) enum Body<'a> {
     InPlace(&'a ArenaView),
 }
 
+/// Where a message is in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The partition's number.
+    pub partition: u32,
+    /// The message's number in the partition.
+    pub position: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.partition, self.position)
+    }
+}
+
 /// A message, as it is until the consumer is used again.
 pub struct Message<'a> {
+    pub(crate) partition: u32,
     pub(crate) position: u64,
+    pub(crate) is_inline: bool,
     pub(crate) attributes: Option<AttributesView<'a>>,
     pub(crate) body: Body<'a>,
     pub(crate) copied: OnceCell<Box<[u8]>>,
@@ -46,7 +63,12 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Its position in the stream.
+    /// The partition that it came from.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Its position in its partition.
     pub fn position(&self) -> u64 {
         self.position
     }
@@ -78,6 +100,12 @@ impl Message<'_> {
         }
     }
 
+    /// Whether all of it was in its slot. One that was not is consumed for certain by the next call of its consumer,
+    /// because its producer wants the memory back; others may be some calls later.
+    pub fn is_inline(&self) -> bool {
+        self.is_inline
+    }
+
     /// Its payload where its producer wrote it; `None` when it was copied out already, as all that fit a slot are.
     pub fn view(&self) -> Option<&ArenaView> {
         match self.body {
@@ -102,7 +130,7 @@ impl Message<'_> {
             let (flags, section) = attributes.parts();
             (flags, section.into())
         });
-        Ok(HeldMessage { position: self.position, attributes, body })
+        Ok(HeldMessage { partition: self.partition, position: self.position, attributes, body })
     }
 }
 
@@ -115,6 +143,7 @@ impl fmt::Debug for Message<'_> {
 
 /// A message that was kept by [`Message::hold`]. Its memory is given back when it is dropped.
 pub struct HeldMessage {
+    partition: u32,
     position: u64,
     /// Flags and section.
     attributes: Option<(u16, Box<[u8]>)>,
@@ -127,7 +156,12 @@ enum HeldBody {
 }
 
 impl HeldMessage {
-    /// Its position in the stream.
+    /// The partition that it came from.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Its position in its partition.
     pub fn position(&self) -> u64 {
         self.position
     }

@@ -1,46 +1,29 @@
-//! Publishing into a stream's ring.
+//! Publishing into a stream: choosing the partition, and the user's side of it.
 //!
 //! ```text
-//! send ── fork check ── publish: slot, copy, commit ── look for sleepers ──▶ position
-//!                          │ full                    │ larger than a slot
-//!                          ▼ cold                    ▼ cold
-//!            map the holder's cursor if it is new    take a block, copy, publish a reference to it
-//!            · wait · publish again
+//! send ── fork check ── the partition of its key, or the next ── publish there ── look for sleepers ──▶ position
 //! ```
-//!
-//! A message with attributes goes the same way with two parts; where they do not fit a slot, the payload moves to a block
-//! first.
 //!
 //! 1. A message is readable when the call returns, and everybody who sleeps has been woken.
 //! 2. On the way that does not wait and fits a slot: no system call unless a consumer sleeps, no allocation, no lock.
-//! 3. Before it waits, the producer wakes the consumers of all that it has published.
-//! 4. A payload is in its block before a slot is taken for it; what happens to a loan meanwhile concerns nobody.
+//! 3. Messages of one key go to one partition, so that they stay in order; those without go to each in turn.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringway_shm_protocol::attributes::Attributes;
-use ringway_shm_protocol::control::message::{Overflow, ProducerGrant, Producers, Reply, Request};
+use ringway_shm_protocol::control::message::StreamSettings;
 use ringway_shm_protocol::fork::ForkMark;
-use ringway_shm_protocol::layout::ARENA_REFERENCE_BYTES;
-use ringway_shm_protocol::memory::arena::{Arenas, Block};
-use ringway_shm_protocol::partition::{ProducerRegions, Publishing};
-use ringway_shm_protocol::ring::{self, Full, Part, PublishError, Reclaim, Ringer};
-use ringway_shm_protocol::words::OWNER_BITS;
+use ringway_shm_protocol::key::partition_of;
 
 use crate::clock::Clock;
-use crate::connection::{Connection, unexpected};
-use crate::endpoint::{self, Endpoint, exactly, in_range};
+use crate::connection::Connection;
 use crate::error::{AdminError, OpenError, SendBatchError, SendError, SendLoanError};
+use crate::lane::{Lane, Patience};
 use crate::loan::Loan;
-use crate::memory;
+use crate::message::Position;
 use crate::outgoing::Outgoing;
-use crate::session::{ANSWER_MAX, Answer};
-use crate::space::{GATE_RETRY, Space};
-use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
-
-/// How soon a slot is looked at again that another producer is still writing: nobody rings when it is done.
-const STALLED_RETRY: Duration = Duration::from_millis(1);
+use crate::wait::{Deadline, WaitStrategy};
 
 /// What a [`Producer`] will be like; made by [`Connection::producer`].
 #[derive(Clone, Debug)]
@@ -68,37 +51,23 @@ impl ProducerBuilder {
         Self { timestamps, ..self }
     }
 
-    /// Opens the stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream, and as
-    /// [`InUse`](crate::RefusalCode::InUse) while another producer has a stream open that was declared with
-    /// exclusive producers.
+    /// Opens all partitions of the stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is no such
+    /// stream, and as [`InUse`](crate::RefusalCode::InUse) while another producer has a stream open that was declared
+    /// with exclusive producers.
     pub fn open(self) -> Result<Producer, OpenError> {
-        let request = Request::OpenProducer { stream: self.stream.as_str().into() };
-        let answer = self.connection.control().request(&request, ANSWER_MAX)?;
-        let Answer { reply: Reply::Producer(grant), descriptors } = answer else {
-            return Err(unexpected("a producer").into());
-        };
-        // From here on whatever fails gives the endpoint back.
-        let endpoint = Endpoint::new(self.connection, grant.endpoint);
-        let ProducerGrant { incarnation, owner, position, settings, .. } = grant;
-        let ring = endpoint::ring(incarnation, &settings)?;
-        in_range("owner", owner.into(), (1 << OWNER_BITS) - 1)?;
-        in_range("position", position, ring.geometry.position_end())?;
-        let descriptors = exactly("a producer", descriptors)?;
-        let publishing = Publishing {
-            exclusive: settings.producers == Producers::Exclusive,
-            drops: settings.overflow == Overflow::DropOldest,
-        };
-        let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
+        let first = Lane::open(&self.connection, &self.stream, 0, self.wait)?;
+        let partitions = first.settings().partitions;
+        let mut lanes = vec![first];
+        for partition in 1..partitions {
+            lanes.push(Lane::open(&self.connection, &self.stream, partition, self.wait)?);
+        }
         Ok(Producer {
-            regions,
-            arenas: Arenas::new(),
-            section: Vec::new(),
+            lanes,
+            turn: 0,
             clock: self.timestamps.then(Clock::new),
-            ringer: Ringer::default(),
-            fork: endpoint.connection().control().fork(),
+            fork: self.connection.control().fork(),
+            stream: self.stream,
             wait: self.wait,
-            space: Space::new(self.stream, ring, settings),
-            endpoint,
         })
     }
 }
@@ -108,394 +77,213 @@ impl ProducerBuilder {
 /// It may move between threads and be used by one at a time. Dropping it gives the stream back as
 /// [`close`](Self::close) does, waits at most a second for the broker and ignores errors.
 pub struct Producer {
-    // Unmapped before the endpoint is given back: fields are dropped in this order.
-    regions: ProducerRegions,
-    arenas: Arenas,
-    /// Where attributes are encoded.
-    section: Vec<u8>,
+    /// One for each partition.
+    lanes: Vec<Lane>,
+    /// The partition of the next message without a key.
+    turn: usize,
     clock: Option<Clock>,
-    ringer: Ringer,
     fork: ForkMark,
+    stream: String,
     wait: WaitStrategy,
-    space: Space,
-    endpoint: Endpoint,
 }
 
 impl Producer {
-    /// Publishes one message and returns its position. Waits while the stream is full, for as long as the
+    /// Publishes one message and returns its position. Waits while its partition is full, for as long as the
     /// broker is there; on a stream that was declared to reject it does not wait.
     ///
     /// A payload that does not fit a slot is copied into memory that this producer has for the stream: see
     /// [`loan`](Self::loan) for doing without the copy.
     #[inline]
-    pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<u64, SendError> {
+    pub fn send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Position, SendError> {
         self.publish(message.into(), || Patience::Until(Deadline::NEVER))
     }
 
-    /// Publishes one message and returns its position, or says at once that the stream is
+    /// Publishes one message and returns its position, or says at once that its partition is
     /// [`Full`](SendError::Full). To name who holds it the broker is asked, at most once a second and for at most
     /// 0.1 s.
     #[inline]
-    pub fn try_send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<u64, SendError> {
+    pub fn try_send<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Position, SendError> {
         self.publish(message.into(), || Patience::None)
     }
 
-    /// Publishes one message and returns its position. While the stream is full it waits, at most `timeout`;
+    /// Publishes one message and returns its position. While its partition is full it waits, at most `timeout`;
     /// then the error is [`Full`](SendError::Full).
     #[inline]
     pub fn send_timeout<'a>(
         &mut self,
         message: impl Into<Outgoing<'a>>,
         timeout: Duration,
-    ) -> Result<u64, SendError> {
+    ) -> Result<Position, SendError> {
         self.publish(message.into(), || Patience::Until(Deadline::after(timeout)))
     }
 
-    /// Publishes messages in order and returns the position after the last; waits while the stream is full, as
+    /// Publishes messages in order and returns the position of the last; waits while a partition is full, as
     /// [`send`](Self::send) does. Looks for sleepers once for all of them. The error says how many were published
     /// before the one that could not be. Where a stream has several producers, messages of others may come in between.
     pub fn send_batch<'a, M: Into<Outgoing<'a>>>(
         &mut self,
         messages: impl IntoIterator<Item = M>,
-    ) -> Result<u64, SendBatchError> {
+    ) -> Result<Option<Position>, SendBatchError> {
         if !self.fork.is_here() {
             return Err(SendBatchError { sent: 0, source: forked() });
         }
-        let patience = || Patience::Until(Deadline::NEVER);
+        let mut last = None;
         let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
-            self.publish_quietly(message.into(), patience)
-                .map(|_| ())
-                .map_err(|source| SendBatchError { sent, source })
+            let message = self.stamped(message.into());
+            let partition = self.partition_for(message.attributes);
+            let published = self.lanes[partition].publish(message, || Patience::Until(Deadline::NEVER));
+            last = Some(at(partition, published.map_err(|source| SendBatchError { sent, source })?));
+            Ok(())
         });
-        self.ringer.ring(&self.regions.data);
-        published.map(|()| self.position())
+        self.lanes.iter_mut().for_each(Lane::ring);
+        published.map(|()| last)
     }
 
     /// Memory for a payload of `bytes`, to be written where its readers will read it; send it with
     /// [`send_loan`](Self::send_loan). It may be kept for any time and dropped. Waits while all memory that this
     /// producer may have is in messages that are not consumed, as [`send`](Self::send) waits for a slot.
+    ///
+    /// It belongs to the partition that is next: see [`loan_for_key`](Self::loan_for_key) for messages with a key.
     pub fn loan(&mut self, bytes: usize) -> Result<Loan, SendError> {
+        let partition = self.next_turn();
+        self.loan_of(partition, bytes)
+    }
+
+    /// The same for a message that will have this key.
+    pub fn loan_for_key(&mut self, key: &[u8], bytes: usize) -> Result<Loan, SendError> {
+        self.loan_of(self.partition_of_key(key), bytes)
+    }
+
+    fn loan_of(&mut self, partition: usize, bytes: usize) -> Result<Loan, SendError> {
         if !self.fork.is_here() {
             return Err(forked());
         }
-        let mut wait = self.begin_wait(Patience::Until(Deadline::NEVER));
-        Ok(Loan::new(self.take_block(bytes, &mut wait)?))
+        Ok(Loan::new(partition, self.lanes[partition].loan(bytes)?))
     }
 
     /// Publishes a loan of this producer and returns the message's position; waits as [`send`](Self::send) does. After
     /// an error the loan is in it.
-    pub fn send_loan(&mut self, loan: Loan) -> Result<u64, SendLoanError> {
+    pub fn send_loan(&mut self, loan: Loan) -> Result<Position, SendLoanError> {
         self.send_loan_with(loan, Attributes::new())
     }
 
-    /// The same for a message with attributes.
-    pub fn send_loan_with(&mut self, loan: Loan, attributes: Attributes<'_>) -> Result<u64, SendLoanError> {
+    /// The same for a message with attributes. A key must be the one that the loan was taken for.
+    pub fn send_loan_with(
+        &mut self,
+        loan: Loan,
+        attributes: Attributes<'_>,
+    ) -> Result<Position, SendLoanError> {
         match self.publish_loan(&loan, attributes) {
             Ok(position) => {
-                self.arenas.published(position, loan.into_block());
-                Ok(position)
+                let partition = loan.partition();
+                self.lanes[partition].published(position, loan.into_block());
+                Ok(at(partition, position))
             }
             Err(source) => Err(SendLoanError { loan: Box::new(loan), source }),
         }
-    }
-
-    /// The position that the next message gets; where the stream has several producers: a position that has been
-    /// reached.
-    pub fn position(&self) -> u64 {
-        self.regions.producer.position()
-    }
-
-    /// Most bytes of a payload.
-    pub fn payload_bytes_max(&self) -> usize {
-        self.space.settings().payload_bytes_max as usize
-    }
-
-    /// Most bytes of a payload that fits a slot: larger ones take a block of memory beside it.
-    pub fn inline_bytes_max(&self) -> usize {
-        self.space.ring().geometry.body_bytes()
-    }
-
-    /// The stream's name.
-    pub fn stream(&self) -> &str {
-        self.space.stream()
-    }
-
-    /// Gives the stream back. Whatever it returns, the producer is closed; the broker notices at the end of the
-    /// session at the latest.
-    pub fn close(self) -> Result<(), AdminError> {
-        let Self { regions, mut endpoint, .. } = self;
-        drop(regions);
-        endpoint.close()
-    }
-
-    /// The way of every message: one attempt, and what it takes if it fails; then a look for sleepers.
-    #[inline(always)]
-    fn publish(
-        &mut self,
-        message: Outgoing<'_>,
-        patience: impl FnOnce() -> Patience,
-    ) -> Result<u64, SendError> {
-        if !self.fork.is_here() {
-            return Err(forked());
-        }
-        let position = self.publish_quietly(message, patience)?;
-        self.ringer.ring(&self.regions.data);
-        Ok(position)
-    }
-
-    /// Publishes a message; wakes nobody unless it has to wait.
-    #[inline(always)]
-    fn publish_quietly(
-        &mut self,
-        message: Outgoing<'_>,
-        patience: impl FnOnce() -> Patience,
-    ) -> Result<u64, SendError> {
-        if !message.attributes.is_empty() || self.clock.is_some() {
-            return self.publish_with_attributes(message, patience());
-        }
-        let message = ring::Outgoing::inline(message.payload);
-        match self.regions.producer.publish(&message) {
-            Ok(position) => Ok(position),
-            Err(error) => self.publish_slowly(&message, error, patience()),
-        }
-    }
-
-    fn publish_with_attributes(
-        &mut self,
-        message: Outgoing<'_>,
-        patience: Patience,
-    ) -> Result<u64, SendError> {
-        self.with_section(message.attributes, |producer, flags, section| {
-            let (attributes, payload) = (Part::Inline(section), Part::Inline(message.payload));
-            let message = ring::Outgoing { flags, attributes, payload };
-            match producer.regions.producer.publish(&message) {
-                Ok(position) => Ok(position),
-                Err(error) => producer.publish_slowly(&message, error, patience),
-            }
-        })
-    }
-
-    /// Encodes attributes, stamped if this producer stamps, and goes on with the flags and the section.
-    fn with_section<R>(
-        &mut self,
-        mut attributes: Attributes<'_>,
-        publish: impl FnOnce(&mut Self, u16, &[u8]) -> Result<R, SendError>,
-    ) -> Result<R, SendError> {
-        if let Some(clock) = &mut self.clock
-            && !attributes.has_timestamp()
-        {
-            attributes = attributes.timestamp_ns(clock.now_ns());
-        }
-        let mut section = std::mem::take(&mut self.section);
-        let published = match attributes.encode(&mut section) {
-            Ok(flags) => publish(self, flags, &section),
-            Err(source) => Err(SendError::Attributes { stream: self.stream().to_owned(), source }),
-        };
-        self.section = section;
-        published
-    }
-
-    /// What follows a first attempt that failed, of a message whose parts are all inline.
-    #[cold]
-    fn publish_slowly(
-        &mut self,
-        message: &ring::Outgoing<'_>,
-        error: PublishError,
-        patience: Patience,
-    ) -> Result<u64, SendError> {
-        let mut wait = self.begin_wait(patience);
-        if !matches!(error, PublishError::TooLarge { .. }) {
-            return self.publish_again(message, error, &mut wait);
-        }
-        // The payload moves first, the attributes only where the slot has no room for them beside its reference.
-        let fits = |part: Part<'_>| ARENA_REFERENCE_BYTES + part.bytes() <= self.inline_bytes_max();
-        let payload_moves = fits(message.attributes) || !fits(message.payload);
-        let attributes_move = !fits(message.attributes);
-        let (payload, payload_block) = self.place(message.payload, payload_moves, &mut wait)?;
-        let (attributes, attributes_block) = self.place(message.attributes, attributes_move, &mut wait)?;
-        let placed = ring::Outgoing { flags: message.flags, attributes, payload };
-        let position = self.publish_patiently(&placed, &mut wait)?;
-        for block in [payload_block, attributes_block].into_iter().flatten() {
-            self.arenas.published(position, block);
-        }
-        Ok(position)
-    }
-
-    /// Copies an inline part into a block if it `moves`; returns the part as it is now, and its block.
-    fn place<'a>(
-        &mut self,
-        part: Part<'a>,
-        moves: bool,
-        wait: &mut Wait,
-    ) -> Result<(Part<'a>, Option<Block>), SendError> {
-        let Part::Inline(bytes) = part else { return Ok((part, None)) };
-        if !moves {
-            return Ok((part, None));
-        }
-        let mut block = self.take_block(bytes.len(), wait)?;
-        block.copy_from_slice(bytes);
-        Ok((Part::Arena(block.place(bytes.len())), Some(block)))
     }
 
     fn publish_loan(&mut self, loan: &Loan, attributes: Attributes<'_>) -> Result<u64, SendError> {
         if !self.fork.is_here() {
             return Err(forked());
         }
-        if !loan.is_of(&self.arenas) {
-            return Err(SendError::ForeignLoan { stream: self.stream().to_owned() });
+        let partition = loan.partition();
+        if self.lanes.get(partition).is_none_or(|lane| !loan.is_of(lane.arenas())) {
+            return Err(SendError::ForeignLoan { stream: self.stream.clone() });
         }
-        let position = self.with_section(attributes, |producer, flags, section| {
-            let mut wait = producer.begin_wait(Patience::Until(Deadline::NEVER));
-            let moves = ARENA_REFERENCE_BYTES + section.len() > producer.inline_bytes_max();
-            let (attributes, block) = producer.place(Part::Inline(section), moves, &mut wait)?;
-            let message = ring::Outgoing { flags, attributes, payload: Part::Arena(loan.place()) };
-            let position = producer.publish_patiently(&message, &mut wait)?;
-            if let Some(block) = block {
-                producer.arenas.published(position, block);
-            }
-            Ok(position)
-        })?;
-        self.ringer.ring(&self.regions.data);
+        if let Some(key) = attributes.key_bytes()
+            && self.partition_of_key(key) != partition
+        {
+            let (loan, key) = (partition as u32, self.partition_of_key(key) as u32);
+            return Err(SendError::LoanPartition { stream: self.stream.clone(), loan, key });
+        }
+        let attributes = self.stamped(Outgoing::new(&[]).attributes(attributes)).attributes;
+        let lane = &mut self.lanes[partition];
+        let position = lane.publish_block(loan.place(), attributes)?;
+        lane.ring();
         Ok(position)
     }
 
-    fn publish_patiently(&mut self, message: &ring::Outgoing<'_>, wait: &mut Wait) -> Result<u64, SendError> {
-        match self.regions.producer.publish(message) {
-            Ok(position) => Ok(position),
-            Err(error) => self.publish_again(message, error, wait),
-        }
+    /// For each partition the position that its next message gets; where the stream has several producers: a position that
+    /// has been reached.
+    pub fn positions(&self) -> Vec<Position> {
+        self.lanes.iter().enumerate().map(|(partition, lane)| at(partition, lane.position())).collect()
     }
 
-    /// Publishes after an attempt that failed with `error`, as soon as it can be.
-    fn publish_again(
+    /// Most bytes of a payload.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.settings().payload_bytes_max as usize
+    }
+
+    /// Most bytes of a payload that fits a slot: larger ones take a block of memory beside it.
+    pub fn inline_bytes_max(&self) -> usize {
+        self.lanes[0].inline_bytes_max()
+    }
+
+    /// The settings that the stream was declared with.
+    pub fn settings(&self) -> &StreamSettings {
+        self.lanes[0].settings()
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Gives the stream back. Whatever it returns, the producer is closed; the broker notices at the end of the
+    /// session at the latest.
+    pub fn close(self) -> Result<(), AdminError> {
+        let closed: Vec<_> = self.lanes.into_iter().map(Lane::close).collect();
+        closed.into_iter().collect()
+    }
+
+    /// The way of every message.
+    #[inline(always)]
+    fn publish(
         &mut self,
-        message: &ring::Outgoing<'_>,
-        mut error: PublishError,
-        wait: &mut Wait,
-    ) -> Result<u64, SendError> {
-        loop {
-            self.wait_out(error, wait)?;
-            match self.regions.producer.publish(message) {
-                Ok(position) => return Ok(position),
-                Err(next) => error = next,
-            }
+        message: Outgoing<'_>,
+        patience: impl FnOnce() -> Patience,
+    ) -> Result<Position, SendError> {
+        if !self.fork.is_here() {
+            return Err(forked());
+        }
+        let message = self.stamped(message);
+        let partition = self.partition_for(message.attributes);
+        let lane = &mut self.lanes[partition];
+        let position = lane.publish(message, patience)?;
+        lane.ring();
+        Ok(at(partition, position))
+    }
+
+    #[inline(always)]
+    fn stamped<'a>(&mut self, message: Outgoing<'a>) -> Outgoing<'a> {
+        match &mut self.clock {
+            Some(clock) if !message.attributes.has_timestamp() => message.timestamp_ns(clock.now_ns()),
+            _ => message,
         }
     }
 
-    /// A block of `bytes`: a free one, one that becomes free, one of a new arena, and at last one that the oldest
-    /// messages have to be given up for, unless a subscription holds them.
-    fn take_block(&mut self, bytes: usize, wait: &mut Wait) -> Result<Block, SendError> {
-        let bytes_max = self.payload_bytes_max();
-        if bytes > bytes_max {
-            return Err(SendError::TooLarge { stream: self.stream().to_owned(), bytes, bytes_max });
-        }
-        if let Some(block) = self.arenas.take(bytes) {
-            return Ok(block);
-        }
-        // What cannot be known now is no reason to fail: there are other ways.
-        let _ = self.reclaim(Reclaim::Passed)?;
-        loop {
-            if let Some(block) = self.arenas.take(bytes) {
-                return Ok(block);
-            }
-            if memory::grow(&self.arenas, &self.endpoint, &self.space, bytes)? {
-                continue;
-            }
-            if self.arenas.in_flight() == 0 {
-                let (arenas_bytes, _) = self.arenas.bytes();
-                return Err(SendError::NoBlock { stream: self.stream().to_owned(), bytes, arenas_bytes });
-            }
-            if let Err(error) = self.reclaim(Reclaim::Unheld)? {
-                self.wait_out(error, wait)?;
-            }
+    /// The partition of a message: that of its key, or the next.
+    #[inline(always)]
+    fn partition_for(&mut self, attributes: Attributes<'_>) -> usize {
+        if self.lanes.len() == 1 { 0 } else { self.choose(attributes.key_bytes()) }
+    }
+
+    fn choose(&mut self, key: Option<&[u8]>) -> usize {
+        match key {
+            Some(key) => self.partition_of_key(key),
+            None => self.next_turn(),
         }
     }
 
-    /// Frees blocks; the inner result says who holds the oldest.
-    fn reclaim(&mut self, how: Reclaim) -> Result<Result<(), PublishError>, SendError> {
-        loop {
-            match self.arenas.reclaim(&mut self.regions.producer, how) {
-                Ok(retired) => {
-                    memory::retire(&self.endpoint, &retired);
-                    return Ok(Ok(()));
-                }
-                Err(PublishError::Full(Full { holder, .. })) if !holder.mapped => {
-                    let gates = self.regions.producer.gates();
-                    if !self.space.map_gate(&self.endpoint, gates, holder)? {
-                        return Ok(Err(PublishError::Full(Full { holder, position: self.position() })));
-                    }
-                }
-                Err(error) => return Ok(Err(error)),
-            }
-        }
+    fn partition_of_key(&self, key: &[u8]) -> usize {
+        partition_of(key, self.lanes.len() as u32) as usize
     }
 
-    /// Nobody waits before the consumers of what was published are awake.
-    fn begin_wait(&mut self, patience: Patience) -> Wait {
-        self.ringer.ring(&self.regions.data);
-        let patience = match self.space.settings().overflow {
-            Overflow::Reject => Patience::None,
-            _ => patience,
-        };
-        Wait { waiter: Waiter::new(self.wait, patience.deadline()), patience, started: Instant::now() }
-    }
-
-    /// One step of waiting until what failed with `error` may succeed.
-    fn wait_out(&mut self, error: PublishError, wait: &mut Wait) -> Result<(), SendError> {
-        let full = match error {
-            PublishError::Full(full) => full,
-            PublishError::Stalled { owner, .. } => return self.wait_for_producer(owner, wait),
-            PublishError::Exhausted { positions } => {
-                return Err(SendError::Exhausted { stream: self.stream().to_owned(), positions });
-            }
-            // What this client does not know cannot be waited out.
-            source => return Err(SendError::Publish { stream: self.stream().to_owned(), source }),
-        };
-        let gates = self.regions.producer.gates();
-        if !full.holder.mapped && self.space.map_gate(&self.endpoint, gates, full.holder)? {
-            return Ok(());
-        }
-        self.space.detach_if_late(&self.endpoint, full.holder);
-        if wait.patience == Patience::None {
-            return Err(self.space.full(&self.endpoint, full, None));
-        }
-        match wait.waiter.step() {
-            Step::Look | Step::Idle => Ok(()),
-            Step::Sleep(at_most) => {
-                // Nobody rings when the broker is ready to hand over a gate, or when it is time to detach one.
-                let bounded =
-                    !full.holder.mapped || matches!(self.space.settings().overflow, Overflow::Detach { .. });
-                let at_most = if bounded { at_most.min(GATE_RETRY) } else { at_most };
-                let gates = self.regions.producer.gates();
-                self.regions.space.sleep_unless(at_most, || gates.lowest() != Some(full.holder));
-                Ok(())
-            }
-            Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
-                Err(SendError::Disconnected { stream: self.stream().to_owned() })
-            }
-            Step::CheckBroker => Ok(()),
-            Step::Over => Err(self.space.full(&self.endpoint, full, Some(wait.started.elapsed()))),
-        }
-    }
-
-    /// One step of waiting for another producer to finish its message.
-    fn wait_for_producer(&mut self, owner: u32, wait: &mut Wait) -> Result<(), SendError> {
-        let stream = self.stream().to_owned();
-        if wait.patience == Patience::None {
-            return Err(SendError::Stalled { stream, owner, waited: None });
-        }
-        match wait.waiter.step() {
-            Step::Look | Step::Idle => Ok(()),
-            Step::Sleep(at_most) => {
-                std::thread::sleep(at_most.min(STALLED_RETRY));
-                Ok(())
-            }
-            Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
-                Err(SendError::Disconnected { stream })
-            }
-            Step::CheckBroker => Ok(()),
-            Step::Over => Err(SendError::Stalled { stream, owner, waited: Some(wait.started.elapsed()) }),
-        }
+    fn next_turn(&mut self) -> usize {
+        let partition = self.turn;
+        self.turn = (self.turn + 1) % self.lanes.len();
+        partition
     }
 }
 
@@ -503,34 +291,15 @@ impl fmt::Debug for Producer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Producer")
-            .field("stream", &self.stream())
-            .field("position", &self.position())
+            .field("stream", &self.stream)
+            .field("positions", &self.positions())
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
 }
 
-/// One wait, over all its steps.
-struct Wait {
-    waiter: Waiter,
-    patience: Patience,
-    started: Instant,
-}
-
-/// What to do while the stream is full.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    None,
-    Until(Deadline),
-}
-
-impl Patience {
-    fn deadline(self) -> Deadline {
-        match self {
-            Self::None => Deadline::NEVER,
-            Self::Until(deadline) => deadline,
-        }
-    }
+fn at(partition: usize, position: u64) -> Position {
+    Position { partition: partition as u32, position }
 }
 
 #[cold]

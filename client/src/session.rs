@@ -382,7 +382,8 @@ mod tests {
             say(&socket, stopping, &Reply::Done);
         });
         let session = Session::open(directory.path(), LONG).unwrap();
-        let error = session.request(&Request::OpenProducer { stream: b"s".into() }, SOON).unwrap_err();
+        let error =
+            session.request(&Request::OpenProducer { stream: b"s".into(), partition: 0 }, SOON).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the broker (process 77) has not answered for 50ms: it hangs or is stopped"

@@ -37,6 +37,10 @@ type Holder = (Option<String>, Option<u32>);
 /// What a producer knows about who holds its stream.
 #[derive(Debug)]
 pub(crate) struct Space {
+    /// The stream's name.
+    name: String,
+    partition: u32,
+    /// The stream, and the partition if it has several: for errors.
     stream: String,
     ring: RingIdentity,
     settings: StreamSettings,
@@ -51,8 +55,21 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(stream: String, ring: RingIdentity, settings: StreamSettings) -> Self {
-        Self { stream, ring, settings, missed: None, held: None, detached: None, named: None }
+    pub(crate) fn new(name: &str, partition: u32, ring: RingIdentity, settings: StreamSettings) -> Self {
+        let name = name.to_owned();
+        let stream =
+            if settings.partitions > 1 { format!("{name} (partition {partition})") } else { name.clone() };
+        Self {
+            name,
+            partition,
+            stream,
+            ring,
+            settings,
+            missed: None,
+            held: None,
+            detached: None,
+            named: None,
+        }
     }
 
     pub(crate) fn stream(&self) -> &str {
@@ -147,12 +164,16 @@ impl Space {
         {
             return name.clone();
         }
-        let request = Request::DescribeStream { name: self.stream.as_str().into() };
+        let request = Request::DescribeStream { name: self.name.as_str().into() };
         let answer = endpoint.connection().control().request_unless_busy(&request, NAME_ANSWER_MAX);
         let name = match answer {
-            Ok(Answer { reply: Reply::Stream(stream), .. }) => stream
-                .slowest
-                .map_or((None, None), |slowest| (Some(slowest.subscription), slowest.consumer_pid)),
+            Ok(Answer { reply: Reply::Stream(stream), .. }) => {
+                let mut partitions = stream.partitions.into_iter();
+                let partition = partitions.find(|found| found.partition == self.partition);
+                partition
+                    .and_then(|partition| partition.slowest)
+                    .map_or((None, None), |slowest| (Some(slowest.subscription), slowest.consumer_pid))
+            }
             _ => (None, None),
         };
         self.named = Some((key(holder), Instant::now(), name.clone()));

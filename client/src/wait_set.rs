@@ -1,7 +1,7 @@
 //! Waiting for many consumers at once.
 //!
 //! ```text
-//!             quiet for longest, beyond 127
+//!             quiet for longest, beyond 127 bells
 //!  near ───────────────────────────────────▶ parked
 //!  looked at, and waited for directly        watched by helper threads, 127 each, which sleep as long as nobody rings
 //!   ▲                                          │ its bell rang
@@ -11,7 +11,8 @@
 //! 1. A consumer is near or parked. A sleep announces every near one and looks again; a parked one was announced when it
 //!    was parked, and looked at again then: whoever publishes to it rings. So a sleep costs by the near, not by all.
 //! 2. Before a sleep every near consumer commits: no producer waits for a sleeper. A parked one has committed.
-//! 3. Sets of up to 127 consumers have no helper threads: then a wake-up is one step, beyond it two.
+//! 3. Every partition of a consumer has a bell. Sets of up to 127 bells have no helper threads: then a wake-up is one
+//!    step, beyond it two.
 //! 4. Once a second all are looked at, so that misuse of a bell delays a message by no more.
 
 use std::fmt;
@@ -67,8 +68,7 @@ pub struct WaitSet {
 
 struct Entry {
     consumer: Consumer,
-    /// The helper thread that it is parked with.
-    watcher: Option<usize>,
+    parked: bool,
 }
 
 impl Default for WaitSet {
@@ -101,7 +101,7 @@ impl WaitSet {
             self.consumers.push(None);
             self.consumers.len() - 1
         });
-        self.consumers[key] = Some(Entry { consumer, watcher: None });
+        self.consumers[key] = Some(Entry { consumer, parked: false });
         self.near.push(key);
         ConsumerKey(key)
     }
@@ -186,36 +186,47 @@ impl WaitSet {
         if self.near.iter().any(|key| has_next(&self.consumers, *key)) {
             return Ok(());
         }
-        let excess = self.near.len().saturating_sub(WAIT_ANY_MAX);
+        // The most that can be waited for directly, from the one that was active last.
+        let (mut bells, mut stay) = (0, 0);
+        while let Some(count) = counts.iter().rev().nth(stay)
+            && bells + count.len() <= WAIT_ANY_MAX
+        {
+            bells += count.len();
+            stay += 1;
+        }
+        let excess = counts.len() - stay;
         self.park(excess, &counts);
         if self.watch.is_rung() {
             return Ok(());
         }
         let near = self.near.iter().zip(&counts[excess..]);
-        let bells = near.map(|(key, count)| {
+        let bells = near.flat_map(|(key, counts)| {
             let entry = self.consumers[*key].as_ref().expect("near ones are there");
-            (entry.consumer.bell(), *count)
+            entry.consumer.bells().zip(counts.iter().copied())
         });
         wait_any(bells, (&self.watch.bell, rung), at_most);
         Ok(())
     }
 
     /// Parks the first `excess` of the near ones, which were announced when their bells had these counts.
-    fn park(&mut self, excess: usize, counts: &[u32]) {
+    fn park(&mut self, excess: usize, counts: &[Vec<u32>]) {
         let mut watcher = 0;
-        for (key, count) in self.near.drain(..excess).zip(counts) {
+        for (key, counts) in self.near.drain(..excess).zip(counts) {
             let entry = self.consumers[key].as_mut().expect("near ones are there");
-            let mut watched = Watched { key, bell: entry.consumer.bell().clone(), count: *count };
-            entry.watcher = loop {
-                if watcher == self.watchers.len() {
-                    self.watchers.push(Watcher::start(Arc::clone(&self.watch)));
+            entry.parked = true;
+            for (bell, count) in entry.consumer.bells().zip(counts) {
+                let mut watched = Watched { key, bell: bell.clone(), count: *count };
+                loop {
+                    if watcher == self.watchers.len() {
+                        self.watchers.push(Watcher::start(Arc::clone(&self.watch)));
+                    }
+                    match self.watchers[watcher].add(watched) {
+                        Ok(()) => break,
+                        Err(full) => watched = full,
+                    }
+                    watcher += 1;
                 }
-                match self.watchers[watcher].add(watched) {
-                    Ok(()) => break Some(watcher),
-                    Err(full) => watched = full,
-                }
-                watcher += 1;
-            };
+            }
         }
         if excess > 0 {
             self.watchers.iter().for_each(Watcher::look_again);
@@ -231,9 +242,9 @@ impl WaitSet {
 
     fn unpark(&mut self, key: usize) {
         if let Some(Some(entry)) = self.consumers.get_mut(key)
-            && let Some(watcher) = entry.watcher.take()
+            && std::mem::take(&mut entry.parked)
         {
-            self.watchers[watcher].forget(key);
+            self.watchers.iter().for_each(|watcher| watcher.forget(key));
             self.near.push(key);
         }
     }

@@ -71,7 +71,7 @@ fn a_forked_child_is_refused_and_its_parent_goes_on() {
 
     let (mut producer, mut consumer, connection) = handles.take().expect("the parent's own");
     assert_eq!(log.closes(), 0, "the child gave nothing back");
-    assert_eq!(producer.send(b"after").unwrap(), 1);
+    assert_eq!(producer.send(b"after").unwrap().position, 1);
     assert_eq!(consumer.recv().unwrap().payload(), b"after");
-    assert_eq!(connection.stream("s").unwrap().next_position, 2);
+    assert_eq!(connection.stream("s").unwrap().partitions[0].next_position, 2);
 }

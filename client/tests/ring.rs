@@ -31,7 +31,7 @@ fn both(connection: &Connection, wait: WaitStrategy) -> (Producer, Consumer) {
 /// Where the cursor of the only subscription stands.
 fn committed(connection: &Connection) -> u64 {
     let stream = connection.stream("s").unwrap();
-    stream.next_position - stream.slowest.unwrap().messages
+    stream.partitions[0].next_position - stream.slowest().unwrap().messages
 }
 
 fn hang_up(broker: Broker, connection: &Connection) {
@@ -74,7 +74,7 @@ fn every_message_arrives_once_whole_and_in_order_however_both_wait() {
         thread::scope(|scope| {
             scope.spawn(move || {
                 for position in 0..MESSAGES {
-                    assert_eq!(producer.send(&payload(position)).unwrap(), position);
+                    assert_eq!(producer.send(&payload(position)).unwrap().position, position);
                 }
             });
             for position in 0..MESSAGES {
@@ -94,7 +94,7 @@ fn a_full_stream_says_who_holds_it_at_once_or_after_the_timeout() {
     let (_broker, connection, _log) = serve(4);
     let (mut producer, mut consumer) = both(&connection, WaitStrategy::default());
     for position in 0..4 {
-        assert_eq!(producer.try_send(b"x").unwrap(), position);
+        assert_eq!(producer.try_send(b"x").unwrap().position, position);
     }
     let error = producer.try_send(b"x").unwrap_err();
     assert!(
@@ -106,11 +106,11 @@ fn a_full_stream_says_who_holds_it_at_once_or_after_the_timeout() {
 
     let error = producer.send_timeout(b"x", SHORT).unwrap_err();
     assert!(matches!(error, SendError::Full { waited: Some(waited), .. } if waited >= SHORT), "{error:?}");
-    assert_eq!(producer.position(), 4);
+    assert_eq!(producer.positions()[0].position, 4);
 
     consumer.recv().unwrap();
     consumer.commit().unwrap();
-    assert_eq!(producer.send_timeout(b"x", Duration::MAX).unwrap(), 4);
+    assert_eq!(producer.send_timeout(b"x", Duration::MAX).unwrap().position, 4);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_subscription_that_is_deleted_holds_a_stream_no_longer() {
         let sending = scope.spawn(|| producer.send(b"5").unwrap());
         thread::sleep(SHORT);
         connection.delete_subscription("s", "c").unwrap();
-        assert_eq!(sending.join().unwrap(), 4);
+        assert_eq!(sending.join().unwrap().position, 4);
     });
 }
 
@@ -132,9 +132,9 @@ fn without_subscriptions_a_stream_is_never_full() {
     let (_broker, connection, _log) = serve(4);
     let mut producer = connection.producer("s").open().unwrap();
     for position in 0..100 {
-        assert_eq!(producer.try_send(b"x").unwrap(), position);
+        assert_eq!(producer.try_send(b"x").unwrap().position, position);
     }
-    assert_eq!(connection.declare_subscription("s", "c", StartAt::First).unwrap().lag, 4);
+    assert_eq!(connection.declare_subscription("s", "c", StartAt::First).unwrap().lag(), 4);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_payload_that_does_not_fit_is_refused_with_the_limit() {
         "a payload of 1001 bytes is too large for stream s: 1000 at the most; declare the stream with a larger limit"
     );
     assert!(!error.is_retryable());
-    assert_eq!(producer.send(b"goes on").unwrap(), 1);
+    assert_eq!(producer.send(b"goes on").unwrap().position, 1);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_batch_larger_than_the_ring_passes_while_the_consumer_reads() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let batch: Vec<_> = payloads.iter().map(Vec::as_slice).collect();
-            assert_eq!(producer.send_batch(&batch).unwrap(), 1000);
+            assert_eq!(producer.send_batch(&batch).unwrap().unwrap().position, 999);
         });
         for expected in &payloads {
             assert_eq!(consumer.recv().unwrap().payload(), expected);
@@ -244,7 +244,7 @@ fn messages_are_committed_in_groups_when_the_ring_stays_empty_and_on_request() {
     for _ in 9..12 {
         consumer.try_recv().unwrap().unwrap();
     }
-    assert_eq!(consumer.position(), 12);
+    assert_eq!(consumer.positions()[0].position, 12);
     for _ in 12..20 {
         consumer.recv().unwrap();
     }
@@ -347,7 +347,7 @@ fn the_next_producer_goes_on_where_the_last_one_ended() {
     first.close().unwrap();
     assert_eq!(log.closes(), 1);
     let mut second = connection.producer("s").open().unwrap();
-    assert_eq!((second.stream(), second.position()), ("s", 1));
+    assert_eq!((second.stream(), second.positions()[0].position), ("s", 1));
     second.send(b"second").unwrap();
     drop(second);
     assert_eq!(log.closes(), 2);

@@ -236,6 +236,12 @@ impl<'a> Attributes<'a> {
         Self { map: Some(map), ..self }
     }
 
+    /// The key, if there is one.
+    #[inline]
+    pub const fn key_bytes(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
     /// Whether there is a timestamp already.
     #[inline]
     pub const fn has_timestamp(&self) -> bool {

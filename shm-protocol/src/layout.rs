@@ -22,6 +22,8 @@ pub const LINE_PAIR_BYTES: usize = 128;
 pub const PAGE_BYTES: usize = 4096;
 /// Most gates (attached subscriptions) of one partition.
 pub const GATES_MAX: usize = 64;
+/// Most partitions of a stream.
+pub const PARTITIONS_MAX: u32 = 64;
 /// Fewest slots of a ring.
 pub const CAPACITY_MIN: u64 = 2;
 /// Most slots of a ring.

@@ -9,6 +9,7 @@
 //! | [`partition`] | one partition's regions: making, handing over, mapping |
 //! | [`control`] | the messages on the control socket and the descriptors that travel with them |
 //! | [`attributes`] | what a message says about itself beside its payload |
+//! | [`key`] | which partition the messages of a key go to |
 //! | [`name`] | what a stream or subscription may be called |
 //! | [`fork`] | noticing that a handle was inherited by a forked child |
 //!
@@ -22,6 +23,7 @@
 pub mod attributes;
 pub mod control;
 pub mod fork;
+pub mod key;
 pub mod layout;
 pub mod memory;
 pub mod name;

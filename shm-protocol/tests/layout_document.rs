@@ -93,7 +93,7 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
     let code = values! {
         MAGIC = layout::MAGIC, LAYOUT_VERSION = layout::LAYOUT_VERSION, FEATURES_KNOWN = FEATURES_KNOWN,
         LINE_PAIR_BYTES = layout::LINE_PAIR_BYTES, PAGE_BYTES = layout::PAGE_BYTES,
-        GATES_MAX = layout::GATES_MAX, CAPACITY_MIN = layout::CAPACITY_MIN,
+        GATES_MAX = layout::GATES_MAX, PARTITIONS_MAX = layout::PARTITIONS_MAX, CAPACITY_MIN = layout::CAPACITY_MIN,
         CAPACITY_MAX = layout::CAPACITY_MAX, CAPACITY_DEFAULT = layout::CAPACITY_DEFAULT,
         SLOT_BYTES_MIN = layout::SLOT_BYTES_MIN, SLOT_BYTES_MAX = layout::SLOT_BYTES_MAX,
         SLOT_BYTES_DEFAULT = layout::SLOT_BYTES_DEFAULT, RING_BYTES_MAX = layout::RING_BYTES_MAX,

@@ -5,7 +5,7 @@
 //! look at them is quick, while its stores have to take the slot's lines from the other first, many of them if the message
 //! is long. Without a fence the look then overtakes the last store.
 //!
-//! A sleep is bounded by [`LOST_AFTER`]; one that ends by its time although there was something to read has missed its
+//! A sleep is bounded by 0.2 s; one that ends by its time although there was something to read has missed its
 //! wake-up. Without the fence (which the protocol needs on every processor that lets a load pass an earlier store) the
 //! same run finds lost wake-ups: that shows that it can.
 

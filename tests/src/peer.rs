@@ -47,7 +47,7 @@ fn publisher(directory: &str, stream: &str) -> Result<(), Failure> {
     let mut producer = connection.producer(stream).open()?;
     println!("publishing");
     loop {
-        let number = producer.position();
+        let number = producer.positions()[0].position;
         producer.send(&number.to_le_bytes())?;
     }
 }
@@ -70,7 +70,7 @@ fn consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Re
         consumer.recv()?;
     }
     consumer.commit()?;
-    ready(&format!("read up to {}", consumer.position()))
+    ready(&format!("read up to {}", consumer.positions()[0].position))
 }
 
 fn ready(line: &str) -> ! {

@@ -1,9 +1,11 @@
 //! `ringway stop`, `ringway stream …` and `ringway subscription …`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_client::{
-    Connection, Lag, Overflow, Producers, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    Connection, CursorInfo, Lag, Overflow, PartitionInfo, Producers, StreamInfo, StreamKind, StreamSettings,
+    SubscriptionInfo,
 };
 
 use crate::cli::{StopArgs, StreamCommand, SubscriptionCommand};
@@ -20,9 +22,19 @@ pub(crate) fn stop(args: &StopArgs, connection: &Connection) -> Result<(), Failu
 /// Makes, shows and deletes streams.
 pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
-        StreamCommand::Create { name, kind, slots, slot_size, max_payload, producers, overflow } => {
+        StreamCommand::Create {
+            name,
+            kind,
+            partitions,
+            slots,
+            slot_size,
+            max_payload,
+            producers,
+            overflow,
+        } => {
             let settings = StreamSettings {
                 kind: kind.into(),
+                partitions,
                 slots,
                 slot_bytes: slot_size,
                 payload_bytes_max: max_payload,
@@ -53,7 +65,10 @@ pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection
         SubscriptionCommand::Create { stream, name, from } => {
             let subscription =
                 connection.declare_subscription(stream.as_str(), name.as_str(), from.into())?;
-            print(&format!("subscription {name} of stream {stream}: at position {}\n", subscription.position))
+            let positions: Vec<_> =
+                subscription.partitions.iter().map(|cursor| cursor.position.to_string()).collect();
+            let positions = positions.join(", ");
+            print(&format!("subscription {name} of stream {stream}: at position {positions}\n"))
         }
         SubscriptionCommand::List { stream, json } => {
             let subscriptions = connection.subscriptions(stream.as_str())?;
@@ -81,8 +96,12 @@ fn settings_text(settings: &StreamSettings) -> String {
         Producers::Shared => "shared producers",
         Producers::Exclusive => "exclusive producers",
     };
+    let partitions = match settings.partitions {
+        1 => String::new(),
+        partitions => format!("{partitions} partitions, "),
+    };
     format!(
-        "{}, {} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}",
+        "{}, {partitions}{} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}",
         kind_text(settings.kind),
         thousands(settings.slots),
         settings.slot_bytes,
@@ -118,34 +137,40 @@ fn slowest(lag: Option<&Lag>) -> String {
 
 /// The processes that have a stream open to publish, those that are listed.
 fn producers(stream: &StreamInfo) -> String {
-    if stream.producers == 0 {
+    if stream.producers() == 0 {
         return "-".to_owned();
     }
-    let pids: Vec<String> = stream.producer_pids.iter().map(u32::to_string).collect();
-    format!("{} (process {})", stream.producers, pids.join(", "))
+    let pids: BTreeSet<u32> =
+        stream.partitions.iter().flat_map(|partition| partition.producer_pids.iter().copied()).collect();
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    format!("{} (process {})", stream.producers(), pids.join(", "))
 }
 
 fn stream_table(streams: &[StreamInfo]) -> String {
     let row = |stream: &StreamInfo| {
+        let held = |partition: &PartitionInfo| partition.next_position - partition.first_position;
+        let published = |partition: &PartitionInfo| partition.next_position;
         vec![
             stream.name.clone(),
             kind_text(stream.settings.kind).to_owned(),
+            stream.settings.partitions.to_string(),
             stream.settings.slots.to_string(),
             stream.settings.slot_bytes.to_string(),
-            stream.first_position.to_string(),
-            stream.next_position.to_string(),
-            stream.producers.to_string(),
+            stream.partitions.iter().map(held).sum::<u64>().to_string(),
+            stream.partitions.iter().map(published).sum::<u64>().to_string(),
+            stream.producers().to_string(),
             stream.subscriptions.to_string(),
-            slowest(stream.slowest.as_ref()),
+            slowest(stream.slowest()),
         ]
     };
     let heads = [
         "NAME",
         "KIND",
+        ">PARTITIONS",
         ">SLOTS",
         ">SLOT-SIZE",
-        ">FIRST",
-        ">NEXT",
+        ">HELD",
+        ">PUBLISHED",
         ">PRODUCERS",
         ">SUBSCRIPTIONS",
         "SLOWEST",
@@ -154,50 +179,84 @@ fn stream_table(streams: &[StreamInfo]) -> String {
 }
 
 fn stream_text(stream: &StreamInfo) -> String {
-    let positions = if stream.next_position > stream.first_position {
-        format!("{} to {}", stream.first_position, stream.next_position - 1)
-    } else {
-        format!("none (the next is {})", stream.next_position)
-    };
-    let memory = if stream.opened { "made" } else { "not yet made: it is when the stream is first opened" };
-    lines(&[
-        ("stream", stream.name.clone()),
-        ("settings", settings_text(&stream.settings)),
-        ("shard", stream.shard.to_string()),
-        ("memory", memory.to_owned()),
-        ("positions held", positions),
+    let mut fields = vec![("stream", stream.name.clone()), ("settings", settings_text(&stream.settings))];
+    if let [partition] = &stream.partitions[..] {
+        fields.push(("shard", partition.shard.to_string()));
+        fields.push(("memory", memory(partition).to_owned()));
+        fields.push(("positions held", positions(partition)));
+    }
+    fields.extend([
         ("producers", producers(stream)),
-        ("arenas", count(stream.arenas_bytes, "byte")),
+        ("arenas", count(stream.arenas_bytes(), "byte")),
         ("subscriptions", stream.subscriptions.to_string()),
-        ("slowest", slowest(stream.slowest.as_ref())),
-    ])
+        ("slowest", slowest(stream.slowest())),
+    ]);
+    let mut text = lines(&fields);
+    if stream.partitions.len() > 1 {
+        let row = |partition: &PartitionInfo| {
+            let slowest = slowest(partition.slowest.as_ref());
+            let (number, shard) = (partition.partition.to_string(), partition.shard.to_string());
+            vec![number, shard, positions(partition), slowest]
+        };
+        let rows: Vec<_> = stream.partitions.iter().map(row).collect();
+        text = format!("{text}\n{}", table(&[">PARTITION", ">SHARD", "POSITIONS-HELD", "SLOWEST"], &rows));
+    }
+    text
+}
+
+fn memory(partition: &PartitionInfo) -> &'static str {
+    if partition.opened { "made" } else { "not yet made: it is when the stream is first opened" }
+}
+
+fn positions(partition: &PartitionInfo) -> String {
+    let PartitionInfo { first_position, next_position, .. } = partition;
+    if next_position > first_position {
+        format!("{first_position} to {}", next_position - 1)
+    } else {
+        format!("none (the next is {next_position})")
+    }
 }
 
 fn subscription_table(subscriptions: &[SubscriptionInfo]) -> String {
-    let row = |subscription: &SubscriptionInfo| {
-        vec![
-            subscription.name.clone(),
-            subscription.position.to_string(),
-            subscription.lag.to_string(),
-            process(subscription.consumer_pid),
-            if subscription.detached { "detached" } else { "attached" }.to_owned(),
-        ]
-    };
-    table(
-        &["NAME", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"],
-        &subscriptions.iter().map(row).collect::<Vec<_>>(),
-    )
+    let rows = subscriptions.iter().flat_map(|subscription| {
+        subscription.partitions.iter().map(|cursor| {
+            let mut row = vec![subscription.name.clone(), cursor.partition.to_string()];
+            row.extend(cursor_cells(cursor));
+            row
+        })
+    });
+    table(&["NAME", ">PARTITION", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"], &rows.collect::<Vec<_>>())
+}
+
+fn cursor_cells(cursor: &CursorInfo) -> [String; 4] {
+    let state = if cursor.detached { "detached" } else { "attached" }.to_owned();
+    [cursor.position.to_string(), cursor.lag.to_string(), process(cursor.consumer_pid), state]
 }
 
 fn subscription_text(subscription: &SubscriptionInfo) -> String {
-    lines(&[
-        ("subscription", subscription.name.clone()),
-        ("stream", subscription.stream.clone()),
-        ("position", subscription.position.to_string()),
-        ("behind", count(subscription.lag, "message")),
-        ("consumer", process(subscription.consumer_pid)),
-        ("state", if subscription.detached { "detached: it lagged" } else { "attached" }.to_owned()),
-    ])
+    let mut fields =
+        vec![("subscription", subscription.name.clone()), ("stream", subscription.stream.clone())];
+    if let [cursor] = &subscription.partitions[..] {
+        fields.extend([
+            ("position", cursor.position.to_string()),
+            ("behind", count(cursor.lag, "message")),
+            ("consumer", process(cursor.consumer_pid)),
+            ("state", if cursor.detached { "detached: it lagged" } else { "attached" }.to_owned()),
+        ]);
+        return lines(&fields);
+    }
+    fields.push(("behind", count(subscription.lag(), "message")));
+    let row = |cursor: &CursorInfo| {
+        let mut row = vec![cursor.partition.to_string()];
+        row.extend(cursor_cells(cursor));
+        row
+    };
+    let rows: Vec<_> = subscription.partitions.iter().map(row).collect();
+    format!(
+        "{}\n{}",
+        lines(&fields),
+        table(&[">PARTITION", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"], &rows)
+    )
 }
 
 fn lines(fields: &[(&str, String)]) -> String {
@@ -209,10 +268,9 @@ fn lines(fields: &[(&str, String)]) -> String {
 mod tests {
     use super::*;
 
-    fn stream() -> StreamInfo {
-        StreamInfo {
-            name: "orders".into(),
-            settings: StreamSettings::default(),
+    fn partition(partition: u32) -> PartitionInfo {
+        PartitionInfo {
+            partition,
             shard: 0,
             opened: true,
             first_position: 5,
@@ -220,8 +278,16 @@ mod tests {
             producers: 2,
             producer_pids: vec![42, 43],
             arenas_bytes: 0,
-            subscriptions: 1,
             slowest: Some(Lag { subscription: "billing".into(), messages: 3, consumer_pid: Some(7) }),
+        }
+    }
+
+    fn stream() -> StreamInfo {
+        StreamInfo {
+            name: "orders".into(),
+            settings: StreamSettings::default(),
+            subscriptions: 1,
+            partitions: vec![partition(0)],
         }
     }
 
@@ -236,9 +302,21 @@ mod tests {
         assert!(text.contains(settings), "{text}");
         assert!(text.contains("producers       2 (process 42, 43)\n"), "{text}");
         assert!(text.contains("positions held  5 to 8\n"), "{text}");
-        let empty = StreamInfo { first_position: 9, producers: 0, ..stream() };
+        let partition = PartitionInfo { first_position: 9, producers: 0, ..partition(0) };
+        let empty = StreamInfo { partitions: vec![partition], ..stream() };
         assert!(stream_text(&empty).contains("none (the next is 9)"));
         assert!(stream_text(&empty).contains("producers       -\n"));
+    }
+
+    #[test]
+    fn a_stream_of_several_partitions_shows_each() {
+        let settings = StreamSettings { partitions: 3, ..StreamSettings::default() };
+        let stream = StreamInfo { settings, partitions: (0..3).map(partition).collect(), ..stream() };
+        assert!(stream_table(std::slice::from_ref(&stream)).lines().nth(1).unwrap().contains(" 12 "));
+        let text = stream_text(&stream);
+        assert!(text.contains("topic, 3 partitions, 16,384 slots"), "{text}");
+        assert!(text.contains("producers      2 (process 42, 43)\n"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains("5 to 8")).count(), 3, "{text}");
     }
 
     #[test]
@@ -246,7 +324,7 @@ mod tests {
         let json = serde_json::to_value(stream()).unwrap();
         assert_eq!(json["settings"]["kind"], "topic");
         assert_eq!(json["settings"]["slot_bytes"], 128);
-        assert_eq!(json["slowest"]["messages"], 3);
+        assert_eq!(json["partitions"][0]["slowest"]["messages"], 3);
         assert_eq!(
             (&json["settings"]["producers"], &json["settings"]["overflow"]),
             (&"shared".into(), &"block".into())

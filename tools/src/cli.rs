@@ -124,6 +124,9 @@ pub(crate) enum StreamCommand {
         /// What kind of stream: a topic has any number of subscriptions, and each gets every message
         #[arg(long, value_enum, default_value = "topic")]
         kind: Kind,
+        /// Partitions: each has a ring of its own and is in order by itself; 1 to 64
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        partitions: u32,
         /// Messages that the stream holds for its slowest subscription: a power of two
         #[arg(long, value_name = "N", default_value_t = CAPACITY_DEFAULT)]
         slots: u64,
@@ -172,6 +175,7 @@ const STREAM_CREATE_AFTER: &str = "\
 Examples:
   ringway stream create orders
   ringway stream create ticks --slots 65536 --slot-size 64 --producers exclusive
+  ringway stream create accounts --partitions 8
   ringway stream create frames --slots 64 --max-payload 8388608 --overflow drop-oldest
   ringway stream create events --overflow detach=2s";
 
@@ -297,9 +301,9 @@ const SUB_AFTER: &str = "\
 The subscription is made if it is not there; one that is there goes on where it was. A message is consumed once
 it has been printed, and never before. Formats:
   raw   the message as it is, and a newline
-  json  {\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead; what it says about
+  json  {\"partition\":0,\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead; what it says about
         itself is there if it has it: timestamp_ns, key, correlation (or key_hex …), reply_to, attributes
-  hex   the position, a blank, and the message in hexadecimal
+  hex   the position (partition:position if there are several), a blank, and the message in hexadecimal
 
 Examples:
   ringway sub orders --subscription billing

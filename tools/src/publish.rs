@@ -2,6 +2,7 @@
 //!
 //! However it ends, it says how many messages were published and where: what was published stays published.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -9,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringway_client::{AttributeMap, Attributes, Connection, Outgoing, Producer, SendError};
+use ringway_client::{AttributeMap, Attributes, Connection, Outgoing, Position, Producer, SendError};
 
 use crate::cli::PubArgs;
 use crate::exit::{Exit, Failure};
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
         timeout: args.timeout,
         pace: args.rate.map(Pace::new),
         messages: 0,
-        published: None,
+        published: BTreeMap::new(),
     };
     let result = if let Some(payload) = &args.payload {
         publisher.publish(payload.as_bytes())
@@ -78,8 +79,8 @@ struct Publisher<'a> {
     timeout: Option<Duration>,
     pace: Option<Pace>,
     messages: u64,
-    /// First and last position.
-    published: Option<(u64, u64)>,
+    /// First and last position of each partition.
+    published: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Publisher<'_> {
@@ -90,13 +91,13 @@ impl Publisher<'_> {
             return Err(Failure::Interrupted);
         }
         let position = self.send(payload)?;
-        let first = self.published.map_or(position, |(first, _)| first);
-        self.published = Some((first, position));
+        let Position { partition, position } = position;
+        self.published.entry(partition).or_insert((position, position)).1 = position;
         self.messages += 1;
         Ok(())
     }
 
-    fn send(&mut self, payload: &[u8]) -> Result<u64, Failure> {
+    fn send(&mut self, payload: &[u8]) -> Result<Position, Failure> {
         let message = Outgoing::new(payload).attributes(self.attributes);
         let mut waited = Duration::ZERO;
         // The clock is read only once the stream has been full for a while.
@@ -139,17 +140,21 @@ impl Publisher<'_> {
 
     fn summary(&self) -> String {
         let stream = self.producer.stream();
-        match self.published {
-            None => format!("published no messages to {stream}"),
-            Some((first, last)) if first == last => {
-                format!("published 1 message to {stream}, position {first}")
-            }
-            Some((first, last)) => {
-                // Where there are other producers, their messages may be in between.
-                let messages = count(self.messages, "message");
-                format!("published {messages} to {stream}, positions {first} to {last}")
-            }
-        }
+        // Where there are other producers, their messages may be in between.
+        let messages =
+            if self.messages == 0 { "no messages".to_owned() } else { count(self.messages, "message") };
+        let positions = |&(first, last)| {
+            if first == last { format!("position {first}") } else { format!("positions {first} to {last}") }
+        };
+        let several = self.producer.settings().partitions > 1;
+        let places: Vec<_> = (self.published.iter())
+            .map(|(partition, range)| match several {
+                true => format!("partition {partition} {}", positions(range)),
+                false => positions(range),
+            })
+            .collect();
+        let separator = if places.is_empty() { "" } else { ", " };
+        format!("published {messages} to {stream}{separator}{}", places.join(", "))
     }
 }
 

@@ -3,13 +3,13 @@
 //! What always holds:
 //!
 //! 1. A message is committed only after it was written. The consumer commits by itself what it returned before,
-//!    when it finds the stream empty or holds much; so everything is written before a call that may do so, and a
+//!    when it finds the stream empty, or holds much, or holds one that did not fit a slot; so everything is written before a call that may do so, and a
 //!    consumer that could not write is left to the kernel instead of being closed, which would commit.
 //! 2. Output is written as soon as the reader has caught up, and in batches while it has not.
 
 use std::time::{Duration, Instant};
 
-use ringway_client::{AttributesView, Connection, Consumer, Message, Value};
+use ringway_client::{AttributesView, Connection, Consumer, Message, Position, StreamInfo, Value};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -29,19 +29,21 @@ pub(crate) fn run(args: &SubArgs, connection: &Connection) -> Result<(), Failure
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let (stream, subscription) = (args.stream.as_str(), args.subscription.as_str());
     connection.declare_subscription(stream, subscription, args.from.into())?;
-    let capacity = connection.stream(stream)?.settings.slots;
+    let settings = connection.stream(stream)?.settings;
+    let (capacity, several) = (settings.slots, settings.partitions > 1);
     let mut subscriber = Subscriber {
         consumer: connection.consumer(stream, subscription).open()?,
         connection,
         output: Output::stdout(interrupt.clone())?,
         interrupt,
         deadline,
-        format: args.format,
+        writer: Writer { format: args.format, several },
         batch_messages_max: (capacity / BATCH_PART_OF_CAPACITY).clamp(1, BATCH_MESSAGES_MAX),
         there_until: 0,
         printed: 0,
         count: args.count.unwrap_or(u64::MAX),
         all_written: true,
+        all_inline: true,
     };
     let result = subscriber.print();
     if !subscriber.all_written {
@@ -69,21 +71,24 @@ struct Subscriber<'a> {
     output: Output,
     interrupt: Interrupt,
     deadline: Option<Instant>,
-    format: Format,
+    writer: Writer,
     batch_messages_max: u64,
-    /// The stream is known to hold messages up to here: below it the consumer does not find it empty.
+    /// The stream's partitions are known to hold messages up to here, in sum: below it the consumer does not find them
+    /// all empty.
     there_until: u64,
     printed: u64,
     count: u64,
     /// Nothing was returned that has not been written.
     all_written: bool,
+    /// The message that was returned last is not committed by the next call.
+    all_inline: bool,
 }
 
 impl Subscriber<'_> {
     /// Prints until the count is reached or the time is over.
     fn print(&mut self) -> Result<(), Failure> {
         while self.printed < self.count {
-            if self.consumer.position() >= self.there_until {
+            if self.reached() >= self.there_until {
                 if !self.receive_first()? {
                     return Ok(());
                 }
@@ -93,6 +98,7 @@ impl Subscriber<'_> {
             self.output.flush()?;
             self.all_written = true;
             self.consumer.commit()?;
+            self.all_inline = true;
             if self.left().is_some_and(|left| left.is_zero()) {
                 return Ok(());
             }
@@ -113,7 +119,8 @@ impl Subscriber<'_> {
             if let Some(message) = self.consumer.recv_timeout(slice)? {
                 self.all_written = false;
                 self.printed += 1;
-                write_message(self.output.buffer(), self.format, &message);
+                self.writer.write(self.output.buffer(), &message);
+                self.all_inline = message.is_inline();
                 return Ok(true);
             }
             if self.left().is_some_and(|left| left.is_zero()) {
@@ -125,21 +132,30 @@ impl Subscriber<'_> {
     /// Asks the broker; without an answer the next message is waited for like this one.
     fn look_how_much_is_there(&mut self) {
         let stream = self.connection.stream(self.consumer.stream());
-        self.there_until = stream.map_or(0, |stream| stream.next_position);
+        let next =
+            |stream: StreamInfo| stream.partitions.iter().map(|partition| partition.next_position).sum();
+        self.there_until = stream.map_or(0, next);
+    }
+
+    /// How far the consumer is, in all partitions.
+    fn reached(&self) -> u64 {
+        self.consumer.positions().iter().map(|position| position.position).sum()
     }
 
     /// Receives what is there, as much as one write takes.
     fn receive_rest(&mut self) -> Result<(), Failure> {
         let mut left = (self.count - self.printed).min(self.batch_messages_max - self.batched());
         while left > 0
-            && self.consumer.position() < self.there_until
+            && self.all_inline
+            && self.reached() < self.there_until
             && self.output.buffered_bytes() < WHOLE_BYTES / 2
         {
             let Some(message) = self.consumer.try_recv()? else { break };
             self.all_written = false;
             self.printed += 1;
-            write_message(self.output.buffer(), self.format, &message);
+            self.writer.write(self.output.buffer(), &message);
             left -= 1;
+            self.all_inline = message.is_inline();
         }
         Ok(())
     }
@@ -156,6 +172,7 @@ impl Subscriber<'_> {
 /// A message as `--format json` prints it.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
+    partition: u32,
     position: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp_ns: Option<u64>,
@@ -213,37 +230,46 @@ fn json_value(value: Value<'_>) -> serde_json::Value {
     }
 }
 
-fn write_message(buffer: &mut Vec<u8>, format: Format, message: &Message<'_>) {
-    write_parts(buffer, format, message.position(), message.attributes(), message.payload());
+/// How messages are printed.
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    format: Format,
+    /// The stream has several partitions.
+    several: bool,
 }
 
-fn write_parts(
-    buffer: &mut Vec<u8>,
-    format: Format,
-    position: u64,
-    attributes: AttributesView<'_>,
-    payload: &[u8],
-) {
-    match format {
-        Format::Raw => buffer.extend_from_slice(payload),
-        Format::Hex => buffer.extend_from_slice(format!("{position} {}", hex(payload)).as_bytes()),
-        Format::Json => {
-            let line = Line {
-                position,
-                timestamp_ns: attributes.timestamp_ns(),
-                key: attributes.key(),
-                correlation: attributes.correlation(),
-                reply_to: attributes.reply_to(),
-                attributes: attributes
-                    .iter()
-                    .map(|(name, value)| (name.to_owned(), json_value(value)))
-                    .collect(),
-                payload: Some(payload),
-            };
-            serde_json::to_writer(&mut *buffer, &line).expect("numbers and strings always are JSON");
-        }
+impl Writer {
+    fn write(self, buffer: &mut Vec<u8>, message: &Message<'_>) {
+        let position = Position { partition: message.partition(), position: message.position() };
+        self.write_parts(buffer, position, message.attributes(), message.payload());
     }
-    buffer.push(b'\n');
+
+    fn write_parts(self, buffer: &mut Vec<u8>, at: Position, attributes: AttributesView<'_>, payload: &[u8]) {
+        match self.format {
+            Format::Raw => buffer.extend_from_slice(payload),
+            Format::Hex if self.several => {
+                buffer.extend_from_slice(format!("{at} {}", hex(payload)).as_bytes())
+            }
+            Format::Hex => buffer.extend_from_slice(format!("{} {}", at.position, hex(payload)).as_bytes()),
+            Format::Json => {
+                let line = Line {
+                    partition: at.partition,
+                    position: at.position,
+                    timestamp_ns: attributes.timestamp_ns(),
+                    key: attributes.key(),
+                    correlation: attributes.correlation(),
+                    reply_to: attributes.reply_to(),
+                    attributes: attributes
+                        .iter()
+                        .map(|(name, value)| (name.to_owned(), json_value(value)))
+                        .collect(),
+                    payload: Some(payload),
+                };
+                serde_json::to_writer(&mut *buffer, &line).expect("numbers and strings always are JSON");
+            }
+        }
+        buffer.push(b'\n');
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -258,7 +284,8 @@ mod tests {
 
     fn written(format: Format, payload: &[u8]) -> Vec<u8> {
         let mut buffer = Vec::new();
-        write_parts(&mut buffer, format, 7, AttributesView::default(), payload);
+        let at = Position { partition: 0, position: 7 };
+        Writer { format, several: false }.write_parts(&mut buffer, at, AttributesView::default(), payload);
         buffer
     }
 
@@ -271,8 +298,8 @@ mod tests {
     #[test]
     fn json_holds_text_as_text_and_other_bytes_in_hexadecimal() {
         let text = |payload| String::from_utf8(written(Format::Json, payload)).unwrap();
-        assert_eq!(text("\"é\n".as_bytes()), "{\"position\":7,\"payload\":\"\\\"é\\n\"}\n");
-        assert_eq!(text(b"\x00\xff"), "{\"position\":7,\"payload_hex\":\"00ff\"}\n");
+        assert_eq!(text("\"é\n".as_bytes()), "{\"partition\":0,\"position\":7,\"payload\":\"\\\"é\\n\"}\n");
+        assert_eq!(text(b"\x00\xff"), "{\"partition\":0,\"position\":7,\"payload_hex\":\"00ff\"}\n");
     }
 
     #[test]

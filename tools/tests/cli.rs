@@ -47,8 +47,8 @@ fn json_and_hex_name_the_position() {
     broker.run_with(&["pub", "s", "--lines", "-"], b"say \"h\xc3\xa9\"\n\x00\xff\n").ok();
     let json = broker.run(&["sub", "s", "--subscription", "a", "--count", "2", "--format", "json"]).ok();
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines[0], json!({"position": 0, "payload": "say \"hé\""}));
-    assert_eq!(lines[1], json!({"position": 1, "payload_hex": "00ff"}));
+    assert_eq!(lines[0], json!({"partition": 0, "position": 0, "payload": "say \"hé\""}));
+    assert_eq!(lines[1], json!({"partition": 0, "position": 1, "payload_hex": "00ff"}));
     let hex = broker.run(&["sub", "s", "--subscription", "b", "--count", "2", "--format", "hex"]).ok();
     assert_eq!(hex, "0 736179202268c3a922\n1 00ff\n");
 }
@@ -67,7 +67,7 @@ fn what_a_message_says_about_itself_is_sent_along_and_printed() {
     assert!(stamped.as_u64().unwrap() > 1_700_000_000_000_000_000);
     let attributes = json!({"urgent": true, "n": -3, "f": 0.5, "t": "a=b"});
     let expected = json!({
-        "position": 0, "key": "k", "correlation": "7", "reply_to": "r", "attributes": attributes, "payload": "x"
+        "partition": 0, "position": 0, "key": "k", "correlation": "7", "reply_to": "r", "attributes": attributes, "payload": "x"
     });
     assert_eq!(line, expected);
     broker.run(&["pub", "s", "x", "--attribute", "n"]).expect(2, &["NAME=VALUE"]);
@@ -310,7 +310,10 @@ fn streams_and_subscriptions_are_listed_shown_and_deleted() {
     assert_eq!(streams.as_array().unwrap().len(), 2);
     let show: Value =
         serde_json::from_str(&broker.run(&["stream", "show", "orders", "--json"]).ok()).unwrap();
-    assert_eq!((&show["next_position"], &show["settings"]["slots"]), (&json!(1), &json!(16_384)));
+    assert_eq!(
+        (&show["partitions"][0]["next_position"], &show["settings"]["slots"]),
+        (&json!(1), &json!(16_384))
+    );
     assert!(broker.run(&["stream", "show", "orders"]).ok().contains("positions held  0 to 0"));
     assert!(broker.run(&["subscription", "list", "orders"]).ok().contains("billing"));
     assert!(broker.run(&["subscription", "show", "orders", "billing"]).ok().contains("1 message"));

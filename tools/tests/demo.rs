@@ -43,7 +43,8 @@ fn started(place: &TempDir, input: &TempDir) -> (Child, Vec<u64>, BufReader<Chil
     until("messages flow", || {
         let shown =
             ringway().args(["stream", "show", "demo", "--json", "--dir", directory]).output().unwrap();
-        serde_json::from_slice::<Value>(&shown.stdout).is_ok_and(|stream| stream["next_position"] != 0)
+        serde_json::from_slice::<Value>(&shown.stdout)
+            .is_ok_and(|stream| stream["partitions"][0]["next_position"].as_u64() > Some(0))
     });
     let children = Path::new("/proc").join(child.id().to_string()).join("task");
     let children = children.join(child.id().to_string()).join("children");

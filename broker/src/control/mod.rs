@@ -13,6 +13,7 @@
 
 mod requests;
 mod session;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +28,7 @@ use crate::core::{SessionId, Token};
 use crate::shard::{AnswerInbox, Command, Mailbox};
 use requests::Pending;
 use session::Session;
+use streams::Streams;
 
 /// What an epoll event belongs to: the kind in the low two bits, the session's number above.
 const LISTENER: u64 = 0;
@@ -54,6 +56,7 @@ pub(crate) struct Control {
     uid: u32,
     sessions: BTreeMap<SessionId, Session>,
     sessions_made: u64,
+    streams: Streams,
     pending: BTreeMap<u64, Pending>,
     requests_made: u64,
     /// When which shard gets the tick that it asked for.
@@ -75,6 +78,7 @@ impl Control {
             uid: rustix::process::geteuid().as_raw(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
+            streams: Streams::default(),
             pending: BTreeMap::new(),
             requests_made: 0,
             ticks: BTreeMap::new(),

@@ -10,8 +10,9 @@ use ringway_shm_protocol::control::socket;
 use ringway_shm_protocol::name::{Name, NameError};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
+use super::streams::{Asked, StreamRequest, Work, joined_page};
 use super::{Control, SOCKET, send};
-use crate::core::{Caller, EndpointId, Event, Gate, Operation, PAGE_STREAMS, SessionId, Token};
+use crate::core::{Caller, EndpointId, Event, Gate, Operation, SessionId, Token};
 use crate::shard::{Answer, Command, FromShard};
 
 /// Feature bits of the protocol that this broker knows.
@@ -25,22 +26,21 @@ const SHARD_BITS: u32 = 10;
 
 /// A request that waits for shards.
 pub(super) struct Pending {
-    session: SessionId,
-    request: u32,
-    shard: usize,
-    what: Waiting,
+    pub(super) session: SessionId,
+    pub(super) request: u32,
+    pub(super) what: Waiting,
 }
 
 /// What it waits for.
-enum Waiting {
+pub(super) enum Waiting {
     /// An answer that is passed on.
     Answer,
-    /// An endpoint to be given, if all goes well.
-    Open,
     /// An endpoint to be given back.
     Close,
     /// A page of each shard.
     Pages { shards_left: usize, page: Vec<StreamInfo>, more: bool },
+    /// Answers of partitions.
+    Stream(Work),
 }
 
 impl Control {
@@ -121,40 +121,48 @@ impl Control {
             return;
         }
         let shards = self.parts.shards.len();
-        match operation(asked, shards) {
+        match target(asked, shards) {
             Err(refusal) => self.reply(id, request, &Reply::Refused(refusal), &[]),
-            Ok((Target::All, operation)) => {
+            Ok(Target::All(operation)) => {
                 let what = Waiting::Pages { shards_left: shards, page: Vec::new(), more: false };
-                let token = self.wait(Pending { session: id, request, shard: 0, what });
+                let token = self.wait(Pending { session: id, request, what });
+                let caller = self.caller(id);
                 for shard in 0..shards {
-                    self.forward(shard, token, id, operation.clone());
+                    self.forward(shard, token, caller, operation.clone());
                 }
             }
-            Ok((Target::One(shard), operation)) => {
+            Ok(Target::Shard(shard, operation)) => {
                 let what = match operation {
-                    Operation::OpenProducer(_) | Operation::OpenConsumer(..) => {
-                        self.sessions.get_mut(&id).expect("it has just asked").may_hold_one_more();
-                        Waiting::Open
-                    }
                     Operation::Close(_) => Waiting::Close,
                     _ => Waiting::Answer,
                 };
-                let token = self.wait(Pending { session: id, request, shard, what });
-                self.forward(shard, token, id, operation);
+                let token = self.wait(Pending { session: id, request, what });
+                self.forward(shard, token, self.caller(id), operation);
+            }
+            Ok(Target::Stream(name, asked)) => {
+                self.ask_stream(name, StreamRequest { session: id, request, asked });
             }
         }
     }
 
+    fn caller(&self, session: SessionId) -> Caller {
+        Caller { session, pid: self.sessions[&session].pid() }
+    }
+
+    /// Stops reading a session until its request is answered.
+    pub(super) fn pause(&self, session: SessionId) {
+        self.watch(session, EventFlags::empty());
+    }
+
     /// Remembers a request and stops reading its session until it is answered.
-    fn wait(&mut self, pending: Pending) -> Token {
-        self.watch(pending.session, EventFlags::empty());
+    pub(super) fn wait(&mut self, pending: Pending) -> Token {
+        self.pause(pending.session);
         let token = self.next_token();
         self.pending.insert(token.0, pending);
         token
     }
 
-    fn forward(&self, shard: usize, token: Token, session: SessionId, operation: Operation) {
-        let caller = Caller { session, pid: self.sessions[&session].pid() };
+    pub(super) fn forward(&self, shard: usize, token: Token, caller: Caller, operation: Operation) {
         self.parts.shards[shard].send(Command::Apply(Event::Request(token, caller, operation)));
     }
 
@@ -178,32 +186,50 @@ impl Control {
 
     fn take_answer(&mut self, Answer { token, mut reply, descriptors }: Answer) {
         let Some(pending) = self.pending.get_mut(&token.0) else { return };
-        if let Waiting::Pages { shards_left, page, more } = &mut pending.what {
-            if let Reply::Streams { page: part, more: part_more } = reply {
-                page.extend(part);
-                *more |= part_more;
+        match &mut pending.what {
+            Waiting::Pages { shards_left, page, more } => {
+                if let Reply::Streams { page: part, more: part_more } = reply {
+                    page.extend(part);
+                    *more |= part_more;
+                }
+                *shards_left -= 1;
+                if *shards_left > 0 {
+                    return;
+                }
+                reply = joined_page(std::mem::take(page), *more);
             }
-            *shards_left -= 1;
-            if *shards_left > 0 {
+            Waiting::Stream(work) => {
+                if work.take(reply, descriptors)
+                    && let Some(Pending { request, what: Waiting::Stream(work), .. }) =
+                        self.pending.remove(&token.0)
+                {
+                    self.stream_answered(request, work);
+                }
                 return;
             }
-            reply = joined(std::mem::take(page), *more);
+            Waiting::Answer | Waiting::Close => {}
         }
         let pending = self.pending.remove(&token.0).expect("found above");
-        if let Some(session) = self.sessions.get_mut(&pending.session) {
-            match (&pending.what, &reply) {
-                (Waiting::Open, Reply::Refused(_)) | (Waiting::Close, Reply::Done) => {
-                    session.holds_one_less()
-                }
-                _ => {}
-            }
+        if matches!((&pending.what, &reply), (Waiting::Close, Reply::Done)) {
+            self.holds_one_less(pending.session);
+        }
+        self.answer(pending.session, pending.request, &reply, &descriptors);
+    }
+
+    /// A session was not given an endpoint, or has given one back.
+    pub(super) fn holds_one_less(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.holds_one_less();
             if session.stream().is_none() && !session.holds_anything() {
-                self.forget(pending.session);
+                self.forget(id);
             }
         }
-        on_wire(&mut reply, pending.shard);
-        self.watch(pending.session, EventFlags::IN);
-        self.reply(pending.session, pending.request, &reply, &descriptors);
+    }
+
+    /// Replies to a session that was paused, and reads it again.
+    pub(super) fn answer(&mut self, id: SessionId, request: u32, reply: &Reply, descriptors: &[OwnedFd]) {
+        self.watch(id, EventFlags::IN);
+        self.reply(id, request, reply, descriptors);
     }
 
     fn reply(&mut self, id: SessionId, request: u32, reply: &Reply, descriptors: &[OwnedFd]) {
@@ -238,122 +264,83 @@ impl Control {
 
 /// Where a request goes.
 enum Target {
-    One(usize),
-    All,
+    /// To one shard.
+    Shard(usize, Operation),
+    /// To all shards.
+    All(Operation),
+    /// To the partitions of a stream.
+    Stream(Name, Asked),
 }
 
-/// Which shard owns a stream: by the FNV-1a hash of its name, the same in every run.
-fn shard_of(name: &Name, shards: usize) -> usize {
-    let hash = name
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    (hash % shards as u64) as usize
-}
-
-fn operation(request: Request, shards: usize) -> Result<(Target, Operation), Refusal> {
+fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
     let invalid = |error: NameError| Refusal { code: RefusalCode::Invalid, message: error.to_string() };
     let name = |bytes: Vec<u8>| Name::parse(bytes).map_err(invalid);
-    let by_name = |bytes: Vec<u8>| {
-        let name = name(bytes)?;
-        Ok((Target::One(shard_of(&name, shards)), name))
-    };
-    let by_endpoint = |wire: u64| {
+    let by_endpoint = |wire: u64, operation: &dyn Fn(EndpointId) -> Operation| {
         let shard = (wire & ((1 << SHARD_BITS) - 1)) as usize;
         if shard < shards {
-            Ok((Target::One(shard), EndpointId(wire >> SHARD_BITS)))
+            Ok(Target::Shard(shard, operation(EndpointId(wire >> SHARD_BITS))))
         } else {
             let message = format!("there is no endpoint {wire}: the broker has {shards} shards");
             Err(Refusal { code: RefusalCode::NotFound, message })
         }
     };
     Ok(match request {
-        Request::DeclareStream { name, settings } => {
-            let (target, name) = by_name(name)?;
-            (target, Operation::DeclareStream(name, settings))
+        Request::DeclareStream { name: stream, settings } => {
+            Target::Stream(name(stream)?, Asked::Declare(settings))
         }
-        Request::DescribeStream { name } => {
-            let (target, name) = by_name(name)?;
-            (target, Operation::DescribeStream(name))
-        }
+        Request::DescribeStream { name: stream } => Target::Stream(name(stream)?, Asked::Describe),
         Request::ListStreams { after } => {
             let after = if after.is_empty() { None } else { Some(name(after)?) };
-            (Target::All, Operation::ListStreams(after))
+            Target::All(Operation::ListStreams(after))
         }
-        Request::DeleteStream { name } => {
-            let (target, name) = by_name(name)?;
-            (target, Operation::DeleteStream(name))
-        }
+        Request::DeleteStream { name: stream } => Target::Stream(name(stream)?, Asked::Delete),
         Request::DeclareSubscription { stream, name: subscription, start } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::DeclareSubscription(stream, name(subscription)?, start))
+            Target::Stream(name(stream)?, Asked::DeclareSubscription(name(subscription)?, start))
         }
         Request::DescribeSubscription { stream, name: subscription } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::DescribeSubscription(stream, name(subscription)?))
+            Target::Stream(name(stream)?, Asked::DescribeSubscription(name(subscription)?))
         }
-        Request::ListSubscriptions { stream } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::ListSubscriptions(stream))
-        }
+        Request::ListSubscriptions { stream } => Target::Stream(name(stream)?, Asked::ListSubscriptions),
         Request::DeleteSubscription { stream, name: subscription } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::DeleteSubscription(stream, name(subscription)?))
+            Target::Stream(name(stream)?, Asked::DeleteSubscription(name(subscription)?))
         }
-        Request::OpenProducer { stream } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::OpenProducer(stream))
+        Request::OpenProducer { stream, partition } => {
+            Target::Stream(name(stream)?, Asked::OpenProducer(partition))
         }
-        Request::OpenConsumer { stream, subscription } => {
-            let (target, stream) = by_name(stream)?;
-            (target, Operation::OpenConsumer(stream, name(subscription)?))
+        Request::OpenConsumer { stream, partition, subscription } => {
+            Target::Stream(name(stream)?, Asked::OpenConsumer(partition, name(subscription)?))
         }
         Request::OpenGate { endpoint, gate, generation } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::OpenGate(endpoint, Gate { index: gate, generation }))
+            let gate = Gate { index: gate, generation };
+            by_endpoint(endpoint, &|endpoint| Operation::OpenGate(endpoint, gate))?
         }
         Request::DetachGate { endpoint, gate, generation } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::DetachGate(endpoint, Gate { index: gate, generation }))
+            let gate = Gate { index: gate, generation };
+            by_endpoint(endpoint, &|endpoint| Operation::DetachGate(endpoint, gate))?
         }
         Request::Attach { endpoint, position } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::Attach(endpoint, position))
+            by_endpoint(endpoint, &|endpoint| Operation::Attach(endpoint, position))?
         }
         Request::MakeArena { endpoint, bytes } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::MakeArena(endpoint, bytes))
+            by_endpoint(endpoint, &|endpoint| Operation::MakeArena(endpoint, bytes))?
         }
         Request::RetireArena { endpoint, arena } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::RetireArena(endpoint, arena))
+            by_endpoint(endpoint, &|endpoint| Operation::RetireArena(endpoint, arena))?
         }
         Request::OpenArena { endpoint, arena } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::OpenArena(endpoint, arena))
+            by_endpoint(endpoint, &|endpoint| Operation::OpenArena(endpoint, arena))?
         }
-        Request::Close { endpoint } => {
-            let (target, endpoint) = by_endpoint(endpoint)?;
-            (target, Operation::Close(endpoint))
-        }
+        Request::Close { endpoint } => by_endpoint(endpoint, &Operation::Close)?,
         Request::Stop => unreachable!("answered by the control plane itself"),
     })
 }
 
 /// Puts the shard into the number of a new endpoint.
-fn on_wire(reply: &mut Reply, shard: usize) {
+pub(super) fn on_wire(reply: &mut Reply, shard: usize) {
     let endpoint = match reply {
         Reply::Producer(grant) => &mut grant.endpoint,
         Reply::Consumer(grant) => &mut grant.endpoint,
         _ => return,
     };
     *endpoint = *endpoint << SHARD_BITS | shard as u64;
-}
-
-/// The first page of what all shards have, in order of names.
-fn joined(mut page: Vec<StreamInfo>, more: bool) -> Reply {
-    page.sort_by(|one, other| one.name.cmp(&other.name));
-    let more = more || page.len() > PAGE_STREAMS;
-    page.truncate(PAGE_STREAMS);
-    Reply::Streams { page, more }
 }

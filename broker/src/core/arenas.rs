@@ -36,7 +36,7 @@ impl Core {
                 RefusalCode::Limit,
                 format!(
                     "a producer of stream {} may have {most} bytes of arenas; it has {has} and asks for {bytes} more",
-                    stream.name
+                    stream.partition.stream
                 ),
             );
         }
@@ -73,7 +73,8 @@ impl Core {
             return refuse(RefusalCode::Invalid, format!("endpoint {} is no consumer", endpoint.0));
         };
         if !self.streams[&stream].arenas.contains_key(&arena) {
-            let message = format!("stream {} has no arena {arena} any more", self.streams[&stream].name);
+            let message =
+                format!("stream {} has no arena {arena} any more", self.streams[&stream].partition.stream);
             return refuse(RefusalCode::NotFound, message);
         }
         Ok(vec![Effect::GrantArena(token, stream, arena)])

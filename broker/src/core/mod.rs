@@ -24,7 +24,7 @@ use std::ops::Bound;
 use ringway_shm_protocol::control::message::{
     Overflow, Producers, Refusal, RefusalCode, StartAt, StreamSettings,
 };
-use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
+use ringway_shm_protocol::layout::{GATES_MAX, Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
 
 use endpoints::{Endpoint, Role};
@@ -46,6 +46,16 @@ pub struct StreamId(pub u64);
 
 /// Most streams on a page of a list.
 pub const PAGE_STREAMS: usize = 64;
+
+/// A partition of a stream: to the core each is a ring of its own, with its own subscriptions, producers and consumers. That
+/// all partitions of a stream agree is the control plane's care.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The stream's name.
+    pub stream: Name,
+    /// Its number in the stream.
+    pub number: u32,
+}
 
 /// A gate of a stream's partition, in one of its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,25 +79,29 @@ pub struct Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Makes a stream, or confirms it.
-    DeclareStream(Name, StreamSettings),
+    DeclareStream(Partition, StreamSettings),
     /// Describes a stream.
-    DescribeStream(Name),
+    DescribeStream(Partition),
     /// Describes up to [`PAGE_STREAMS`] streams behind this name.
     ListStreams(Option<Name>),
+    /// Asks whether nobody has a stream open, so that it may be removed.
+    CheckStreamUnused(Partition),
     /// Removes a stream.
-    DeleteStream(Name),
+    DeleteStream(Partition),
     /// Makes a subscription, or confirms it.
-    DeclareSubscription(Name, Name, StartAt),
+    DeclareSubscription(Partition, Name, StartAt),
     /// Describes a subscription.
-    DescribeSubscription(Name, Name),
+    DescribeSubscription(Partition, Name),
     /// Describes all subscriptions of a stream.
-    ListSubscriptions(Name),
+    ListSubscriptions(Partition),
+    /// Asks whether nobody has a subscription open, so that it may be removed.
+    CheckSubscriptionUnused(Partition, Name),
     /// Removes a subscription.
-    DeleteSubscription(Name, Name),
+    DeleteSubscription(Partition, Name),
     /// Opens a stream as producer.
-    OpenProducer(Name),
+    OpenProducer(Partition),
     /// Opens a subscription as consumer.
-    OpenConsumer(Name, Name),
+    OpenConsumer(Partition, Name),
     /// Asks for the region of a gate.
     OpenGate(EndpointId, Gate),
     /// Asks that a gate be detached that holds the ring full.
@@ -129,6 +143,8 @@ pub enum Effect {
     MakeRing {
         /// The stream.
         stream: StreamId,
+        /// The partition's number.
+        partition: u32,
         /// Its size.
         geometry: Geometry,
         /// What happens when it is full.
@@ -245,7 +261,7 @@ pub enum Effect {
 pub struct Core {
     shard: u32,
     payload_bytes_max: u32,
-    names: BTreeMap<Name, StreamId>,
+    names: BTreeMap<Partition, StreamId>,
     streams: BTreeMap<StreamId, Stream>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     streams_made: u64,
@@ -322,6 +338,10 @@ impl Core {
                 Ok(vec![Effect::ShowStream(token, self.view(id, stream))])
             }
             Operation::ListStreams(after) => Ok(self.list_streams(token, after)),
+            Operation::CheckStreamUnused(name) => {
+                self.check_unused(self.find(&name)?.1)?;
+                Ok(vec![Effect::Done(token)])
+            }
             Operation::DeleteStream(name) => self.delete_stream(token, name),
             Operation::DeclareSubscription(stream, name, start) => {
                 self.declare_subscription(token, stream, name, start)
@@ -337,6 +357,11 @@ impl Core {
             Operation::ListSubscriptions(stream) => {
                 let (id, found) = self.find(&stream)?;
                 Ok(vec![Effect::ShowSubscriptions(token, self.subscription_views(id, found))])
+            }
+            Operation::CheckSubscriptionUnused(stream, name) => {
+                let (_, found) = self.find(&stream)?;
+                self.check_subscription_unused(found, &name, found.subscription(&name)?)?;
+                Ok(vec![Effect::Done(token)])
             }
             Operation::DeleteSubscription(stream, name) => self.delete_subscription(token, stream, name),
             Operation::OpenProducer(name) => self.open_producer(token, caller, name),
@@ -356,11 +381,18 @@ impl Core {
         }
     }
 
-    fn declare_stream(&mut self, token: Token, name: Name, settings: StreamSettings) -> Outcome {
+    fn declare_stream(&mut self, token: Token, name: Partition, settings: StreamSettings) -> Outcome {
         let geometry = match Geometry::new(settings.slots, settings.slot_bytes) {
             Ok(geometry) => geometry,
             Err(error) => return refuse(RefusalCode::Invalid, error.to_string()),
         };
+        if !(1..=PARTITIONS_MAX).contains(&settings.partitions) {
+            let partitions = settings.partitions;
+            return refuse(
+                RefusalCode::Invalid,
+                format!("a stream of {partitions} partitions cannot be had: from 1 to {PARTITIONS_MAX}"),
+            );
+        }
         let (bytes, bytes_max) = (settings.payload_bytes_max, self.payload_bytes_max);
         if !(1..=bytes_max).contains(&bytes) {
             return refuse(
@@ -387,27 +419,27 @@ impl Core {
         Ok(vec![Effect::ShowStream(token, self.view(id, &self.streams[&id]))])
     }
 
+    /// All partitions here of the first streams behind `after`.
     fn list_streams(&self, token: Token, after: Option<Name>) -> Vec<Effect> {
-        let first = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.names.range((first, Bound::Unbounded));
-        let ids: Vec<_> = behind.map(|(_, id)| *id).take(PAGE_STREAMS + 1).collect();
-        let page = ids.iter().take(PAGE_STREAMS).map(|id| self.view(*id, &self.streams[id])).collect();
-        vec![Effect::ShowStreams(token, page, ids.len() > PAGE_STREAMS)]
+        let first = after.map(|stream| Partition { stream, number: u32::MAX });
+        let first = first.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut page, mut streams, mut last) = (Vec::new(), 0, None);
+        for (partition, id) in self.names.range((first, Bound::Unbounded)) {
+            if last != Some(&partition.stream) {
+                streams += 1;
+                last = Some(&partition.stream);
+            }
+            if streams > PAGE_STREAMS {
+                break;
+            }
+            page.push(self.view(*id, &self.streams[id]));
+        }
+        vec![Effect::ShowStreams(token, page, streams > PAGE_STREAMS)]
     }
 
-    fn delete_stream(&mut self, token: Token, name: Name) -> Outcome {
+    fn delete_stream(&mut self, token: Token, name: Partition) -> Outcome {
         let (id, stream) = self.find(&name)?;
-        let consumers =
-            stream.subscriptions.values().filter(|subscription| subscription.consumer.is_some()).count();
-        let producers = stream.producers.len();
-        if producers + consumers > 0 {
-            return refuse(
-                RefusalCode::InUse,
-                format!(
-                    "stream {name} is open: {producers} producers and {consumers} consumers; close them first"
-                ),
-            );
-        }
+        self.check_unused(stream)?;
         let mut effects = Vec::new();
         if stream.opened {
             effects.push(Effect::DropRing(id));
@@ -418,8 +450,30 @@ impl Core {
         Ok(effects)
     }
 
-    fn declare_subscription(&mut self, token: Token, stream: Name, name: Name, start: StartAt) -> Outcome {
-        let (id, found) = self.find(&stream)?;
+    fn check_unused(&self, stream: &Stream) -> Result<(), Refusal> {
+        let consumers =
+            stream.subscriptions.values().filter(|subscription| subscription.consumer.is_some()).count();
+        let producers = stream.producers.len();
+        if producers + consumers == 0 {
+            return Ok(());
+        }
+        let name = &stream.partition.stream;
+        refuse(
+            RefusalCode::InUse,
+            format!(
+                "stream {name} is open: {producers} producers and {consumers} consumers; close them first"
+            ),
+        )
+    }
+
+    fn declare_subscription(
+        &mut self,
+        token: Token,
+        partition: Partition,
+        name: Name,
+        start: StartAt,
+    ) -> Outcome {
+        let (stream, (id, found)) = (&partition.stream, self.find(&partition)?);
         if let Some(subscription) = found.subscriptions.get(&name) {
             return Ok(vec![Effect::ShowSubscription(
                 token,
@@ -447,16 +501,10 @@ impl Core {
         }])
     }
 
-    fn delete_subscription(&mut self, token: Token, stream: Name, name: Name) -> Outcome {
-        let (id, found) = self.find(&stream)?;
+    fn delete_subscription(&mut self, token: Token, partition: Partition, name: Name) -> Outcome {
+        let (id, found) = self.find(&partition)?;
         let subscription = found.subscription(&name)?;
-        if let Some(consumer) = subscription.consumer {
-            let pid = self.endpoints[&consumer].caller.pid;
-            return refuse(
-                RefusalCode::InUse,
-                format!("subscription {name} of stream {stream} is open in process {pid}; close it first"),
-            );
-        }
+        self.check_subscription_unused(found, &name, subscription)?;
         let mut effects = Vec::new();
         if found.opened {
             effects.push(Effect::Leave(id, subscription.gate));
@@ -466,8 +514,22 @@ impl Core {
         Ok(effects)
     }
 
-    fn open_producer(&mut self, token: Token, caller: Caller, name: Name) -> Outcome {
-        let (id, stream) = self.find(&name)?;
+    fn check_subscription_unused(
+        &self,
+        stream: &Stream,
+        name: &Name,
+        subscription: &Subscription,
+    ) -> Result<(), Refusal> {
+        let Some(consumer) = subscription.consumer else { return Ok(()) };
+        let (stream, pid) = (&stream.partition.stream, self.endpoints[&consumer].caller.pid);
+        refuse(
+            RefusalCode::InUse,
+            format!("subscription {name} of stream {stream} is open in process {pid}; close it first"),
+        )
+    }
+
+    fn open_producer(&mut self, token: Token, caller: Caller, partition: Partition) -> Outcome {
+        let (name, (id, stream)) = (&partition.stream, self.find(&partition)?);
         if stream.settings.producers == Producers::Exclusive
             && let Some(producer) = stream.producers.first()
         {
@@ -478,7 +540,7 @@ impl Core {
             );
         }
         if !stream.opened {
-            return Ok(vec![make_ring(id, stream, token, caller, Operation::OpenProducer(name))]);
+            return Ok(vec![make_ring(id, stream, token, caller, Operation::OpenProducer(partition))]);
         }
         let stream = self.streams.get_mut(&id).expect("found above");
         let settings = stream.settings;
@@ -493,8 +555,8 @@ impl Core {
         Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner, settings }])
     }
 
-    fn open_consumer(&mut self, token: Token, caller: Caller, stream: Name, name: Name) -> Outcome {
-        let (id, found) = self.find(&stream)?;
+    fn open_consumer(&mut self, token: Token, caller: Caller, partition: Partition, name: Name) -> Outcome {
+        let (stream, (id, found)) = (&partition.stream, self.find(&partition)?);
         let subscription = found.subscription(&name)?;
         if let Some(consumer) = subscription.consumer {
             let pid = self.endpoints[&consumer].caller.pid;
@@ -507,7 +569,7 @@ impl Core {
             );
         }
         if !found.opened {
-            return Ok(vec![make_ring(id, found, token, caller, Operation::OpenConsumer(stream, name))]);
+            return Ok(vec![make_ring(id, found, token, caller, Operation::OpenConsumer(partition, name))]);
         }
         let (gate, settings) = (subscription.gate, found.settings);
         let endpoint = self.add_endpoint(caller, Role::Consumer { stream: id, gate });
@@ -557,8 +619,9 @@ impl Core {
         Ok(stream)
     }
 
-    fn find(&self, name: &Name) -> Result<(StreamId, &Stream), Refusal> {
-        match self.names.get(name) {
+    fn find(&self, partition: &Partition) -> Result<(StreamId, &Stream), Refusal> {
+        let name = &partition.stream;
+        match self.names.get(partition) {
             Some(id) => Ok((*id, &self.streams[id])),
             None => refuse(
                 RefusalCode::NotFound,
@@ -571,7 +634,8 @@ impl Core {
 fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operation: Operation) -> Effect {
     let gates = stream.subscriptions.values().map(|subscription| subscription.gate).collect();
     let Stream { geometry, settings: StreamSettings { overflow, .. }, .. } = *stream;
-    Effect::MakeRing { stream: id, geometry, overflow, gates, token, caller, operation }
+    let partition = stream.partition.number;
+    Effect::MakeRing { stream: id, partition, geometry, overflow, gates, token, caller, operation }
 }
 
 #[cfg(test)]

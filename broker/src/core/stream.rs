@@ -8,12 +8,12 @@ use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::words::next_epoch;
 
 use super::arenas::Arena;
-use super::{EndpointId, Gate, OwnerIds, refuse};
+use super::{EndpointId, Gate, OwnerIds, Partition, refuse};
 
 /// A declared stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) name: Name,
+    pub(super) partition: Partition,
     pub(super) settings: StreamSettings,
     pub(super) geometry: Geometry,
     /// Its ring exists.
@@ -36,9 +36,9 @@ pub(super) struct Subscription {
 }
 
 impl Stream {
-    pub(super) fn new(name: Name, settings: StreamSettings, geometry: Geometry) -> Self {
+    pub(super) fn new(partition: Partition, settings: StreamSettings, geometry: Geometry) -> Self {
         Self {
-            name,
+            partition,
             settings,
             geometry,
             opened: false,
@@ -65,6 +65,7 @@ impl Stream {
         };
         compare("slots", is.slots.to_string(), asked.slots.to_string());
         compare("slot bytes", is.slot_bytes.to_string(), asked.slot_bytes.to_string());
+        compare("partitions", is.partitions.to_string(), asked.partitions.to_string());
         compare("largest payload", is.payload_bytes_max.to_string(), asked.payload_bytes_max.to_string());
         compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
         compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
@@ -72,7 +73,7 @@ impl Stream {
             RefusalCode::Conflict,
             format!(
                 "stream {} exists with {}; delete it first, or declare it with the settings it has",
-                self.name,
+                self.partition.stream,
                 differ.join(", ")
             ),
         )
@@ -84,7 +85,10 @@ impl Stream {
             Overflow::Detach { .. } => Ok(()),
             _ => refuse(
                 RefusalCode::Invalid,
-                format!("stream {} detaches nobody: it was declared with another overflow", self.name),
+                format!(
+                    "stream {} detaches nobody: it was declared with another overflow",
+                    self.partition.stream
+                ),
             ),
         }
     }
@@ -96,7 +100,7 @@ impl Stream {
                 RefusalCode::NotFound,
                 format!(
                     "stream {} has no subscription {name}; make it with: ringway subscription create {} {name}",
-                    self.name, self.name
+                    self.partition.stream, self.partition.stream
                 ),
             ),
         }

@@ -10,6 +10,7 @@ use super::*;
 const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 
 const SETTINGS: StreamSettings = StreamSettings {
+    partitions: 1,
     kind: StreamKind::Topic,
     slots: 8,
     slot_bytes: 64,
@@ -20,6 +21,10 @@ const SETTINGS: StreamSettings = StreamSettings {
 
 fn core() -> Core {
     Core::new(0, PAYLOAD_BYTES_MAX)
+}
+
+fn partition(stream: &str) -> Partition {
+    Partition { stream: name(stream), number: 0 }
 }
 
 fn name(text: &str) -> Name {
@@ -44,9 +49,9 @@ fn refusal(effects: &[Effect]) -> (RefusalCode, &str) {
 /// A core with stream "s", its ring made, and subscription "a".
 fn opened() -> Core {
     let mut core = core();
-    ask(&mut core, 1, Operation::DeclareStream(name("s"), SETTINGS));
-    ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
-    let effects = ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    ask(&mut core, 1, Operation::DeclareStream(partition("s"), SETTINGS));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     assert!(matches!(effects[..], [Effect::MakeRing { stream: StreamId(1), .. }]), "{effects:?}");
     core.apply(Event::RingMade(StreamId(1)));
     core
@@ -55,15 +60,15 @@ fn opened() -> Core {
 #[test]
 fn declaring_again_confirms_and_other_settings_conflict() {
     let mut core = opened();
-    let same = ask(&mut core, 2, Operation::DeclareStream(name("s"), SETTINGS));
+    let same = ask(&mut core, 2, Operation::DeclareStream(partition("s"), SETTINGS));
     assert!(matches!(same[..], [Effect::ShowStream(..)]));
     let other = StreamSettings { slots: 16, ..SETTINGS };
-    let effects = ask(&mut core, 2, Operation::DeclareStream(name("s"), other));
+    let effects = ask(&mut core, 2, Operation::DeclareStream(partition("s"), other));
     let (code, message) = refusal(&effects);
     assert_eq!(code, RefusalCode::Conflict);
     assert!(message.contains("slots 8, not 16;"), "{message}");
     let other = StreamSettings { producers: Producers::Shared, overflow: Overflow::Reject, ..SETTINGS };
-    let effects = ask(&mut core, 2, Operation::DeclareStream(name("s"), other));
+    let effects = ask(&mut core, 2, Operation::DeclareStream(partition("s"), other));
     let message = refusal(&effects).1;
     assert!(message.contains("producers Exclusive, not Shared, overflow Block, not Reject;"), "{message}");
 }
@@ -72,14 +77,14 @@ fn declaring_again_confirms_and_other_settings_conflict() {
 fn payloads_beyond_the_brokers_limit_and_empty_ones_are_refused_with_the_limit() {
     for payload_bytes_max in [0, PAYLOAD_BYTES_MAX + 1] {
         let settings = StreamSettings { payload_bytes_max, ..SETTINGS };
-        let effects = ask(&mut core(), 1, Operation::DeclareStream(name("s"), settings));
+        let effects = ask(&mut core(), 1, Operation::DeclareStream(partition("s"), settings));
         assert!(refusal(&effects).1.contains("from 1 to 16777216"), "{effects:?}");
     }
 }
 
 /// Opens stream "s" as a producer of `session`; its endpoint.
 fn open_producer(core: &mut Core, session: u64) -> EndpointId {
-    let effects = ask(core, session, Operation::OpenProducer(name("s")));
+    let effects = ask(core, session, Operation::OpenProducer(partition("s")));
     let [Effect::GrantProducer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
     endpoint
 }
@@ -88,17 +93,17 @@ fn open_producer(core: &mut Core, session: u64) -> EndpointId {
 fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
     let mut core = core();
     let settings = StreamSettings { producers: Producers::Shared, ..SETTINGS };
-    ask(&mut core, 1, Operation::DeclareStream(name("s"), settings));
-    ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    ask(&mut core, 1, Operation::DeclareStream(partition("s"), settings));
+    ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     core.apply(Event::RingMade(StreamId(1)));
     let owners: Vec<_> = [1, 2, 2]
-        .map(|session| match ask(&mut core, session, Operation::OpenProducer(name("s")))[..] {
+        .map(|session| match ask(&mut core, session, Operation::OpenProducer(partition("s")))[..] {
             [Effect::GrantProducer { owner, .. }] => owner,
             ref other => panic!("{other:?}"),
         })
         .into();
     assert_eq!(owners, [1, 2, 3]);
-    let effects = ask(&mut core, 3, Operation::DescribeStream(name("s")));
+    let effects = ask(&mut core, 3, Operation::DescribeStream(partition("s")));
     let [Effect::ShowStream(_, view)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((view.producers, &view.producer_pids[..]), (3, &[1001, 1002][..]));
     let effects = core.apply(Event::SessionEnded(SessionId(2)));
@@ -109,7 +114,7 @@ fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
 fn arenas_are_the_producers_until_it_stops_and_then_orphans() {
     let mut core = opened();
     let producer = open_producer(&mut core, 1);
-    let effects = ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("a")));
+    let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("a")));
     let [Effect::GrantConsumer { endpoint: consumer, .. }] = effects[..] else { panic!("{effects:?}") };
     let most = SETTINGS.arenas_bytes_max();
     let effects = ask(&mut core, 1, Operation::MakeArena(producer, 8192));
@@ -154,12 +159,12 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
     assert!(refusal(&effects).1.contains("detaches nobody"));
     let mut core = self::core();
     let settings = StreamSettings { overflow: Overflow::Detach { after_ms: 5 }, ..SETTINGS };
-    ask(&mut core, 1, Operation::DeclareStream(name("s"), settings));
-    ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
-    ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    ask(&mut core, 1, Operation::DeclareStream(partition("s"), settings));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
+    ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     core.apply(Event::RingMade(StreamId(1)));
     let producer = open_producer(&mut core, 1);
-    let effects = ask(&mut core, 2, Operation::OpenConsumer(name("s"), name("a")));
+    let effects = ask(&mut core, 2, Operation::OpenConsumer(partition("s"), name("a")));
     let [Effect::GrantConsumer { endpoint: consumer, .. }] = effects[..] else { panic!("{effects:?}") };
     let effects = ask(&mut core, 1, Operation::DetachGate(producer, gate));
     assert!(matches!(effects[..], [Effect::Detach(..)]), "{effects:?}");
@@ -178,20 +183,20 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
 #[test]
 fn a_missing_stream_or_subscription_is_refused_with_the_command_that_makes_it() {
     let mut core = opened();
-    let effects = ask(&mut core, 1, Operation::OpenProducer(name("x")));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("x")));
     assert_eq!(refusal(&effects).0, RefusalCode::NotFound);
     assert!(refusal(&effects).1.contains("ringway stream create x"));
-    let effects = ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("x")));
+    let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("x")));
     assert!(refusal(&effects).1.contains("ringway subscription create s x"));
 }
 
 #[test]
 fn a_ring_is_made_when_the_stream_is_first_opened_with_all_its_gates() {
     let mut core = core();
-    ask(&mut core, 1, Operation::DeclareStream(name("s"), SETTINGS));
-    ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("a"), StartAt::First));
-    ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("b"), StartAt::Next));
-    let effects = ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("b")));
+    ask(&mut core, 1, Operation::DeclareStream(partition("s"), SETTINGS));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next));
+    let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("b")));
     let [Effect::MakeRing { gates, operation, token, caller, .. }] = &effects[..] else {
         panic!("{effects:?}")
     };
@@ -208,16 +213,16 @@ fn a_ring_is_made_when_the_stream_is_first_opened_with_all_its_gates() {
 fn a_second_producer_is_refused_with_the_pid_of_the_first_until_that_one_ends() {
     let mut core = opened();
     assert!(matches!(
-        ask(&mut core, 1, Operation::OpenProducer(name("s")))[..],
+        ask(&mut core, 1, Operation::OpenProducer(partition("s")))[..],
         [Effect::GrantProducer { .. }]
     ));
-    let effects = ask(&mut core, 2, Operation::OpenProducer(name("s")));
+    let effects = ask(&mut core, 2, Operation::OpenProducer(partition("s")));
     assert_eq!(refusal(&effects).0, RefusalCode::InUse);
     assert!(refusal(&effects).1.contains("process 1001"));
     let effects = core.apply(Event::SessionEnded(SessionId(1)));
     assert!(matches!(effects[..], [Effect::Bury(StreamId(1), 1)]), "{effects:?}");
     assert!(matches!(
-        ask(&mut core, 2, Operation::OpenProducer(name("s")))[..],
+        ask(&mut core, 2, Operation::OpenProducer(partition("s")))[..],
         [Effect::GrantProducer { .. }]
     ));
 }
@@ -225,7 +230,7 @@ fn a_second_producer_is_refused_with_the_pid_of_the_first_until_that_one_ends() 
 #[test]
 fn an_endpoint_is_closed_only_by_the_session_that_holds_it() {
     let mut core = opened();
-    let effects = ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("a")));
+    let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("a")));
     let [Effect::GrantConsumer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(refusal(&ask(&mut core, 2, Operation::Close(endpoint))).0, RefusalCode::NotFound);
     let effects = ask(&mut core, 1, Operation::Close(endpoint));
@@ -236,13 +241,13 @@ fn an_endpoint_is_closed_only_by_the_session_that_holds_it() {
 #[test]
 fn what_is_open_is_not_deleted() {
     let mut core = opened();
-    ask(&mut core, 1, Operation::OpenConsumer(name("s"), name("a")));
-    let effects = ask(&mut core, 2, Operation::DeleteSubscription(name("s"), name("a")));
+    ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("a")));
+    let effects = ask(&mut core, 2, Operation::DeleteSubscription(partition("s"), name("a")));
     assert!(refusal(&effects).1.contains("process 1001"));
-    let effects = ask(&mut core, 2, Operation::DeleteStream(name("s")));
+    let effects = ask(&mut core, 2, Operation::DeleteStream(partition("s")));
     assert!(refusal(&effects).1.contains("0 producers and 1 consumers"));
     core.apply(Event::SessionEnded(SessionId(1)));
-    let effects = ask(&mut core, 2, Operation::DeleteStream(name("s")));
+    let effects = ask(&mut core, 2, Operation::DeleteStream(partition("s")));
     assert!(matches!(effects[..], [Effect::DropRing(_), Effect::Done(_)]), "{effects:?}");
 }
 
@@ -253,13 +258,13 @@ fn the_sixty_fifth_subscription_is_refused_and_a_freed_gate_gets_a_new_generatio
         let effects = ask(
             &mut core,
             1,
-            Operation::DeclareSubscription(name("s"), name(&format!("n{number}")), StartAt::Next),
+            Operation::DeclareSubscription(partition("s"), name(&format!("n{number}")), StartAt::Next),
         );
         assert!(matches!(effects[..], [Effect::Join { .. }]), "{effects:?}");
     }
-    let one_more = Operation::DeclareSubscription(name("s"), name("z"), StartAt::Next);
+    let one_more = Operation::DeclareSubscription(partition("s"), name("z"), StartAt::Next);
     assert_eq!(refusal(&ask(&mut core, 1, one_more.clone())).0, RefusalCode::Limit);
-    ask(&mut core, 1, Operation::DeleteSubscription(name("s"), name("n5")));
+    ask(&mut core, 1, Operation::DeleteSubscription(partition("s"), name("n5")));
     let effects = ask(&mut core, 1, one_more);
     let [Effect::Join { gate, .. }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(gate, Gate { index: 5, generation: 2 });
@@ -268,17 +273,17 @@ fn the_sixty_fifth_subscription_is_refused_and_a_freed_gate_gets_a_new_generatio
 #[test]
 fn what_could_not_be_handed_over_is_taken_back() {
     let mut core = opened();
-    let effects = ask(&mut core, 1, Operation::OpenProducer(name("s")));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     let [Effect::GrantProducer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
     core.apply(Event::EndpointFailed(endpoint));
     assert!(matches!(
-        ask(&mut core, 2, Operation::OpenProducer(name("s")))[..],
+        ask(&mut core, 2, Operation::OpenProducer(partition("s")))[..],
         [Effect::GrantProducer { .. }]
     ));
-    let effects = ask(&mut core, 1, Operation::DeclareSubscription(name("s"), name("b"), StartAt::Next));
+    let effects = ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next));
     let [Effect::Join { gate, stream, .. }] = effects[..] else { panic!("{effects:?}") };
     core.apply(Event::SubscriptionFailed(stream, gate));
-    let effects = ask(&mut core, 1, Operation::DescribeSubscription(name("s"), name("b")));
+    let effects = ask(&mut core, 1, Operation::DescribeSubscription(partition("s"), name("b")));
     assert_eq!(refusal(&effects).0, RefusalCode::NotFound);
 }
 
@@ -286,17 +291,17 @@ fn what_could_not_be_handed_over_is_taken_back() {
 fn a_list_comes_in_pages_without_gaps() {
     let mut core = core();
     for number in 0..150 {
-        ask(&mut core, 1, Operation::DeclareStream(name(&format!("s{number:03}")), SETTINGS));
+        ask(&mut core, 1, Operation::DeclareStream(partition(&format!("s{number:03}")), SETTINGS));
     }
     let (mut after, mut seen) = (None, Vec::new());
     loop {
         let effects = ask(&mut core, 1, Operation::ListStreams(after.take()));
         let [Effect::ShowStreams(_, page, more)] = &effects[..] else { panic!("{effects:?}") };
-        seen.extend(page.iter().map(|view| view.name.to_string()));
+        seen.extend(page.iter().map(|view| view.partition.stream.to_string()));
         if !more {
             break;
         }
-        after = page.last().map(|view| view.name.clone());
+        after = page.last().map(|view| view.partition.stream.clone());
     }
     assert_eq!(seen, (0..150).map(|number| format!("s{number:03}")).collect::<Vec<_>>());
 }
@@ -476,7 +481,7 @@ proptest! {
                     prop_assert!(books.endpoints().iter().all(|(holder, _)| *holder != who), "the dead hold nothing");
                 }
                 Step::Ask(who, what, number, other) => {
-                    let stream = name(&format!("s{number}"));
+                    let stream = partition(&format!("s{number}"));
                     let subscription = name(&format!("n{other}"));
                     let held = books.endpoints().into_iter().filter(|(holder, _)| *holder == who);
                     let held: Vec<_> = held.map(|(_, endpoint)| endpoint).collect();
@@ -513,7 +518,7 @@ proptest! {
         }
         prop_assert!(books.endpoints().is_empty() && core.endpoints.is_empty());
         for stream in 0..3 {
-            let effects = ask(&mut core, 9, Operation::DeleteStream(name(&format!("s{stream}"))));
+            let effects = ask(&mut core, 9, Operation::DeleteStream(partition(&format!("s{stream}"))));
             books.obey(&mut core, 9, effects, false);
         }
         prop_assert!(core.streams.is_empty() && books.rings.is_empty());

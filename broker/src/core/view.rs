@@ -6,15 +6,15 @@ use ringway_shm_protocol::control::message::{PIDS_SHOWN_MAX, StreamSettings};
 use ringway_shm_protocol::name::Name;
 
 use super::stream::{Stream, Subscription};
-use super::{Core, EndpointId, Gate, StreamId};
+use super::{Core, EndpointId, Gate, Partition, StreamId};
 
 /// A stream, without its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamView {
     /// Its id.
     pub id: StreamId,
-    /// Its name.
-    pub name: Name,
+    /// Its partition.
+    pub partition: Partition,
     /// Its settings.
     pub settings: StreamSettings,
     /// The shard that owns it.
@@ -36,8 +36,8 @@ pub struct StreamView {
 pub struct SubscriptionView {
     /// Its stream.
     pub stream: StreamId,
-    /// Its stream's name.
-    pub stream_name: Name,
+    /// Its stream's partition.
+    pub partition: Partition,
     /// Its name.
     pub name: Name,
     /// Its gate.
@@ -53,7 +53,7 @@ impl Core {
             stream.producers.iter().map(|endpoint| self.endpoints[endpoint].caller.pid).collect();
         StreamView {
             id,
-            name: stream.name.clone(),
+            partition: stream.partition.clone(),
             settings: stream.settings,
             shard: self.shard,
             opened: stream.opened,
@@ -77,7 +77,7 @@ impl Core {
     ) -> SubscriptionView {
         SubscriptionView {
             stream: id,
-            stream_name: stream.name.clone(),
+            partition: stream.partition.clone(),
             name: name.clone(),
             gate: subscription.gate,
             consumer_pid: subscription.consumer.map(|endpoint| self.endpoints[&endpoint].caller.pid),

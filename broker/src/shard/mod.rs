@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, Lag, ProducerGrant, Refusal, RefusalCode, Reply, StreamInfo, StreamSettings,
-    SubscriptionInfo,
+    ConsumerGrant, CursorInfo, Lag, PartitionInfo, ProducerGrant, Refusal, RefusalCode, Reply, StreamInfo,
+    StreamSettings, SubscriptionInfo,
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
 
@@ -86,8 +86,8 @@ impl Shard {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::MakeRing { stream, geometry, overflow, gates, token, caller, operation } => {
-                match Ring::make(geometry, overflow, &gates) {
+            Effect::MakeRing { stream, partition, geometry, overflow, gates, token, caller, operation } => {
+                match Ring::make(partition, geometry, overflow, &gates) {
                     Ok(ring) => {
                         self.rings.insert(stream, ring);
                         self.apply(Event::RingMade(stream));
@@ -240,9 +240,8 @@ impl Shard {
             messages: self.lag(view.id, *gate),
             consumer_pid: *consumer_pid,
         });
-        StreamInfo {
-            name: view.name.to_string(),
-            settings: view.settings,
+        let partition = PartitionInfo {
+            partition: view.partition.number,
             shard: view.shard,
             opened: view.opened,
             first_position: ring.map_or(0, Ring::first_position),
@@ -250,20 +249,29 @@ impl Shard {
             producers: view.producers,
             producer_pids: view.producer_pids.clone(),
             arenas_bytes: view.arenas_bytes,
-            subscriptions: view.subscriptions.len() as u32,
             slowest: lags.max_by_key(|lag| lag.messages),
+        };
+        StreamInfo {
+            name: view.partition.stream.to_string(),
+            settings: view.settings,
+            subscriptions: view.subscriptions.len() as u32,
+            partitions: vec![partition],
         }
     }
 
     fn subscription_info(&self, view: &SubscriptionView) -> SubscriptionInfo {
         let cursor = self.rings.get(&view.stream).map(|ring| ring.cursor(view.gate));
-        SubscriptionInfo {
-            stream: view.stream_name.to_string(),
-            name: view.name.to_string(),
+        let cursor = CursorInfo {
+            partition: view.partition.number,
             position: cursor.map_or(0, |cursor| cursor.position),
             lag: self.lag(view.stream, view.gate),
             consumer_pid: view.consumer_pid,
             detached: cursor.is_some_and(|cursor| !cursor.live),
+        };
+        SubscriptionInfo {
+            stream: view.partition.stream.to_string(),
+            name: view.name.to_string(),
+            partitions: vec![cursor],
         }
     }
 

@@ -35,8 +35,14 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Makes a ring and lets each gate join at the beginning.
-    pub(super) fn make(geometry: Geometry, overflow: Overflow, gates: &[Gate]) -> Result<Self, RegionError> {
-        let partition = PartitionRegions::create(RingIdentity { incarnation: random(), geometry }, 0)?;
+    pub(super) fn make(
+        partition: u32,
+        geometry: Geometry,
+        overflow: Overflow,
+        gates: &[Gate],
+    ) -> Result<Self, RegionError> {
+        let identity = RingIdentity { incarnation: random(), geometry };
+        let partition = PartitionRegions::create(identity, partition)?;
         let (subscriptions, arenas, orphans) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let mut ring = Self { partition, overflow, subscriptions, arenas, orphans };
         for gate in gates {

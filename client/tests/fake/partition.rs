@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use ringway_client::{
-    Connection, Lag, Refusal, RefusalCode, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+    Connection, Lag, PartitionInfo, Refusal, RefusalCode, StartAt, StreamInfo, StreamSettings,
+    SubscriptionInfo,
 };
-use ringway_shm_protocol::control::message::{ConsumerGrant, ProducerGrant, Reply, Request};
+use ringway_shm_protocol::control::message::{ConsumerGrant, CursorInfo, ProducerGrant, Reply, Request};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
 use ringway_shm_protocol::ring::shard::Start;
@@ -136,7 +137,8 @@ impl Partition {
         let position = self.regions.ring.join(gate, 1, &region.cursor, start);
         self.subscriptions.insert(name.clone(), Subscription { gate, region });
         let lag = self.regions.ring.end() - position;
-        SubscriptionInfo { stream: "s".to_owned(), name, position, lag, consumer_pid: None, detached: false }
+        let cursor = CursorInfo { partition: 0, position, lag, consumer_pid: None, detached: false };
+        SubscriptionInfo { stream: "s".to_owned(), name, partitions: vec![cursor] }
     }
 
     /// Hands the subscription out, also while somebody has it: a takeover.
@@ -163,9 +165,8 @@ impl Partition {
     fn describe(&self) -> StreamInfo {
         let end = self.regions.ring.end();
         let slowest = self.subscriptions.iter().min_by_key(|(_, subscription)| Self::cursor(subscription));
-        StreamInfo {
-            name: "s".to_owned(),
-            settings: self.settings,
+        let partition = PartitionInfo {
+            partition: 0,
             shard: 0,
             opened: true,
             first_position: 0,
@@ -173,12 +174,17 @@ impl Partition {
             producers: 0,
             producer_pids: vec![],
             arenas_bytes: 0,
-            subscriptions: self.subscriptions.len() as u32,
             slowest: slowest.map(|(name, subscription)| Lag {
                 subscription: name.clone(),
                 messages: end - Self::cursor(subscription),
                 consumer_pid: None,
             }),
+        };
+        StreamInfo {
+            name: "s".to_owned(),
+            settings: self.settings,
+            subscriptions: self.subscriptions.len() as u32,
+            partitions: vec![partition],
         }
     }
 }

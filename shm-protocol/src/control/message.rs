@@ -65,7 +65,9 @@ impl Overflow {
 pub struct StreamSettings {
     /// What kind.
     pub kind: StreamKind,
-    /// Slots of its ring: a power of two.
+    /// Partitions: each has a ring of its own, and is in order by itself. 1 to 64.
+    pub partitions: u32,
+    /// Slots of each ring: a power of two.
     pub slots: u64,
     /// Bytes of a slot: a power of two from 64 to 4096.
     pub slot_bytes: u32,
@@ -84,9 +86,10 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
-    /// A topic of 16,384 slots of 128 bytes, payloads to 16 MiB, any number of producers, which wait.
+    /// A topic of one partition with 16,384 slots of 128 bytes, payloads to 16 MiB, any number of producers, which wait.
     pub const DEFAULT: Self = Self {
         kind: StreamKind::Topic,
+        partitions: 1,
         slots: CAPACITY_DEFAULT,
         slot_bytes: SLOT_BYTES_DEFAULT,
         payload_bytes_max: PAYLOAD_BYTES_MAX_DEFAULT,
@@ -118,9 +121,38 @@ pub struct StreamInfo {
     pub name: String,
     /// Its settings.
     pub settings: StreamSettings,
+    /// Number of subscriptions.
+    pub subscriptions: u32,
+    /// Its partitions, in order of their numbers.
+    pub partitions: Vec<PartitionInfo>,
+}
+
+impl StreamInfo {
+    /// How many producers have it open.
+    pub fn producers(&self) -> u32 {
+        self.partitions.iter().map(|partition| partition.producers).max().unwrap_or(0)
+    }
+
+    /// Bytes of all arenas.
+    pub fn arenas_bytes(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.arenas_bytes).sum()
+    }
+
+    /// The subscription that is furthest behind in any partition.
+    pub fn slowest(&self) -> Option<&Lag> {
+        let slowest = self.partitions.iter().filter_map(|partition| partition.slowest.as_ref());
+        slowest.max_by_key(|lag| lag.messages)
+    }
+}
+
+/// A partition as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionInfo {
+    /// Its number in the stream.
+    pub partition: u32,
     /// The shard that owns it.
     pub shard: u32,
-    /// Whether its ring has been made: it is when the stream is first opened.
+    /// Whether its ring has been made: it is when the partition is first opened.
     pub opened: bool,
     /// First position that the ring still holds.
     pub first_position: u64,
@@ -132,13 +164,11 @@ pub struct StreamInfo {
     pub producer_pids: Vec<u32>,
     /// Bytes of its producers' arenas, those of ended producers included that still hold messages.
     pub arenas_bytes: u64,
-    /// Number of subscriptions.
-    pub subscriptions: u32,
     /// The subscription that is furthest behind: the gate that holds the ring when it is full.
     pub slowest: Option<Lag>,
 }
 
-/// How far a subscription is behind the end of its stream.
+/// How far a subscription is behind the end of a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lag {
     /// The subscription's name.
@@ -156,9 +186,30 @@ pub struct SubscriptionInfo {
     pub stream: String,
     /// Its name.
     pub name: String,
+    /// Where it stands in each partition, in order of their numbers.
+    pub partitions: Vec<CursorInfo>,
+}
+
+impl SubscriptionInfo {
+    /// Messages that it has not consumed, in all partitions.
+    pub fn lag(&self) -> u64 {
+        self.partitions.iter().map(|cursor| cursor.lag).sum()
+    }
+
+    /// Whether it was detached in some partition because it lagged.
+    pub fn is_detached(&self) -> bool {
+        self.partitions.iter().any(|cursor| cursor.detached)
+    }
+}
+
+/// A subscription as it stands in one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorInfo {
+    /// The partition's number.
+    pub partition: u32,
     /// First position that it has not consumed.
     pub position: u64,
-    /// Messages between its position and the end of the stream.
+    /// Messages between its position and the end of the partition.
     pub lag: u64,
     /// Process id of its consumer.
     pub consumer_pid: Option<u32>,
@@ -219,15 +270,19 @@ pub enum Request {
         /// Its name.
         name: Vec<u8>,
     },
-    /// Opens a stream as producer: the only one, if the stream's producers are exclusive.
+    /// Opens a partition as producer: the only one, if the stream's producers are exclusive.
     OpenProducer {
         /// The stream.
         stream: Vec<u8>,
+        /// The partition's number.
+        partition: u32,
     },
-    /// Opens a subscription as its one consumer.
+    /// Opens a subscription as the one consumer of a partition.
     OpenConsumer {
         /// The stream.
         stream: Vec<u8>,
+        /// The partition's number.
+        partition: u32,
         /// The subscription.
         subscription: Vec<u8>,
     },

@@ -4,7 +4,7 @@
 //!
 //! 1. A region's size never changes: it is allocated when made and sealed SHRINK, GROW and SEAL before anybody
 //!    else sees it; [`Region::open`] refuses one that is not. So no access faults for a missing page.
-//! 2. Every handle ([`MappedWord`], [`MappedBell`](super::bell::MappedBell), [`MappedSlots`]) keeps its mapping alive, lies inside it and is
+//! 2. Every handle ([`MappedWord`], [`MappedBell`], [`MappedSlots`]) keeps its mapping alive, lies inside it and is
 //!    aligned: checked when the handle is made, never again.
 //! 3. Shared bytes are touched only by atomics and by [`copy`]; no reference to a plain byte of
 //!    them is ever formed.

@@ -196,7 +196,8 @@ fn endpoints_of_others_and_of_nobody_are_not_found() {
     let broker = TestBroker::start();
     let canary = Canary::on(&broker);
     let mut one = RawSession::open(&broker.path());
-    let Reply::Producer(grant) = one.ask(&Request::OpenProducer { stream: b"canary".to_vec() }) else {
+    let Reply::Producer(grant) = one.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 })
+    else {
         panic!("a producer was asked for")
     };
     let mut other = RawSession::open(&broker.path());
@@ -285,10 +286,13 @@ fn at_the_descriptor_limit(limit: u32) {
     assert!(reason.contains(&format!("no file descriptor left (limit {limit})")), "{reason}");
 
     // A ring needs descriptors too: refused clearly, and the session goes on.
-    let message = canary.ask_in_vain(&Request::OpenProducer { stream: b"canary".to_vec() });
+    let message = canary.ask_in_vain(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 });
     assert!(message.contains("Too many open files"), "{message}");
     drop(sessions);
     ringway_tests::eventually("descriptors are free again", || {
-        matches!(canary.ask(&Request::OpenProducer { stream: b"canary".to_vec() }), Reply::Producer(_))
+        matches!(
+            canary.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 }),
+            Reply::Producer(_)
+        )
     });
 }

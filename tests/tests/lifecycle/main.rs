@@ -38,7 +38,7 @@ fn a_killed_producer_makes_room_as_soon_as_the_kernel_says_so() {
     let refused = connection.producer("s").open().unwrap_err();
     assert_eq!(refused.code(), Some(RefusalCode::InUse));
     assert!(refused.to_string().contains(&format!("process {}", holder.pid())), "{refused}");
-    assert_eq!(connection.stream("s").unwrap().producer_pids, [holder.pid()]);
+    assert_eq!(connection.stream("s").unwrap().partitions[0].producer_pids, [holder.pid()]);
     holder.kill();
     eventually("the stream is free", || connection.producer("s").open().is_ok());
 }
@@ -58,7 +58,10 @@ fn a_stopped_producer_keeps_its_stream() {
 fn a_session_that_closed_its_socket_keeps_what_it_holds_while_its_process_lives() {
     let (broker, connection) = broker_with_stream();
     let mut session = RawSession::open(&broker.path());
-    assert!(matches!(session.ask(&Request::OpenProducer { stream: b"s".to_vec() }), Reply::Producer(_)));
+    assert!(matches!(
+        session.ask(&Request::OpenProducer { stream: b"s".to_vec(), partition: 0 }),
+        Reply::Producer(_)
+    ));
     drop(session);
     std::thread::sleep(Duration::from_millis(100));
     let refused = connection.producer("s").open().unwrap_err();
@@ -87,8 +90,8 @@ fn killed_in_the_middle_of_publishing_a_producer_leaves_a_whole_prefix_and_the_n
         });
         // Whatever was committed is there, in order; what was reserved was passed over.
         let mut producer = producer.unwrap();
-        let end = producer.position();
-        let mut last = consumer.position();
+        let end = producer.positions()[0].position;
+        let mut last = consumer.positions()[0].position;
         while let Some(message) = consumer.recv_timeout(Duration::from_millis(20)).unwrap() {
             assert!(message.position() >= last && message.position() < end);
             assert_eq!(message.payload(), expected_payload(message.position()));
@@ -96,7 +99,7 @@ fn killed_in_the_middle_of_publishing_a_producer_leaves_a_whole_prefix_and_the_n
         }
         assert!(end - last <= 1, "at most one message was being written: {last} of {end}");
         let position = producer.send(b"after").unwrap();
-        assert_eq!(position, end);
+        assert_eq!(position.position, end);
         let message = consumer.recv_timeout(PATIENCE).unwrap().expect("the next producer's message arrives");
         assert_eq!((message.position(), message.payload()), (end, &b"after"[..]));
     }
@@ -127,7 +130,10 @@ fn after_a_killed_consumer_the_next_one_goes_on_at_its_last_commit() {
     });
     let mut consumer = consumer.unwrap();
     assert_eq!(consumer.recv().unwrap().position(), 123);
-    assert_eq!(connection.subscription("s", "a").unwrap().consumer_pid, Some(std::process::id()));
+    assert_eq!(
+        connection.subscription("s", "a").unwrap().partitions[0].consumer_pid,
+        Some(std::process::id())
+    );
 }
 
 #[test]

@@ -44,13 +44,16 @@ fn a_stream_that_rejects_says_so_at_once_and_names_who_holds_it() {
     let error = producer.send(b"one too many").unwrap_err();
     assert!(matches!(error, SendError::Full { lag: 64, waited: None, .. }), "{error:?}");
     assert!(error.to_string().contains("subscription a (no consumer)"), "{error}");
-    let slowest = connection.stream("s").unwrap().slowest.unwrap();
+    let slowest = connection.stream("s").unwrap().slowest().unwrap().clone();
     assert_eq!((&slowest.subscription[..], slowest.messages, slowest.consumer_pid), ("a", 64, None));
     let mut consumer = connection.consumer("s", "a").open().unwrap();
-    assert_eq!(connection.stream("s").unwrap().slowest.unwrap().consumer_pid, Some(std::process::id()));
+    assert_eq!(
+        connection.stream("s").unwrap().slowest().unwrap().clone().consumer_pid,
+        Some(std::process::id())
+    );
     consumer.recv().unwrap();
     consumer.commit().unwrap();
-    assert_eq!(producer.send(b"now").unwrap(), 64);
+    assert_eq!(producer.send(b"now").unwrap().position, 64);
 }
 
 #[test]
@@ -60,7 +63,7 @@ fn a_stream_that_drops_its_oldest_never_waits_and_its_reader_knows_what_it_misse
     let mut consumer = connection.consumer("s", "a").open().unwrap();
     const COUNT: u64 = 1000;
     for number in 0..COUNT {
-        assert_eq!(producer.try_send(&payload(number)).unwrap(), number);
+        assert_eq!(producer.try_send(&payload(number)).unwrap().position, number);
     }
     let mut last = None;
     let mut read = 0;
@@ -116,21 +119,21 @@ fn a_subscription_that_lags_is_detached_and_attached_again_when_its_consumer_com
     }
     assert_eq!(consumer.missed(), 0, "who keeps up is not detached");
     let lagging = connection.subscription("s", "b").unwrap();
-    assert!(lagging.detached && lagging.lag > 64, "{lagging:?}");
-    assert!(!connection.subscription("s", "a").unwrap().detached);
+    assert!(lagging.is_detached() && lagging.lag() > 64, "{lagging:?}");
+    assert!(!connection.subscription("s", "a").unwrap().is_detached());
     stopped.kill();
     eventually("the subscription is free", || connection.consumer("s", "b").open().is_ok());
 
     let mut late = connection.consumer("s", "b").open().unwrap();
     let mut read = 0;
-    while late.position() < 300 {
+    while late.positions()[0].position < 300 {
         let message = late.recv_timeout(PATIENCE).unwrap().expect("what is still there arrives");
         assert_eq!(number_of(message.payload()), message.position());
         read += 1;
     }
     assert_eq!(read + late.missed(), 300);
     late.commit().unwrap();
-    assert!(!connection.subscription("s", "b").unwrap().detached, "it is attached again");
+    assert!(!connection.subscription("s", "b").unwrap().is_detached(), "it is attached again");
     // And holds the producer again, as a gate does.
     for number in 300..364 {
         producer.try_send(&payload(number)).unwrap();

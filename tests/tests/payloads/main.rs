@@ -33,7 +33,7 @@ fn payload(number: u64, bytes: usize) -> Vec<u8> {
 }
 
 fn arenas_bytes(connection: &Connection) -> u64 {
-    connection.stream("s").unwrap().arenas_bytes
+    connection.stream("s").unwrap().arenas_bytes()
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn a_loan_may_be_kept_dropped_moved_and_cut_and_holds_nobody_up() {
     .join()
     .unwrap();
     kept.truncate(10);
-    assert_eq!(producer.send_loan(kept).unwrap(), 20);
+    assert_eq!(producer.send_loan(kept).unwrap().position, 20);
     assert_eq!(consumer.recv().unwrap().payload(), [1; 10]);
 
     let mut other = connection.producer("s").open().unwrap();
     let foreign = other.send_loan(producer.loan(100).unwrap()).unwrap_err();
     assert!(matches!(foreign.source, SendError::ForeignLoan { .. }), "{foreign}");
-    assert_eq!(producer.send_loan(*foreign.loan).unwrap(), 21, "it came back with the error");
+    assert_eq!(producer.send_loan(*foreign.loan).unwrap().position, 21, "it came back with the error");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn when_all_memory_is_on_its_way_the_producer_waits_for_the_subscription_and_nam
     let mut sent = 0;
     let error = loop {
         match producer.try_send(&payload(sent, 9 << 20)) {
-            Ok(position) => sent = position + 1,
+            Ok(position) => sent = position.position + 1,
             Err(error) => break error,
         }
     };
@@ -207,7 +207,7 @@ fn without_subscriptions_the_newest_large_messages_are_kept_as_far_as_memory_goe
     }
     connection.declare_subscription("s", "late", StartAt::First).unwrap();
     let mut consumer = connection.consumer("s", "late").open().unwrap();
-    let first = consumer.position();
+    let first = consumer.positions()[0].position;
     assert!(first > 0 && first < count - 10, "{first}");
     for number in first..count {
         let message = consumer.recv().unwrap();
@@ -224,7 +224,7 @@ fn what_a_dead_producer_sent_is_read_and_then_its_memory_goes() {
     let mut publisher = Peer::start(program, &["large-publisher", path.to_str().unwrap(), "s", "20"]);
     assert_eq!(publisher.line(), "published 20");
     publisher.kill();
-    eventually("its death is known", || connection.stream("s").unwrap().producers == 0);
+    eventually("its death is known", || connection.stream("s").unwrap().producers() == 0);
     assert!(arenas_bytes(&connection) > 0, "nobody has read it");
     let mut consumer = connection.consumer("s", "a").open().unwrap();
     for number in 0..20_u64 {
@@ -235,7 +235,11 @@ fn what_a_dead_producer_sent_is_read_and_then_its_memory_goes() {
     // Nobody tells the broker: it looks by itself.
     eventually("its memory is gone", || arenas_bytes(&connection) == 0);
     connection.declare_subscription("s", "late", StartAt::First).unwrap();
-    assert_eq!(connection.subscription("s", "late").unwrap().position, 20, "nobody is led to what is gone");
+    assert_eq!(
+        connection.subscription("s", "late").unwrap().partitions[0].position,
+        20,
+        "nobody is led to what is gone"
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn without_subscriptions_a_topic_keeps_exactly_the_last_capacity_messages() {
         producer.send(&number.to_le_bytes()).unwrap();
     }
     let info = connection.stream("s").unwrap();
-    assert_eq!((info.first_position, info.next_position), (84, 100));
+    assert_eq!((info.partitions[0].first_position, info.partitions[0].next_position), (84, 100));
     connection.declare_subscription("s", "late", StartAt::First).unwrap();
     let mut consumer = connection.consumer("s", "late").open().unwrap();
     for expected in 84..100_u64 {
@@ -42,7 +42,7 @@ fn a_subscription_at_next_sees_only_what_comes_after_it() {
     let mut producer = connection.producer("s").open().unwrap();
     producer.send(b"old").unwrap();
     let subscription = connection.declare_subscription("s", "a", StartAt::Next).unwrap();
-    assert_eq!((subscription.position, subscription.lag), (1, 0));
+    assert_eq!((subscription.partitions[0].position, subscription.lag()), (1, 0));
     producer.send(b"new").unwrap();
     let mut consumer = connection.consumer("s", "a").open().unwrap();
     let message = consumer.recv().unwrap();
@@ -66,10 +66,10 @@ fn a_full_stream_blocks_times_out_and_names_who_holds_it() {
     assert!(error.to_string().contains("slow") && error.to_string().contains("16"), "{error}");
     let error = producer.send_timeout(b"x", Duration::from_millis(30)).unwrap_err();
     assert!(error.to_string().contains("slow"), "{error}");
-    assert_eq!(connection.stream("s").unwrap().slowest.unwrap().subscription, "slow");
+    assert_eq!(connection.stream("s").unwrap().slowest().unwrap().clone().subscription, "slow");
 
     // A blocked producer goes on as soon as the subscription that holds it is consumed, or deleted.
-    let blocked = std::thread::spawn(move || (producer.send(b"at last").unwrap(), producer));
+    let blocked = std::thread::spawn(move || (producer.send(b"at last").unwrap().position, producer));
     std::thread::sleep(Duration::from_millis(50));
     let mut slow = connection.consumer("s", "slow").open().unwrap();
     slow.recv().unwrap();
@@ -82,7 +82,7 @@ fn a_full_stream_blocks_times_out_and_names_who_holds_it() {
     let blocked = std::thread::spawn(move || producer.send_timeout(b"freed", PATIENCE).unwrap());
     std::thread::sleep(Duration::from_millis(50));
     connection.delete_subscription("s", "slow").unwrap();
-    assert_eq!(blocked.join().unwrap(), 17);
+    assert_eq!(blocked.join().unwrap().position, 17);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn subscriptions_that_join_and_leave_under_load_never_see_a_hole() {
     let stop = std::sync::Arc::clone(&done);
     let publisher = std::thread::spawn(move || {
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-            let number = producer.position();
+            let number = producer.positions()[0].position;
             producer.send(&number.to_le_bytes()).unwrap();
         }
     });
@@ -121,7 +121,7 @@ fn subscriptions_that_join_and_leave_under_load_never_see_a_hole() {
         let start = if round % 2 == 0 { StartAt::First } else { StartAt::Next };
         let joined = connection.declare_subscription("s", "guest", start).unwrap();
         let mut consumer = connection.consumer("s", "guest").open().unwrap();
-        for expected in joined.position..joined.position + 300 {
+        for expected in joined.partitions[0].position..joined.partitions[0].position + 300 {
             let message = consumer.recv().unwrap();
             assert_eq!((message.position(), message.payload()), (expected, &expected.to_le_bytes()[..]));
         }
@@ -197,6 +197,7 @@ fn a_hundred_streams_are_listed_in_order_over_all_shards() {
     names.sort();
     let listed = connection.streams().unwrap();
     assert_eq!(listed.iter().map(|stream| stream.name.clone()).collect::<Vec<_>>(), names);
-    let shards: std::collections::BTreeSet<_> = listed.iter().map(|stream| stream.shard).collect();
+    let shards: std::collections::BTreeSet<_> =
+        listed.iter().map(|stream| stream.partitions[0].shard).collect();
     assert_eq!(shards.len(), usize::from(connection.shards()), "every shard owns some");
 }

@@ -151,7 +151,7 @@ fn a_consumer_that_fails_is_named_and_the_others_go_on_without_it() {
     let taken = set.remove(others[7]).unwrap();
     assert_eq!(set.len(), 139);
     drop(set);
-    assert_eq!(taken.position(), 1);
+    assert_eq!(taken.positions()[0].position, 1);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) fn produce(
     let lines: Vec<&[u8]> = split(&input).collect();
     let mut producer = connect()?.producer(args.role.stream.as_str()).open()?;
     print(&format!("{READY}\n"))?;
-    let mut record = Record { first_position: producer.position(), ..Record::default() };
+    let mut record = Record { first_position: producer.positions()[0].position, ..Record::default() };
     let sent = send_all(&mut producer, &lines, args, &mut record.times_ns);
     record.failure = sent.err().map(|error| error.to_string());
     producer.close()?;
@@ -89,7 +89,7 @@ pub(crate) fn consume(
     let builder = connect()?.consumer(args.role.stream.as_str(), args.subscription.as_str());
     let mut consumer = builder.wait(args.role.wait.into()).open()?;
     print(&format!("{READY}\n"))?;
-    let mut record = Record { first_position: consumer.position(), ..Record::default() };
+    let mut record = Record { first_position: consumer.positions()[0].position, ..Record::default() };
     record.failure = receive_all(&mut consumer, &lines, args.role.rounds, &mut record.times_ns).err();
     consumer.close()?;
     print_json(&record)
@@ -102,7 +102,7 @@ fn receive_all(
     rounds: u64,
     times_ns: &mut Vec<u64>,
 ) -> Result<(), String> {
-    let first_position = consumer.position();
+    let first_position = consumer.positions()[0].position;
     for round in 1..=rounds {
         for (index, line) in lines.iter().enumerate() {
             let place = || format!("line {} in round {round}", index + 1);

@@ -81,7 +81,7 @@ pub(crate) fn run(scene: &mut Scene<'_>, topic: &Topic) -> Result<Vec<Subscriber
         let latencies = join(&sent, &received)?;
         let bars = plot::bars(&latencies);
         subscribers.push(Subscriber { name: name.to_owned(), latency: Latency::of(&latencies), bars });
-        scene.proofs.push(committed(name, connection.subscription(STREAM, name).map(|found| found.lag)));
+        scene.proofs.push(committed(name, connection.subscription(STREAM, name).map(|found| found.lag())));
     }
     scene.proofs.insert(0, all_sent(topic, &sent, scene.style));
     Ok(subscribers)

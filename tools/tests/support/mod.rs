@@ -129,7 +129,7 @@ impl Broker {
     /// A field of `subscription show --json`.
     pub(crate) fn subscription(&self, stream: &str, name: &str, field: &str) -> serde_json::Value {
         let json = self.run(&["subscription", "show", stream, name, "--json"]).ok();
-        serde_json::from_str::<serde_json::Value>(&json).unwrap()[field].clone()
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["partitions"][0][field].clone()
     }
 }
 

@@ -1,0 +1,346 @@
+//! What concerns a stream as a whole: one request after another, each on all the partitions that it is about.
+//!
+//! ```text
+//! request on a name ── queue of that name ──▶ phase: ask partitions ──▶ all answered ──▶ next phase, or one reply
+//! ```
+//!
+//! 1. Requests that name the same stream are carried out one at a time, in the order in which they came. So partitions, each
+//!    of which decides for itself, decide alike.
+//! 2. A request is carried out on all partitions or on none: what could be refused by one is asked of all before it is
+//!    done (deleting), or undone where it was done (a subscription whose memory cannot be had everywhere).
+//! 3. Partition *k* of a stream is on the shard that its name hashes to, and *k* further.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+
+use ringway_shm_protocol::control::message::{
+    Refusal, RefusalCode, Reply, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+};
+use ringway_shm_protocol::layout::PARTITIONS_MAX;
+use ringway_shm_protocol::name::Name;
+
+use super::Control;
+use super::requests::{Pending, Waiting};
+use crate::core::{Caller, Operation, PAGE_STREAMS, Partition, SessionId};
+
+/// Most partitions on a page of a list, so that it fits a packet.
+const PAGE_PARTITIONS: usize = 256;
+
+/// What is asked of a stream.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Declare(StreamSettings),
+    Describe,
+    Delete,
+    DeclareSubscription(Name, StartAt),
+    DescribeSubscription(Name),
+    ListSubscriptions,
+    DeleteSubscription(Name),
+    OpenProducer(u32),
+    OpenConsumer(u32, Name),
+}
+
+impl Asked {
+    pub(super) fn opens(&self) -> bool {
+        matches!(self, Self::OpenProducer(_) | Self::OpenConsumer(..))
+    }
+}
+
+/// A request on a stream.
+#[derive(Debug)]
+pub(super) struct StreamRequest {
+    pub(super) session: SessionId,
+    pub(super) request: u32,
+    pub(super) asked: Asked,
+}
+
+/// The streams that there are, and what is asked of them.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// How many partitions each has.
+    partitions: BTreeMap<Name, u32>,
+    /// Requests by name; the first of each is under way.
+    queues: BTreeMap<Name, VecDeque<StreamRequest>>,
+}
+
+/// What the partitions are asked for at the moment.
+#[derive(Debug)]
+enum Phase {
+    /// Whether it could be done.
+    Check,
+    /// To do it.
+    Act,
+    /// To undo it; this is then the reply.
+    Undo(Refusal),
+}
+
+/// A request on a stream that is under way.
+#[derive(Debug)]
+pub(super) struct Work {
+    name: Name,
+    asked: Asked,
+    caller: Caller,
+    partitions: u32,
+    phase: Phase,
+    /// Answers that are still to come.
+    left: usize,
+    replies: Vec<Reply>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Control {
+    /// Takes a request on a stream: it is carried out when those before it are.
+    pub(super) fn ask_stream(&mut self, name: Name, asked: StreamRequest) {
+        self.pause(asked.session);
+        if asked.asked.opens()
+            && let Some(session) = self.sessions.get_mut(&asked.session)
+        {
+            session.may_hold_one_more();
+        }
+        let queue = self.streams.queues.entry(name.clone()).or_default();
+        queue.push_back(asked);
+        if queue.len() == 1 {
+            self.start_next(name);
+        }
+    }
+
+    /// Starts the first request of a queue, if there is one whose session is still there.
+    fn start_next(&mut self, name: Name) {
+        loop {
+            let Some(queue) = self.streams.queues.get_mut(&name) else { return };
+            let Some(first) = queue.front() else {
+                self.streams.queues.remove(&name);
+                return;
+            };
+            if let Some(session) = self.sessions.get(&first.session) {
+                let caller = Caller { session: first.session, pid: session.pid() };
+                let (asked, request) = (first.asked.clone(), first.request);
+                return self.start(name, asked, request, caller);
+            }
+            queue.pop_front();
+        }
+    }
+
+    fn start(&mut self, name: Name, asked: Asked, request: u32, caller: Caller) {
+        let known = self.streams.partitions.get(&name).copied();
+        // A stream that is not there has a first partition all the same, which says so.
+        let partitions =
+            match (&asked, known) {
+                // Where the numbers differ, or cannot be, the first partition says so.
+                (Asked::Declare(settings), known)
+                    if known.is_none_or(|known| known == settings.partitions) =>
+                {
+                    if settings.partitions <= PARTITIONS_MAX { settings.partitions.max(1) } else { 1 }
+                }
+                (Asked::Declare(_), _) => 1,
+                (_, known) => known.unwrap_or(1),
+            };
+        let phase = match asked {
+            Asked::Delete | Asked::DeleteSubscription(_) if partitions > 1 => Phase::Check,
+            _ => Phase::Act,
+        };
+        let (replies, descriptors) = (Vec::new(), Vec::new());
+        let work = Work { name, asked, caller, partitions, phase, left: 0, replies, descriptors };
+        match &work.asked {
+            Asked::OpenProducer(partition) | Asked::OpenConsumer(partition, _)
+                if *partition >= partitions =>
+            {
+                let (name, partition) = (&work.name, *partition);
+                let message =
+                    format!("stream {name} has {partitions} partitions: there is no partition {partition}");
+                let refusal = Refusal { code: RefusalCode::Invalid, message };
+                self.finish(Reply::Refused(refusal), request, work);
+            }
+            Asked::OpenProducer(partition) | Asked::OpenConsumer(partition, _) => {
+                let partition = *partition;
+                self.ask_partitions(work, request, partition..partition + 1);
+            }
+            _ => self.ask_partitions(work, request, 0..partitions),
+        }
+    }
+
+    fn ask_partitions(&mut self, mut work: Work, request: u32, partitions: impl Iterator<Item = u32>) {
+        let asked: Vec<_> =
+            partitions.map(|number| Partition { stream: work.name.clone(), number }).collect();
+        work.left = asked.len();
+        let (caller, operations) = (
+            work.caller,
+            asked.into_iter().map(|partition| (self.shard_of(&partition), work.operation(partition))),
+        );
+        let operations: Vec<_> = operations.collect();
+        let pending = Pending { session: caller.session, request, what: Waiting::Stream(work) };
+        let token = self.wait(pending);
+        for (shard, operation) in operations {
+            self.forward(shard, token, caller, operation);
+        }
+    }
+
+    /// One partition has answered.
+    pub(super) fn stream_answered(&mut self, request: u32, mut work: Work) {
+        let replies = std::mem::take(&mut work.replies);
+        let refused = replies.iter().find_map(|reply| match reply {
+            Reply::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        match (&work.phase, refused) {
+            (Phase::Check, None) => {
+                work.phase = Phase::Act;
+                let partitions = work.partitions;
+                self.ask_partitions(work, request, 0..partitions);
+            }
+            (Phase::Act, Some(refusal)) if matches!(work.asked, Asked::DeclareSubscription(..)) => {
+                let made: Vec<u32> = replies.iter().filter_map(partition_of).collect();
+                if made.is_empty() {
+                    return self.finish(Reply::Refused(refusal), request, work);
+                }
+                work.phase = Phase::Undo(refusal);
+                self.ask_partitions(work, request, made.into_iter());
+            }
+            (Phase::Check | Phase::Act, Some(refusal)) => {
+                self.finish(Reply::Refused(refusal), request, work);
+            }
+            (Phase::Undo(refusal), _) => {
+                let reply = Reply::Refused(refusal.clone());
+                self.finish(reply, request, work);
+            }
+            (Phase::Act, None) => {
+                match &work.asked {
+                    Asked::Declare(settings) => {
+                        self.streams.partitions.insert(work.name.clone(), settings.partitions);
+                    }
+                    Asked::Delete => {
+                        self.streams.partitions.remove(&work.name);
+                    }
+                    _ => {}
+                }
+                self.finish(joined(replies), request, work);
+            }
+        }
+    }
+
+    /// Replies, and goes on with the next request on the same stream.
+    fn finish(&mut self, mut reply: Reply, request: u32, work: Work) {
+        let session = work.caller.session;
+        if work.asked.opens() && matches!(reply, Reply::Refused(_)) {
+            self.holds_one_less(session);
+        }
+        if let Asked::OpenProducer(number) | Asked::OpenConsumer(number, _) = work.asked {
+            let shard = self.shard_of(&Partition { stream: work.name.clone(), number });
+            super::requests::on_wire(&mut reply, shard);
+        }
+        self.answer(session, request, &reply, &work.descriptors);
+        if let Some(queue) = self.streams.queues.get_mut(&work.name) {
+            queue.pop_front();
+        }
+        self.start_next(work.name);
+    }
+
+    /// Which shard owns a partition: by the FNV-1a hash of the stream's name, the same in every run.
+    fn shard_of(&self, partition: &Partition) -> usize {
+        let hash = partition.stream.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        let shards = self.parts.shards.len() as u64;
+        ((hash % shards + u64::from(partition.number)) % shards) as usize
+    }
+}
+
+impl Work {
+    /// Takes an answer; the last one says that the phase is over.
+    pub(super) fn take(&mut self, reply: Reply, descriptors: Vec<OwnedFd>) -> bool {
+        self.replies.push(reply);
+        self.descriptors.extend(descriptors);
+        self.left -= 1;
+        self.left == 0
+    }
+
+    /// What a partition is asked in this phase.
+    fn operation(&self, partition: Partition) -> Operation {
+        match (&self.phase, self.asked.clone()) {
+            (Phase::Check, Asked::Delete) => Operation::CheckStreamUnused(partition),
+            (Phase::Check, Asked::DeleteSubscription(name)) => {
+                Operation::CheckSubscriptionUnused(partition, name)
+            }
+            (Phase::Undo(_), Asked::DeclareSubscription(name, _)) => {
+                Operation::DeleteSubscription(partition, name)
+            }
+            (_, Asked::Declare(settings)) => Operation::DeclareStream(partition, settings),
+            (_, Asked::Describe) => Operation::DescribeStream(partition),
+            (_, Asked::Delete) => Operation::DeleteStream(partition),
+            (_, Asked::DeclareSubscription(name, start)) => {
+                Operation::DeclareSubscription(partition, name, start)
+            }
+            (_, Asked::DescribeSubscription(name)) => Operation::DescribeSubscription(partition, name),
+            (_, Asked::ListSubscriptions) => Operation::ListSubscriptions(partition),
+            (_, Asked::DeleteSubscription(name)) => Operation::DeleteSubscription(partition, name),
+            (_, Asked::OpenProducer(_)) => Operation::OpenProducer(partition),
+            (_, Asked::OpenConsumer(_, name)) => Operation::OpenConsumer(partition, name),
+        }
+    }
+}
+
+/// The partition that an answer is about.
+fn partition_of(reply: &Reply) -> Option<u32> {
+    match reply {
+        Reply::Subscription(subscription) => subscription.partitions.first().map(|cursor| cursor.partition),
+        _ => None,
+    }
+}
+
+/// One reply made of the replies of all partitions, none of which was refused.
+fn joined(replies: Vec<Reply>) -> Reply {
+    let mut replies = replies.into_iter();
+    let first = replies.next().expect("at least one partition was asked");
+    replies.fold(first, |joined, reply| match (joined, reply) {
+        (Reply::Stream(mut joined), Reply::Stream(part)) => {
+            join_stream(&mut joined, part);
+            Reply::Stream(joined)
+        }
+        (Reply::Subscription(mut joined), Reply::Subscription(part)) => {
+            join_subscription(&mut joined, part);
+            Reply::Subscription(joined)
+        }
+        // Each is in the order of the names, and all have the same.
+        (Reply::Subscriptions(mut joined), Reply::Subscriptions(parts)) => {
+            for (joined, part) in joined.iter_mut().zip(parts) {
+                join_subscription(joined, part);
+            }
+            Reply::Subscriptions(joined)
+        }
+        (joined, _) => joined,
+    })
+}
+
+fn join_stream(joined: &mut StreamInfo, part: StreamInfo) {
+    joined.partitions.extend(part.partitions);
+    joined.partitions.sort_by_key(|partition| partition.partition);
+}
+
+fn join_subscription(joined: &mut SubscriptionInfo, part: SubscriptionInfo) {
+    joined.partitions.extend(part.partitions);
+    joined.partitions.sort_by_key(|cursor| cursor.partition);
+}
+
+/// The first page of what all shards have, in order of names. Each shard's part is complete up to its last name,
+/// so the first [`PAGE_STREAMS`] names have all their partitions.
+pub(super) fn joined_page(parts: Vec<StreamInfo>, mut more: bool) -> Reply {
+    let mut streams: BTreeMap<String, StreamInfo> = BTreeMap::new();
+    for part in parts {
+        match streams.get_mut(&part.name) {
+            Some(joined) => join_stream(joined, part),
+            None => {
+                streams.insert(part.name.clone(), part);
+            }
+        }
+    }
+    let (mut page, mut partitions) = (Vec::new(), 0);
+    for (_, stream) in streams {
+        partitions += stream.partitions.len();
+        if page.len() == PAGE_STREAMS || partitions > PAGE_PARTITIONS && !page.is_empty() {
+            more = true;
+            break;
+        }
+        page.push(stream);
+    }
+    Reply::Streams { page, more }
+}

@@ -1,0 +1,335 @@
+//! Reading one partition's ring in order.
+//!
+//! ```text
+//! consumed │ returned, not committed │ the next
+//! ─────────┼─────────────────────────┼──────────▶ positions
+//!          cursor (in the region)    position (private)
+//! ```
+//!
+//! 1. A message that fits a slot is copied out before it is returned; no caller ever looks into the ring. One that does
+//!    not is left where its producer wrote it, which is free again only when it is consumed.
+//! 2. Lazily, only what was returned *before* the current call is committed: who asks for the next message has
+//!    consumed the last. What is not committed at a crash is delivered again.
+//! 3. Commits are put off for an eighth of the ring at most, not when the ring stays empty over many looks, not for
+//!    messages beyond a slot, whose memory its producer wants back, and never beyond the moment when the consumer
+//!    sleeps; after each, producers that wait for space are woken.
+//! 4. Where producers do not wait for this consumer (a stream that drops its oldest, or has detached it), everything
+//!    is copied, and checked afterwards; what was overwritten is counted as missed.
+//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_shm_protocol::attributes::AttributesView;
+use ringway_shm_protocol::control::message::{Reply, Request, StreamSettings};
+use ringway_shm_protocol::fork::ForkMark;
+use ringway_shm_protocol::memory::arena::ArenaView;
+use ringway_shm_protocol::memory::bell::MappedBell;
+use ringway_shm_protocol::memory::mapped::Mapped;
+use ringway_shm_protocol::partition::ConsumerRegions;
+use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
+use ringway_shm_protocol::words::CursorWord;
+
+use crate::connection::{Connection, unexpected};
+use crate::endpoint::{Endpoint, exactly, in_range, ring};
+use crate::error::{CloseError, OpenError, RecvError};
+use crate::memory::MappedArenas;
+use crate::message::{Body, Keeper, Message, Position};
+use crate::session::{ANSWER_MAX, Answer};
+
+/// Most messages that are returned and not committed.
+const UNCOMMITTED_MAX: u64 = 256;
+/// Looks in vain after which the little that is uncommitted is committed.
+const EMPTY_LOOKS_MAX: u32 = 32;
+/// A commit frees at least this part of the ring at a time, if so much was returned.
+const COMMIT_PART: u64 = 8;
+
+/// A consumer of one partition; its end commits what was returned.
+pub(crate) struct Reading {
+    partition: u32,
+    reader: CursorReader<Mapped>,
+    data: Doorbell<Mapped>,
+    space: Doorbell<Mapped>,
+    ringer: Ringer,
+    fork: ForkMark,
+    /// Uncommitted messages that make it worth committing.
+    commit_every: u64,
+    /// What was returned last was in an arena: its producer wants the memory back.
+    commit_at_once: bool,
+    /// Looks of the caller's that found nothing since the last commit.
+    empty_looks: u32,
+    /// Where bodies of slots are copied to.
+    buffer: Box<[u8]>,
+    /// Where payloads of arenas are copied to that may be overwritten.
+    copied: Vec<u8>,
+    /// Where attributes are copied to that are in an arena.
+    section: Vec<u8>,
+    /// The payload that was returned last, if it was left in place.
+    view: Option<ArenaView>,
+    arenas: MappedArenas,
+    // Last: the endpoint is given back after everything is unmapped.
+    keeper: Keeper,
+}
+
+impl Reading {
+    /// Opens a partition; returns the settings of its stream, too.
+    pub(crate) fn open(
+        connection: &Connection,
+        stream: &str,
+        partition: u32,
+        subscription: &str,
+    ) -> Result<(Self, StreamSettings), OpenError> {
+        let request =
+            Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
+        let answer = connection.control().request(&request, ANSWER_MAX)?;
+        let Answer { reply: Reply::Consumer(grant), descriptors } = answer else {
+            return Err(unexpected("a consumer").into());
+        };
+        // From here on whatever fails gives the endpoint back.
+        let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
+        let ring = ring(grant.incarnation, &grant.settings)?;
+        in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
+        let descriptors = exactly("a consumer", descriptors)?;
+        let validates = grant.settings.overflow.may_overtake();
+        let ConsumerRegions { reader, hazards, data, space } =
+            ConsumerRegions::open(ring, descriptors, grant.cursor(), validates)?;
+        let reading = Self {
+            partition,
+            reader,
+            data,
+            space,
+            ringer: Ringer::default(),
+            fork: endpoint.connection().control().fork(),
+            empty_looks: 0,
+            commit_at_once: false,
+            commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
+            buffer: vec![0; ring.geometry.body_bytes()].into_boxed_slice(),
+            copied: Vec::new(),
+            section: Vec::new(),
+            view: None,
+            arenas: MappedArenas::new(ring),
+            keeper: Keeper { hazards: Arc::new(hazards), endpoint: Arc::new(endpoint) },
+        };
+        Ok((reading, grant.settings))
+    }
+
+    /// Whether looks may be passed over: see [`ConsumerBuilder::courtesy`](crate::ConsumerBuilder::courtesy).
+    pub(crate) fn set_courtesy(&mut self, wanted: bool) {
+        self.reader.set_courtesy(wanted);
+    }
+
+    /// Whether the next look is to be left out.
+    #[inline]
+    pub(crate) fn passes_over(&mut self) -> bool {
+        self.reader.passes_over()
+    }
+
+    /// Where it is.
+    pub(crate) fn position(&self) -> Position {
+        Position { partition: self.partition, position: self.reader.position() }
+    }
+
+    /// Messages that were overwritten before they could be read.
+    pub(crate) fn missed(&self) -> u64 {
+        self.reader.missed()
+    }
+
+    /// Whether there is something to receive, a defect included.
+    pub(crate) fn has_next(&self) -> bool {
+        self.reader.has_next()
+    }
+
+    /// Commits everything returned and announces a sleep that ends when the bell counts otherwise than this.
+    pub(crate) fn announce(&mut self) -> Result<u32, RecvError> {
+        self.check_fork()?;
+        self.commit()?;
+        Ok(self.data.announce())
+    }
+
+    /// What is rung when there is something to receive.
+    pub(crate) fn bell(&self) -> &MappedBell {
+        self.data.bell()
+    }
+
+    /// Commits everything returned and gives the partition back; while a message of it is held, that happens when the
+    /// last one is dropped.
+    pub(crate) fn close(mut self) -> Result<(), CloseError> {
+        let committed = self.check_fork().and_then(|()| self.commit());
+        let endpoint = Arc::clone(&self.keeper.endpoint);
+        // Unmapped before the endpoint is given back.
+        drop(self);
+        let closed = Arc::into_inner(endpoint).map_or(Ok(()), |mut endpoint| endpoint.close());
+        committed?;
+        Ok(closed?)
+    }
+
+    /// Copies the next message out, after committing those before it if there are many.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Received>, RecvError> {
+        self.check_fork()?;
+        if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
+            self.commit()?;
+        }
+        loop {
+            match self.reader.read(&mut self.buffer)? {
+                Some(received) if received.is_in_arena() => {
+                    if self.find_parts(received)? {
+                        return Ok(Some(received));
+                    }
+                }
+                received => return Ok(received),
+            }
+        }
+    }
+
+    /// Finds the parts of a message that are in arenas; `false`: they were overwritten meanwhile.
+    fn find_parts(&mut self, received: Received) -> Result<bool, RecvError> {
+        self.commit_at_once = true;
+        let (position, validates) = (received.position, self.reader.validates());
+        let attributes = self.find(position, received.attributes(&self.buffer).block())?;
+        let payload = self.find(position, received.payload(&self.buffer).block())?;
+        if let Some((_, Some(view))) = &attributes {
+            copy(view, &mut self.section);
+        }
+        if validates {
+            if let Some((_, Some(view))) = &payload {
+                copy(view, &mut self.copied);
+            }
+            // Only now is it known whether the references were the message's.
+            if !self.reader.is_unchanged(position) {
+                self.reader.count_missed();
+                return Ok(false);
+            }
+        }
+        for (block, view) in [&attributes, &payload].into_iter().flatten() {
+            if view.is_none() {
+                return Err(bad_reference(position, *block));
+            }
+        }
+        self.view = payload.and_then(|(_, view)| view);
+        Ok(true)
+    }
+
+    /// Looks up a part of the message at `position`; no view of it: there are no such bytes, or the arena is gone.
+    fn find(&mut self, position: u64, block: Option<ArenaBlock>) -> Result<Option<Found>, RecvError> {
+        let Some(block) = block else { return Ok(None) };
+        let arena = block.arena;
+        let unreadable = |source| RecvError::Arena { position, arena, source };
+        let region = self.arenas.get(&self.keeper.endpoint, arena).map_err(unreadable)?;
+        Ok(Some((block, region.and_then(|region| ArenaView::new(region, block)))))
+    }
+
+    #[inline]
+    pub(crate) fn message(&self, received: Received) -> Result<Message<'_>, RecvError> {
+        let body = match received.payload(&self.buffer) {
+            Part::Inline(payload) => Body::Copied(payload),
+            Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
+            Part::Arena(_) => {
+                Body::InPlace(self.view.as_ref().expect("the payload was found before the message is made"))
+            }
+        };
+        let attributes = if received.has_attributes() { Some(self.attributes(received)?) } else { None };
+        let (partition, position) = (self.partition, received.position);
+        let (is_inline, copied, keeper) = (!received.is_in_arena(), OnceCell::new(), &self.keeper);
+        Ok(Message { partition, position, is_inline, attributes, body, copied, keeper })
+    }
+
+    #[cold]
+    fn attributes(&self, received: Received) -> Result<AttributesView<'_>, RecvError> {
+        let section = match received.attributes(&self.buffer) {
+            Part::Inline(section) => section,
+            Part::Arena(_) => &self.section,
+        };
+        let corrupt = |source| RecvError::Attributes { position: received.position, source };
+        AttributesView::parse(received.flags(), section).map_err(corrupt)
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        self.keeper.endpoint.connection()
+    }
+
+    #[inline]
+    pub(crate) fn check_fork(&self) -> Result<(), RecvError> {
+        if self.fork.is_here() { Ok(()) } else { Err(forked()) }
+    }
+
+    /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
+    /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
+    #[inline]
+    pub(crate) fn found_nothing(&mut self) -> Result<(), RecvError> {
+        if self.reader.uncommitted() > 0 {
+            self.empty_looks += 1;
+            if self.empty_looks >= EMPTY_LOOKS_MAX {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the cursor behind everything returned and wakes producers that wait for that.
+    #[inline]
+    pub(crate) fn commit(&mut self) -> Result<(), RecvError> {
+        self.empty_looks = 0;
+        self.commit_at_once = false;
+        if self.reader.uncommitted() > 0 {
+            match self.reader.commit(self.reader.position()) {
+                Ok(()) => {
+                    self.ringer.ring(&self.space);
+                }
+                Err(lost) if lost.is_detached() => self.attach()?,
+                Err(lost) => return Err(lost.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks to be attached again, behind everything returned.
+    #[cold]
+    fn attach(&mut self) -> Result<(), RecvError> {
+        let endpoint = self.keeper.endpoint.number();
+        let request = Request::Attach { endpoint, position: self.reader.position() };
+        let failed = |source| RecvError::Attach { source };
+        match self.connection().control().request(&request, ANSWER_MAX).map_err(failed)?.reply {
+            Reply::Attached(cursor) => {
+                self.reader.attach(CursorWord::unpack(cursor));
+                Ok(())
+            }
+            _ => Err(failed(unexpected("a cursor"))),
+        }
+    }
+
+    /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
+    pub(crate) fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
+        self.commit()?;
+        self.data.sleep_unless(at_most, || self.reader.has_next());
+        Ok(())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.fork.is_here() && !std::thread::panicking() {
+            // Lost: then what was returned is delivered again, elsewhere.
+            let _ = self.commit();
+        }
+    }
+}
+
+/// A block that a message refers to, and its bytes if they are there.
+type Found = (ArenaBlock, Option<ArenaView>);
+
+fn copy(view: &ArenaView, into: &mut Vec<u8>) {
+    into.resize(view.len(), 0);
+    view.read(0, into);
+}
+
+fn bad_reference(position: u64, block: ArenaBlock) -> RecvError {
+    let ArenaBlock { arena, offset, bytes } = block;
+    RecvError::Reference { position, arena, offset, bytes }
+}
+
+#[cold]
+fn forked() -> RecvError {
+    RecvError::Forked
+}
