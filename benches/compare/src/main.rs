@@ -11,13 +11,14 @@
 //!    which every message of every trial arrived and was right.
 //! 2. Nothing outlives the run: no process, no file, no shared memory, also after an error or Ctrl-C.
 //!
-//! It says nothing about more than one producer or consumer, and nothing about durability.
+//! It says nothing about durability.
 
 mod backoff;
 mod cli;
 mod control;
 mod error;
 mod far_process;
+mod gauge;
 mod measure;
 mod payload;
 mod peers;
