@@ -52,7 +52,8 @@ pub(crate) trait Sender {
 
 /// One end of one direction that consumes.
 pub(crate) trait Receiver {
-    /// Hands the next message to the verifier. `false` if there is none; a blocking transport waits instead.
+    /// Hands the next message to the verifier, or the next few of a transport that gives several in one call. `false` if
+    /// there is none; a blocking transport waits instead.
     fn try_receive(&mut self, verifier: &mut Verifier) -> Result<bool, CompareError>;
 
     /// Hands the next message to the verifier, asleep in the kernel until it comes. `false` if none came for

@@ -67,10 +67,12 @@ pub(super) fn consume<W: std::io::Write>(
     reporter.say(&Step::Warm)?;
     let mut lags = Lags::new(reporter.gauge());
     let mut idle_looks = 0;
+    let mut run_ends = verifier.sequence() + RUN;
     loop {
         if receiver.try_receive(&mut verifier)? {
             backoff.reset();
-            if verifier.sequence().is_multiple_of(RUN) {
+            if verifier.sequence() >= run_ends {
+                run_ends += RUN;
                 lags.sample_if_due(verifier.sequence());
             }
             continue;
