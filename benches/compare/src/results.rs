@@ -4,6 +4,7 @@
 //! `consumers` and `producers` only where the case varies them.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -48,6 +49,7 @@ type Key = (Case, Parties, usize, Metric, Peer);
 #[derive(Debug)]
 pub(crate) struct Results {
     cpus: CpuPair,
+    started: SystemTime,
     /// One value per round, in the order of the table.
     values: BTreeMap<Key, Vec<Value>>,
     /// The probes around each round.
@@ -57,12 +59,23 @@ pub(crate) struct Results {
 impl Results {
     /// Nothing yet, of a run on these CPUs.
     pub(crate) fn new(cpus: CpuPair) -> Self {
-        Self { cpus, values: BTreeMap::new(), rounds: Vec::new() }
+        Self { cpus, started: SystemTime::now(), values: BTreeMap::new(), rounds: Vec::new() }
     }
 
     /// The CPUs of the run.
     pub(crate) fn cpus(&self) -> CpuPair {
         self.cpus
+    }
+
+    /// The day on which the run began, in UTC.
+    pub(crate) fn date(&self) -> String {
+        let time = humantime::format_rfc3339_seconds(self.started).to_string();
+        time.split('T').next().unwrap_or_default().to_owned()
+    }
+
+    /// Where the run took place.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine::describe(self.cpus)
     }
 
     /// Adds one round's value.
@@ -139,7 +152,7 @@ impl Results {
         Document {
             cases: self.rows().into_iter().map(entry).collect(),
             probe: self.probe_report(),
-            machine: Machine::describe(self.cpus),
+            machine: self.machine(),
         }
     }
 }
@@ -231,12 +244,17 @@ pub(crate) struct ProbeRound {
 
 /// Where the run took place; no more than is needed to judge the figures.
 #[derive(Debug, Serialize)]
-struct Machine {
-    processor: Option<String>,
-    logical_cpus: Option<usize>,
-    kernel: String,
-    near_cpu: usize,
-    far_cpu: usize,
+pub(crate) struct Machine {
+    /// The processor's model, where the system says it.
+    pub(crate) processor: Option<String>,
+    /// How many CPUs the system sees.
+    pub(crate) logical_cpus: Option<usize>,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+    /// The near end's CPU.
+    pub(crate) near_cpu: usize,
+    /// The far end's CPU.
+    pub(crate) far_cpu: usize,
 }
 
 impl Machine {
