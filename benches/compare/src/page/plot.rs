@@ -1,14 +1,14 @@
 //! The plots of the page: one line per peer, both axes logarithmic.
 //!
-//! Always: a point is a median, the bar through it goes from the smallest value to the largest. A plot needs no font: its
-//! text is text.
+//! Always: a point is a median, the bar through it goes from the smallest value to the largest. A peer has the same color
+//! in every plot. A plot needs no font: its text is text.
 
 use std::collections::BTreeMap;
 
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::prelude::{
-    ChartBuilder, Circle, Color, IntoDrawingArea, LineSeries, LogCoord, Palette, Palette99, PathElement,
-    SVGBackend, SeriesLabelPosition, WHITE,
+    ChartBuilder, Circle, Color, IntoDrawingArea, LineSeries, LogCoord, PathElement, RGBColor, SVGBackend,
+    SeriesLabelPosition, WHITE,
 };
 use plotters::style::BLACK;
 
@@ -19,6 +19,8 @@ use crate::table::figure;
 use crate::trial::{Case, Metric};
 
 const SIZE_PIXELS: (u32, u32) = (860, 520);
+/// The part of the points' extent, on the logarithmic axis, that is left free for the legend behind them.
+const LEGEND_PART: f64 = 0.4;
 
 /// What a plot goes along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,34 @@ enum Along {
     Bytes,
     /// How many consumers there are.
     Consumers,
+}
+
+impl Along {
+    fn label(self, at: f64) -> String {
+        const KIB: f64 = 1024.0;
+        match self {
+            Self::Consumers => format!("{at:.0}"),
+            Self::Bytes if at < KIB => format!("{at:.0} B"),
+            Self::Bytes if at < KIB * KIB => format!("{} KiB", at / KIB),
+            Self::Bytes => format!("{} MiB", at / (KIB * KIB)),
+        }
+    }
+}
+
+fn color_of(peer: Peer) -> RGBColor {
+    match peer {
+        Peer::Ringway => RGBColor(200, 30, 30),
+        Peer::RingwayShared => RGBColor(235, 130, 60),
+        Peer::PingPong => RGBColor(120, 120, 120),
+        Peer::Futex => RGBColor(80, 80, 80),
+        Peer::PrivateMemory => RGBColor(20, 20, 20),
+        Peer::Rtrb => RGBColor(40, 140, 70),
+        Peer::Iceoryx2 => RGBColor(40, 90, 190),
+        #[cfg(feature = "aeron")]
+        Peer::Aeron => RGBColor(130, 50, 160),
+        Peer::UnixStream => RGBColor(0, 150, 170),
+        Peer::Pipe => RGBColor(190, 150, 20),
+    }
 }
 
 /// One plot.
@@ -128,7 +158,8 @@ impl Plot {
 
         let area = SVGBackend::with_string(svg, SIZE_PIXELS).into_drawing_area();
         area.fill(&WHITE)?;
-        let along: LogCoord<f64> = (first / 1.3..last * 1.3).log_scale().into();
+        let room_for_legend = (last / first).powf(LEGEND_PART).max(2.0);
+        let along: LogCoord<f64> = (first / 1.3..last * room_for_legend).log_scale().into();
         let mut chart = ChartBuilder::on(&area)
             .caption(self.title, ("sans-serif", 20))
             .margin(14)
@@ -142,13 +173,15 @@ impl Plot {
                 Along::Consumers => "consumers",
             })
             .y_desc(self.metric.unit())
-            .x_label_formatter(&|at| format!("{at:.0}"))
-            .y_label_formatter(&|value| figure(*value))
+            .x_label_formatter(&|at| self.along.label(*at))
+            .y_label_formatter(&|value| figure(*value).trim_end_matches(".0").to_owned())
+            .y_labels(6)
+            .y_max_light_lines(2)
             .light_line_style(BLACK.mix(0.06))
             .bold_line_style(BLACK.mix(0.14))
             .draw()?;
-        for (index, (peer, points)) in lines.iter().enumerate() {
-            let color = Palette99::pick(index).to_rgba();
+        for (peer, points) in lines {
+            let color = color_of(*peer);
             let line = points.iter().map(|point| (point.at, point.median));
             chart
                 .draw_series(LineSeries::new(line.clone(), color.stroke_width(2)))?
@@ -162,11 +195,28 @@ impl Plot {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::UpperRight)
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .draw()?;
         area.present()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_labelled_in_the_unit_that_people_use() {
+        let labels = [64.0, 1024.0, 65_536.0, 1_048_576.0].map(|bytes| Along::Bytes.label(bytes));
+        assert_eq!(labels, ["64 B", "1 KiB", "64 KiB", "1 MiB"]);
+        assert_eq!(Along::Consumers.label(16.0), "16");
+    }
+
+    #[test]
+    fn a_plot_without_figures_is_not_drawn() {
+        assert!(PLOTS.iter().all(|plot| plot.render(&[]).unwrap().is_none()));
     }
 }
