@@ -21,9 +21,9 @@ pub(crate) enum Case {
     Throughput,
     /// Messages a second of payloads that are written in full and in place, and read in full and in place
     Large,
-    /// What one publish costs the producer while N consumers follow the stream, all in the far process
+    /// What one publish costs the producer while N consumers follow the stream, all on one thread of the far process
     FanOut,
-    /// Messages a second at one consumer of N producers on one stream
+    /// Messages a second at one consumer of N producers on one stream; the second and further ones share the two CPUs
     Producers,
     /// From the publish until a consumer that slept in the kernel has read the message
     Wake,

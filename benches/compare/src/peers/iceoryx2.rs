@@ -10,6 +10,8 @@
 //!
 //! 4. In `wake` an event service stands beside: the publisher notifies after each send, the subscriber waits for
 //!    that, as iceoryx2 has no other way to sleep.
+//! 5. A service is made for exactly as many publishers and subscribers as the trial has: iceoryx2 fixes both numbers when a
+//!    service is made (2 and 8 if nothing is said). Each publisher of `producers` has a node of its own, on its thread.
 //!
 //! A publisher waits in iceoryx2's own way while the subscriber's buffer is full: it offers the CPU after each look.
 

@@ -42,6 +42,7 @@ use crate::trial::{Case, Measured, Trial};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
     /// Ringway: a topic for one producer and a cursor subscription between two processes, both spinning
+    /// (in wake the consumer sleeps)
     Ringway,
     /// Ringway as above, but the topic is declared for any number of producers
     RingwayShared,
@@ -53,7 +54,7 @@ pub(crate) enum Peer {
     PrivateMemory,
     /// The rtrb ring between two threads of one process, both spinning
     Rtrb,
-    /// iceoryx2 publish/subscribe between two processes, both spinning
+    /// iceoryx2 publish/subscribe between two processes, both spinning; in wake with its event service beside
     #[value(name = "iceoryx2")]
     #[serde(rename = "iceoryx2")]
     Iceoryx2,
