@@ -8,18 +8,30 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::payload::LINE_BYTES;
 use crate::peers::Peer;
-use crate::trial::{Case, Waiting};
+use crate::trial::{Case, Parties, Waiting};
 
 const EXAMPLES: &str = "\
 Examples:
-  Everything, with a table at the end (some two minutes):
+  Everything, with a table at the end (some ten minutes):
       ringway-compare
-  A first impression within half a minute:
-      ringway-compare --quick
+  A first impression within a minute:
+      ringway-compare --quick --rounds 1
   Latency of the spinning peers at one size, nine rounds:
-      ringway-compare --peers ping_pong,rtrb,iceoryx2 --cases one_way --sizes 64 --rounds 9
+      ringway-compare --peers ringway,ping_pong,rtrb,iceoryx2 --cases one_way --sizes 64 --rounds 9
+  Payloads of 64 KiB and 1 MiB, written and read in place, beside the same over private memory:
+      ringway-compare --peers ringway,iceoryx2,private_memory --cases large
+  What one publish costs with 1, 4, and 16 consumers:
+      ringway-compare --cases fan_out --consumers 1,4,16
+  A sleeping consumer, beside a bare futex:
+      ringway-compare --cases wake
+  A minute of throughput with the consumer's lag:
+      ringway-compare --cases steady --steady-seconds 60
   Results for another tool, beside the table:
       ringway-compare --json results.json
+  A page with plots, in the directory `benches`:
+      ringway-compare --sizes 64,256,1024,4096 --results benches
+
+The peer `aeron` is there when the program was built with the feature `aeron`.
 
 Compare figures within one run only: the machine's spells move them between runs. A probe (a bare round trip
 between the two CPUs) is printed before and after each round, and taken around each trial; what ran in a spell far
@@ -60,18 +72,29 @@ pub(crate) struct Options {
     /// Only these cases
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CASE,...")]
     cases: Option<Vec<Case>>,
-    /// Payload sizes in bytes, multiples of 64
+    /// Payload sizes of one_way and throughput in bytes, multiples of 64
     #[arg(long, value_delimiter = ',', value_name = "BYTES,...", default_value = "64,1024", value_parser = parse_size)]
     sizes: Vec<usize>,
-    /// Rounds over all peers; a median wants five or more
+    /// Payload sizes of large in bytes, multiples of 64; the other cases send 64 bytes
+    #[arg(long, value_delimiter = ',', value_name = "BYTES,...", default_value = "65536,1048576", value_parser = parse_size)]
+    large_sizes: Vec<usize>,
+    /// How many consumers in fan_out
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,4,16", value_parser = clap::value_parser!(u32).range(1..=PARTIES_MAX))]
+    consumers: Vec<u32>,
+    /// How many producers in producers; the first is on the producer's CPU, the others alternate over both, the
+    /// consumer's first
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,2,4", value_parser = clap::value_parser!(u32).range(1..=PARTIES_MAX))]
+    producers: Vec<u32>,
+    /// Rounds over all peers; a median wants five or more; steady takes part in three at most
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Messages in a throughput trial of a spinning peer; other trials take a fixed share of it: throughput of a
-    /// blocking peer 1/4, one_way of a spinning peer 1/8, one_way of a blocking peer 1/200 [default: 2000000, with
+    /// blocking peer 1/4, one_way of a spinning peer 1/8, one_way of a blocking peer 1/200, large 2, fan_out 1/4,
+    /// producers 1/2, wake 1/400; payloads beyond 1 KiB get as many fewer as they are larger [default: 2000000, with
     /// --quick 200000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=1_000_000_000))]
     messages: Option<u64>,
-    /// A tenth of the messages: within half a minute, less steady
+    /// A tenth of the messages, and 1 s of steady: less steady
     #[arg(long, conflicts_with = "messages")]
     quick: bool,
     /// The two CPUs: first the producer's, then the consumer's [default: the first two allowed]
@@ -79,7 +102,13 @@ pub(crate) struct Options {
     pub(crate) cpus: Option<Vec<usize>>,
     /// Messages that each user-space ring or queue holds; pipes and sockets keep the kernel's defaults
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = parse_depth)]
-    pub(crate) depth: usize,
+    depth: usize,
+    /// The same in large
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = parse_depth)]
+    large_depth: usize,
+    /// How long a steady trial publishes [default: 10, with --quick 1]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    steady_seconds: Option<u32>,
     /// Spin hints between two looks of a spinning throughput consumer that has caught up, so that the two ends do
     /// not fight over a cache line; one hint takes some 10 to 60 ns by the processor
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -87,6 +116,9 @@ pub(crate) struct Options {
     /// Write the results as JSON to FILE beside the table; without FILE to the standard output in its place
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a page with all tables to DIR/RESULTS.md and its plots to DIR/results; replaces what is there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) results: Option<PathBuf>,
 }
 
 impl Options {
@@ -100,21 +132,48 @@ impl Options {
         each_once(self.cases.as_deref().unwrap_or(<Case as clap::ValueEnum>::value_variants()))
     }
 
-    /// The payload sizes of this run, each once, rising.
-    pub(crate) fn sizes(&self) -> Vec<usize> {
-        each_once(&self.sizes)
+    /// The payload sizes of a case, each once, rising.
+    pub(crate) fn sizes(&self, case: Case) -> Vec<usize> {
+        match case {
+            Case::OneWay | Case::Throughput => each_once(&self.sizes),
+            Case::Large => each_once(&self.large_sizes),
+            Case::FanOut | Case::Producers | Case::Wake | Case::Steady => vec![SMALL_BYTES],
+        }
+    }
+
+    /// How many share the stream in a case, each once, rising.
+    pub(crate) fn parties(&self, case: Case) -> Vec<Parties> {
+        match case {
+            Case::FanOut => each_once(&self.consumers).into_iter().map(Parties::Consumers).collect(),
+            Case::Producers => each_once(&self.producers).into_iter().map(Parties::Producers).collect(),
+            Case::OneWay | Case::Throughput | Case::Large | Case::Wake | Case::Steady => vec![Parties::Pair],
+        }
     }
 
     /// How many messages count in one trial, 1 or more.
-    pub(crate) fn messages(&self, peer: Peer, case: Case) -> u64 {
-        let messages = self.messages.unwrap_or(if self.quick { 200_000 } else { 2_000_000 });
-        messages
-            / match (case, peer.is_blocking()) {
-                (Case::Throughput, false) => 1,
-                (Case::Throughput, true) => 4,
-                (Case::OneWay, false) => 8,
-                (Case::OneWay, true) => 200,
-            }
+    pub(crate) fn messages(&self, peer: Peer, case: Case, bytes: usize) -> u64 {
+        let all = self.messages.unwrap_or(if self.quick { 200_000 } else { 2_000_000 });
+        let share = match (case, peer.is_blocking()) {
+            (Case::Throughput | Case::Steady, false) => all,
+            (Case::Throughput | Case::Steady, true) => all / 4,
+            (Case::OneWay, false) => all / 8,
+            (Case::OneWay, true) => all / 200,
+            (Case::Large, _) => all * 2,
+            (Case::FanOut, _) => all / 4,
+            (Case::Producers, _) => all / 2,
+            (Case::Wake, _) => all / 400,
+        };
+        (share / (bytes / FULL_COUNT_BYTES_MAX).max(1) as u64).max(1)
+    }
+
+    /// How many messages a user-space ring or queue holds in a case.
+    pub(crate) fn depth(&self, case: Case) -> usize {
+        if case == Case::Large { self.large_depth } else { self.depth }
+    }
+
+    /// How long a steady trial publishes, in seconds.
+    pub(crate) fn steady_seconds(&self) -> u32 {
+        self.steady_seconds.unwrap_or(if self.quick { 1 } else { 10 })
     }
 
     /// How spinning ends wait.
@@ -129,6 +188,13 @@ fn each_once<T: Copy + Ord>(items: &[T]) -> Vec<T> {
     items.dedup();
     items
 }
+
+/// The payload of the cases that do not vary it, in bytes.
+const SMALL_BYTES: usize = 64;
+/// Larger payloads get fewer messages, in bytes.
+const FULL_COUNT_BYTES_MAX: usize = 1024;
+/// The most consumers or producers of one stream.
+const PARTIES_MAX: i64 = 32;
 
 /// The largest payload, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
@@ -166,10 +232,13 @@ mod tests {
     #[test]
     fn without_arguments_everything_runs() {
         let options = Cli::parse_from(["ringway-compare"]).options;
-        assert_eq!(options.peers().len(), 5);
-        assert_eq!(options.cases(), [Case::OneWay, Case::Throughput]);
-        assert_eq!(options.sizes(), [64, 1024]);
+        assert_eq!(options.peers().len(), <Peer as clap::ValueEnum>::value_variants().len());
+        assert_eq!(options.cases(), <Case as clap::ValueEnum>::value_variants());
+        assert_eq!(options.sizes(Case::OneWay), [64, 1024]);
+        assert_eq!(options.sizes(Case::Large), [65_536, 1_048_576]);
+        assert_eq!(options.sizes(Case::Wake), [64]);
         assert_eq!(options.rounds, 5);
+        assert_eq!(options.steady_seconds(), 10);
     }
 
     #[test]
@@ -179,7 +248,33 @@ mod tests {
         let options = Cli::parse_from(arguments).options;
         assert_eq!(options.peers(), [Peer::Rtrb, Peer::Pipe]);
         assert_eq!(options.cases(), [Case::OneWay]);
-        assert_eq!(options.sizes(), [128]);
+        assert_eq!(options.sizes(Case::OneWay), [128]);
+    }
+
+    #[test]
+    fn only_the_cases_that_vary_them_have_several_consumers_or_producers() {
+        let options = Cli::parse_from(["ringway-compare", "--consumers", "8,2,8"]).options;
+        assert_eq!(options.parties(Case::FanOut), [Parties::Consumers(2), Parties::Consumers(8)]);
+        assert_eq!(options.parties(Case::Producers), [1, 2, 4].map(Parties::Producers));
+        assert_eq!(options.parties(Case::Throughput), [Parties::Pair]);
+        assert!(Cli::try_parse_from(["ringway-compare", "--producers", "0"]).is_err());
+    }
+
+    #[test]
+    fn large_payloads_get_fewer_messages_and_a_small_depth() {
+        let options = Cli::parse_from(["ringway-compare"]).options;
+        assert_eq!(options.messages(Peer::Ringway, Case::Throughput, 1024), 2_000_000);
+        assert_eq!(options.messages(Peer::Ringway, Case::Large, 65_536), 62_500);
+        assert_eq!(options.messages(Peer::Ringway, Case::Large, 1_048_576), 3_906);
+        assert_eq!((options.depth(Case::Throughput), options.depth(Case::Large)), (4096, 16));
+    }
+
+    #[test]
+    fn a_quick_run_is_steady_for_one_second_unless_told_otherwise() {
+        let quick = Cli::parse_from(["ringway-compare", "--quick"]).options;
+        assert_eq!(quick.steady_seconds(), 1);
+        let told = Cli::parse_from(["ringway-compare", "--quick", "--steady-seconds", "3"]).options;
+        assert_eq!(told.steady_seconds(), 3);
     }
 
     #[test]
@@ -191,6 +286,6 @@ mod tests {
     #[test]
     fn the_smallest_message_count_leaves_every_trial_one() {
         let options = Cli::parse_from(["ringway-compare", "--messages", "200"]).options;
-        assert_eq!(options.messages(Peer::Pipe, Case::OneWay), 1);
+        assert_eq!(options.messages(Peer::Pipe, Case::OneWay, 64), 1);
     }
 }

@@ -1,25 +1,29 @@
-//! The side channel between the two ends of a trial: a pipe with one JSON line per step of the far end.
+//! The side channel between the two ends of a trial: a pipe with one JSON line per step of the far end, and a
+//! [`Gauge`] of the near end.
 //!
 //! What always holds:
 //!
-//! 1. It is silent while the clock runs; both ends block in it, so that a waiting end leaves its CPU alone.
-//! 2. The far end says `Ready`, in a throughput trial then `Warm`, and last `Finished`; or `Failed` at any time.
+//! 1. The pipe is silent while the clock runs; both ends block in it, so that a waiting end leaves its CPU alone.
+//! 2. The far end says `Ready`, where a rate is measured then `Warm`, and last `Finished`; or `Failed` at any time.
 //! 3. The near end waits at most [`PATIENCE`] for a step.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CompareError;
+use crate::gauge::Gauge;
+use crate::trial::Measured;
 
 /// How long one step of the far end may take. Longer than a spinning end's own limit, so that the far end's reason
 /// arrives rather than a timeout.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One step of the far end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     /// Both directions are open.
@@ -30,6 +34,8 @@ pub(crate) enum Step {
     Finished {
         /// The monotonic clock when the last message had been read, in nanoseconds.
         at_ns: u64,
+        /// What only the far end can measure.
+        measured: Measured,
     },
     /// The far end gave up.
     Failed {
@@ -42,12 +48,18 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Reporter<W: Write = PipeWriter> {
     output: W,
+    gauge: Gauge,
 }
 
 impl<W: Write> Reporter<W> {
-    /// Reports into `output`.
-    pub(crate) fn new(output: W) -> Self {
-        Self { output }
+    /// Reports into `output` and looks at `gauge`.
+    pub(crate) fn new(output: W, gauge: Gauge) -> Self {
+        Self { output, gauge }
+    }
+
+    /// What the near end says while messages flow.
+    pub(crate) fn gauge(&self) -> &Gauge {
+        &self.gauge
     }
 
     /// Says one step.
@@ -70,17 +82,40 @@ impl<W: Write> Reporter<W> {
     }
 }
 
+/// What the far end needs for its side: handed to a child, or to a thread.
+#[derive(Debug)]
+pub(crate) struct FarChannel {
+    /// Where it writes its steps.
+    pub(crate) writer: PipeWriter,
+    /// The memory of the gauge.
+    pub(crate) gauge: OwnedFd,
+}
+
+impl FarChannel {
+    /// The side of a far end in this process.
+    pub(crate) fn reporter(self) -> Result<Reporter, CompareError> {
+        Ok(Reporter::new(self.writer, Gauge::open(&self.gauge)?))
+    }
+}
+
 /// The near end's side.
 #[derive(Debug)]
 pub(crate) struct Control {
     input: BufReader<PipeReader>,
+    gauge: Gauge,
 }
 
 impl Control {
-    /// A channel between two threads, or with its writing end handed to a child.
-    pub(crate) fn channel() -> Result<(Self, PipeWriter), CompareError> {
+    /// A channel between two threads, or with its other side handed to a child.
+    pub(crate) fn channel() -> Result<(Self, FarChannel), CompareError> {
         let (reader, writer) = std::io::pipe().map_err(CompareError::system("open the control pipe"))?;
-        Ok((Self { input: BufReader::new(reader) }, writer))
+        let (near_gauge, gauge) = Gauge::create()?;
+        Ok((Self { input: BufReader::new(reader), gauge: near_gauge }, FarChannel { writer, gauge }))
+    }
+
+    /// What this end says while messages flow.
+    pub(crate) fn gauge(&self) -> &Gauge {
+        &self.gauge
     }
 
     /// Waits for `Ready`.
@@ -99,10 +134,10 @@ impl Control {
         }
     }
 
-    /// Waits for `Finished`; returns its time on the monotonic clock in nanoseconds.
-    pub(crate) fn expect_finished(&mut self) -> Result<u64, CompareError> {
+    /// Waits for `Finished`; returns its time on the monotonic clock in nanoseconds, and what the far end measured.
+    pub(crate) fn expect_finished(&mut self) -> Result<(u64, Measured), CompareError> {
         match self.next("finished")? {
-            Step::Finished { at_ns } => Ok(at_ns),
+            Step::Finished { at_ns, measured } => Ok((at_ns, measured)),
             step => Err(out_of_turn("finished", &step)),
         }
     }
@@ -145,25 +180,27 @@ fn out_of_turn(wanted: &'static str, step: &Step) -> CompareError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trial::Metric;
 
     #[test]
     fn steps_arrive_in_order_and_the_end_is_noticed() {
-        let (mut control, writer) = Control::channel().unwrap();
-        let mut reporter = Reporter::new(writer);
-        for step in [Step::Ready, Step::Warm, Step::Finished { at_ns: 7 }] {
+        let (mut control, far) = Control::channel().unwrap();
+        let mut reporter = far.reporter().unwrap();
+        let measured = vec![(Metric::LagMax, 3.0)];
+        for step in [Step::Ready, Step::Warm, Step::Finished { at_ns: 7, measured: measured.clone() }] {
             reporter.say(&step).unwrap();
         }
         drop(reporter);
         control.expect_ready().unwrap();
         control.expect_warm().unwrap();
-        assert_eq!(control.expect_finished().unwrap(), 7);
+        assert_eq!(control.expect_finished().unwrap(), (7, measured));
         assert!(matches!(control.expect_ready(), Err(CompareError::Control { .. })));
     }
 
     #[test]
     fn the_reason_of_a_failed_far_end_arrives() {
-        let (mut control, writer) = Control::channel().unwrap();
-        Reporter::new(writer).conclude(Err(CompareError::Stalled { seconds: 10 })).unwrap();
+        let (mut control, far) = Control::channel().unwrap();
+        far.reporter().unwrap().conclude(Err(CompareError::Stalled { seconds: 10 })).unwrap();
         assert!(
             matches!(control.expect_ready(), Err(CompareError::FarEnd(reason)) if reason.contains("10 s"))
         );

@@ -71,6 +71,14 @@ pub(crate) enum CompareError {
         /// The converter's reason.
         source: serde_json::Error,
     },
+    /// A plot of the page of results could not be drawn.
+    #[error("cannot draw the plot {plot}: {detail}; run without --results, or report this")]
+    Plot {
+        /// The plot's file name.
+        plot: &'static str,
+        /// The drawing library's reason.
+        detail: String,
+    },
     /// Nothing is left to run after the selection.
     #[error("the selection leaves nothing to run: no selected peer takes part in a selected case")]
     NothingSelected,

@@ -17,8 +17,9 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::control::{Control, Reporter};
+use crate::control::{Control, FarChannel, Reporter};
 use crate::error::CompareError;
+use crate::gauge::Gauge;
 use crate::pinning::pin_current_thread;
 use crate::trial::Trial;
 
@@ -31,6 +32,7 @@ struct Brief {
     trial: Trial,
     /// The process that must be the parent.
     parent: i32,
+    gauge: RawFd,
     descriptors: Vec<RawFd>,
     directory: Option<PathBuf>,
 }
@@ -53,20 +55,21 @@ pub(crate) struct FarProcess {
 impl FarProcess {
     /// Starts the far end of `trial`; the control channel gives its steps.
     pub(crate) fn start(trial: &Trial, attachment: Attachment) -> Result<(Self, Control), CompareError> {
-        for descriptor in &attachment.descriptors {
+        let (control, FarChannel { writer, gauge }) = Control::channel()?;
+        for descriptor in attachment.descriptors.iter().chain([&gauge]) {
             rustix::io::fcntl_setfd(descriptor, FdFlags::empty())
                 .map_err(CompareError::system("hand a descriptor to the far end"))?;
         }
         let brief = Brief {
             trial: trial.clone(),
             parent: rustix::process::getpid().as_raw_nonzero().get(),
+            gauge: gauge.as_raw_fd(),
             descriptors: attachment.descriptors.iter().map(AsRawFd::as_raw_fd).collect(),
             directory: attachment.directory,
         };
         let brief = serde_json::to_string(&brief)
             .map_err(|source| CompareError::Json { what: "the far end's brief", source })?;
         let program = std::env::current_exe().map_err(CompareError::system("find this program's file"))?;
-        let (control, writer) = Control::channel()?;
         let child = Command::new(program)
             .arg(SUBCOMMAND)
             .arg(brief)
@@ -140,7 +143,7 @@ pub(crate) fn run(brief: &str) -> Result<(), CompareError> {
     pin_current_thread(brief.trial.cpus.far)?;
     let descriptors = brief.descriptors.iter().map(|number| own(*number)).collect();
     let mut side = FarSide { trial: brief.trial, descriptors, directory: brief.directory };
-    let mut reporter = Reporter::new(std::io::stdout());
+    let mut reporter = Reporter::new(std::io::stdout(), Gauge::open(&own(brief.gauge))?);
     let outcome = side.trial.peer.far_end(&mut side, &mut reporter);
     reporter.conclude(outcome)
 }

@@ -11,14 +11,16 @@
 //!    which every message of every trial arrived and was right.
 //! 2. Nothing outlives the run: no process, no file, no shared memory, also after an error or Ctrl-C.
 //!
-//! It says nothing about more than one producer or consumer, and nothing about durability.
+//! It says nothing about durability.
 
 mod backoff;
 mod cli;
 mod control;
 mod error;
 mod far_process;
+mod gauge;
 mod measure;
+mod page;
 mod payload;
 mod peers;
 mod pinning;
@@ -65,13 +67,17 @@ fn compare(options: &Options) -> Result<(), CompareError> {
     }
     let results = rounds::run(options, &interrupted)?;
     match options.json.as_deref() {
-        None => print(&table::render(&results)),
-        Some(path) if path == Path::new("-") => print(&json(&results)?),
+        None => print(&table::render(&results))?,
+        Some(path) if path == Path::new("-") => print(&json(&results)?)?,
         Some(path) => {
             print(&table::render(&results))?;
             std::fs::write(path, json(&results)?)
-                .map_err(CompareError::system(format!("write {}", path.display())))
+                .map_err(CompareError::system(format!("write {}", path.display())))?;
         }
+    }
+    match options.results.as_deref() {
+        None => Ok(()),
+        Some(directory) => page::write(&results, page::Conditions::of(options), directory),
     }
 }
 

@@ -14,7 +14,11 @@
 //!    words the expected one. A lost, repeated, reordered, or half-written message fails the check.
 //!
 //! The producer stamps a buffer of its own and each peer copies it once into its transport, as a program does that
-//! has a message ready to send.
+//! has a message ready to send. Where a case asks for payloads that are written in place, [`write_message`] writes every
+//! word there instead.
+//!
+//! Where a stream has several producers, the sequence has the producer's number above it: see [`sequence_of`]. Where the
+//! consumer wants to know when a message was sent, word 1 of line 0 holds that time.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,6 +28,12 @@ use crate::error::CompareError;
 pub(crate) const LINE_BYTES: usize = 64;
 const WORD_BYTES: usize = 8;
 const LINE_WORDS: usize = LINE_BYTES / WORD_BYTES;
+/// The word that holds the time of sending, where there is one.
+const TIME_WORD: usize = 1;
+/// Where the producer's number begins in a sequence; messages of one producer stay below.
+const PRODUCER_SHIFT: u32 = 48;
+/// What consecutive words of a body differ by.
+const BODY_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// One cache line of payload.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -57,6 +67,20 @@ impl Payload {
         }
     }
 
+    /// Writes when it was sent, in nanoseconds.
+    #[inline]
+    pub(crate) fn stamp_time(&mut self, sent_at_ns: u64) {
+        if let Some(first) = self.lines.first_mut() {
+            first.0[TIME_WORD] = sent_at_ns;
+        }
+    }
+
+    /// Makes this the message at position `sequence` by writing every word.
+    #[inline]
+    pub(crate) fn write(&mut self, sequence: u64) {
+        write_message(self.lines.as_mut_bytes(), sequence);
+    }
+
     /// The content as lines, for transports with slots of whole lines.
     #[inline]
     pub(crate) fn lines(&self) -> &[Line] {
@@ -79,13 +103,36 @@ pub(crate) struct Verifier {
     body_sum: u64,
     /// How many words hold the sequence.
     stamped_words: u64,
-    /// The position of the last message read, 0 before the first.
+    /// The position of the last message read, 0 before the first; that of all producers together.
     sequence: u64,
+    /// What else is expected.
+    kind: Kind,
     /// The first message that was wrong: its position and why.
     first_wrong: Option<(u64, String)>,
 }
 
+/// What a verifier expects beside the order.
+#[derive(Debug)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// Several producers' messages, each producer's in order; the position of each one's last, 0 before its first.
+    Producers(Vec<u64>),
+    /// The time of sending; that of the last message, in nanoseconds.
+    Timed(u64),
+}
+
 impl Verifier {
+    /// A check for messages of `bytes` bytes of `producers` producers.
+    pub(crate) fn of_producers(bytes: usize, producers: u32) -> Self {
+        Self { kind: Kind::Producers(vec![0; producers as usize]), ..Self::new(bytes) }
+    }
+
+    /// A check for messages of `bytes` bytes that hold when they were sent.
+    pub(crate) fn of_timed(bytes: usize) -> Self {
+        Self { kind: Kind::Timed(0), ..Self::new(bytes) }
+    }
+
     /// A check for messages of `bytes` bytes, from position 1 on.
     pub(crate) fn new(bytes: usize) -> Self {
         let mut payload = Payload::new(bytes);
@@ -96,6 +143,7 @@ impl Verifier {
             body_sum,
             stamped_words: payload.lines().len() as u64 + 1,
             sequence: 0,
+            kind: Kind::Plain,
             first_wrong: None,
         }
     }
@@ -106,19 +154,33 @@ impl Verifier {
         self.sequence += 1;
         let head = first_word(payload);
         let tail = last_word(payload);
-        let sum = self.body_sum.wrapping_add(self.stamped_words.wrapping_mul(self.sequence));
+        let (expected, body_sum) = match &mut self.kind {
+            Kind::Plain => (self.sequence, self.body_sum),
+            Kind::Producers(sequences) => (next_of_its_producer(sequences, head), self.body_sum),
+            Kind::Timed(sent_at_ns) => {
+                *sent_at_ns = word(payload, TIME_WORD).unwrap_or_default();
+                (self.sequence, self.body_sum.wrapping_sub(body_word(TIME_WORD)).wrapping_add(*sent_at_ns))
+            }
+        };
+        let sum = body_sum.wrapping_add(self.stamped_words.wrapping_mul(expected));
         let right = payload.len() == self.bytes
-            && head == Some(self.sequence)
-            && tail == Some(self.sequence)
+            && head == Some(expected)
+            && tail == Some(expected)
             && sum_words(payload) == sum;
         if !right {
             self.note_wrong(payload.len(), head, tail);
         }
     }
 
-    /// The position of the last message read, 0 before the first.
+    /// How many messages were read; with one producer the position of the last.
+    #[inline]
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// When the last message was sent, in nanoseconds; 0 if that is not expected of it.
+    pub(crate) fn sent_at_ns(&self) -> u64 {
+        if let Kind::Timed(sent_at_ns) = self.kind { sent_at_ns } else { 0 }
     }
 
     /// Fails if any message was wrong.
@@ -139,8 +201,50 @@ impl Verifier {
 }
 
 /// The word that a payload holds at `index` where no sequence is stamped.
-fn body_word(index: usize) -> u64 {
-    (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+const fn body_word(index: usize) -> u64 {
+    (index as u64 + 1).wrapping_mul(BODY_STEP)
+}
+
+/// The sequence of the message at position `sequence` of one of several producers, counted from 0.
+#[inline]
+pub(crate) fn sequence_of(producer: u32, sequence: u64) -> u64 {
+    (u64::from(producer) << PRODUCER_SHIFT) | sequence
+}
+
+/// Writes every word of the message at position `sequence` into `target`: whole cache lines.
+#[inline]
+pub(crate) fn write_message(target: &mut [u8], sequence: u64) {
+    let (lines, _) = target.as_chunks_mut::<LINE_BYTES>();
+    let mut first_body_word = body_word(0);
+    for line in lines {
+        let (words, _) = line.as_chunks_mut::<WORD_BYTES>();
+        for (index, word) in (0..).zip(words.iter_mut()) {
+            *word = first_body_word.wrapping_add(BODY_STEP.wrapping_mul(index)).to_ne_bytes();
+        }
+        if let Some(head) = words.first_mut() {
+            *head = sequence.to_ne_bytes();
+        }
+        first_body_word = first_body_word.wrapping_add(BODY_STEP.wrapping_mul(LINE_WORDS as u64));
+    }
+    if let Some(tail) = target.last_chunk_mut() {
+        *tail = sequence.to_ne_bytes();
+    }
+}
+
+/// The sequence that must follow where the message with this `head` comes from.
+fn next_of_its_producer(sequences: &mut [u64], head: Option<u64>) -> u64 {
+    let producer = head.unwrap_or_default() >> PRODUCER_SHIFT;
+    let Some(sequence) = usize::try_from(producer).ok().and_then(|producer| sequences.get_mut(producer))
+    else {
+        return 0; // A producer that there is not: no sequence is right.
+    };
+    *sequence += 1;
+    (producer << PRODUCER_SHIFT) | *sequence
+}
+
+fn word(payload: &[u8], index: usize) -> Option<u64> {
+    let (words, _) = payload.as_chunks();
+    words.get(index).map(|word| u64::from_ne_bytes(*word))
 }
 
 fn first_word(payload: &[u8]) -> Option<u64> {
@@ -202,6 +306,57 @@ mod tests {
         let mut verifier = Verifier::new(128);
         payload.stamp(1);
         verifier.read(&payload.bytes()[..64]);
+        assert!(verifier.finish().is_err());
+    }
+
+    #[test]
+    fn a_message_written_in_place_is_the_same_as_a_stamped_one() {
+        for bytes in [64, 1024, 65536] {
+            let mut payload = Payload::new(bytes);
+            payload.stamp(7);
+            let mut in_place = vec![0xFF; bytes];
+            write_message(&mut in_place, 7);
+            assert_eq!(in_place, payload.bytes());
+        }
+    }
+
+    #[test]
+    fn messages_of_two_producers_may_come_in_any_order_but_each_ones_in_its_own() {
+        let mut payload = Payload::new(64);
+        let mut verifier = Verifier::of_producers(64, 2);
+        for (producer, sequence) in [(1, 1), (0, 1), (1, 2), (1, 3), (0, 2)] {
+            payload.stamp(sequence_of(producer, sequence));
+            verifier.read(payload.bytes());
+        }
+        assert_eq!(verifier.sequence(), 5);
+        verifier.finish().unwrap();
+    }
+
+    #[test]
+    fn a_lost_message_of_one_of_two_producers_fails() {
+        let mut payload = Payload::new(64);
+        let mut verifier = Verifier::of_producers(64, 2);
+        for (producer, sequence) in [(1, 1), (0, 2)] {
+            payload.stamp(sequence_of(producer, sequence));
+            verifier.read(payload.bytes());
+        }
+        assert!(matches!(verifier.finish(), Err(CompareError::Corrupt { sequence: 2, .. })));
+    }
+
+    #[test]
+    fn the_time_of_sending_arrives_and_the_rest_is_still_checked() {
+        let mut payload = Payload::new(128);
+        let mut verifier = Verifier::of_timed(128);
+        payload.stamp(1);
+        payload.stamp_time(123_456);
+        verifier.read(payload.bytes());
+        assert_eq!(verifier.sent_at_ns(), 123_456);
+        verifier.finish().unwrap();
+
+        let mut verifier = Verifier::of_timed(128);
+        let mut torn = payload.bytes().to_vec();
+        torn[LINE_BYTES + WORD_BYTES] ^= 1;
+        verifier.read(&torn);
         assert!(verifier.finish().is_err());
     }
 }

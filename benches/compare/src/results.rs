@@ -1,8 +1,10 @@
 //! What a run gathered, and its JSON.
 //!
-//! Always: the JSON's `cases` entries have exactly the keys of [`CaseEntry`], whatever else is added beside them.
+//! Always: the JSON's `cases` entries have exactly the keys of [`CaseEntry`], whatever else is added beside them;
+//! `consumers` and `producers` only where the case varies them.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -10,13 +12,15 @@ use crate::peers::Peer;
 use crate::pinning::CpuPair;
 use crate::probe::Probes;
 use crate::statistics::Summary;
-use crate::trial::{Case, Metric, Trial};
+use crate::trial::{Case, Metric, Parties, Trial};
 
 /// One row: what the table and the JSON are made of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     /// What was asked.
     pub(crate) case: Case,
+    /// How many shared the stream.
+    pub(crate) parties: Parties,
     /// The payload size.
     pub(crate) bytes: usize,
     /// The figure.
@@ -38,12 +42,16 @@ pub(crate) struct Value {
     pub(crate) probes: Probes,
 }
 
+/// What tells one figure from another, in the order of the table.
+type Key = (Case, Parties, usize, Metric, Peer);
+
 /// All values of a run.
 #[derive(Debug)]
 pub(crate) struct Results {
     cpus: CpuPair,
+    started: SystemTime,
     /// One value per round, in the order of the table.
-    values: BTreeMap<(Case, usize, Metric, Peer), Vec<Value>>,
+    values: BTreeMap<Key, Vec<Value>>,
     /// The probes around each round.
     rounds: Vec<Probes>,
 }
@@ -51,7 +59,7 @@ pub(crate) struct Results {
 impl Results {
     /// Nothing yet, of a run on these CPUs.
     pub(crate) fn new(cpus: CpuPair) -> Self {
-        Self { cpus, values: BTreeMap::new(), rounds: Vec::new() }
+        Self { cpus, started: SystemTime::now(), values: BTreeMap::new(), rounds: Vec::new() }
     }
 
     /// The CPUs of the run.
@@ -59,9 +67,21 @@ impl Results {
         self.cpus
     }
 
+    /// The day on which the run began, in UTC.
+    pub(crate) fn date(&self) -> String {
+        let time = humantime::format_rfc3339_seconds(self.started).to_string();
+        time.split('T').next().unwrap_or_default().to_owned()
+    }
+
+    /// Where the run took place.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine::describe(self.cpus)
+    }
+
     /// Adds one round's value.
     pub(crate) fn add(&mut self, trial: &Trial, metric: Metric, value: Value) {
-        self.values.entry((trial.case, trial.bytes, metric, trial.peer)).or_default().push(value);
+        let key = (trial.case, trial.parties, trial.bytes, metric, trial.peer);
+        self.values.entry(key).or_default().push(value);
     }
 
     /// Adds the probes around one round.
@@ -69,13 +89,13 @@ impl Results {
         self.rounds.push(probes);
     }
 
-    /// The rows, by case, size, metric, and peer.
+    /// The rows, by case, parties, size, metric, and peer.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let median_ns = self.probe_median_ns();
-        let row = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| {
+        let row = |(&(case, parties, bytes, metric, peer), values): (&Key, &Vec<Value>)| {
             let noisy = values.iter().filter(|value| value.probes.are_noisy(median_ns)).count();
             let values: Vec<f64> = values.iter().map(|value| value.value).collect();
-            Summary::of(&values).map(|summary| Row { case, bytes, metric, peer, summary, noisy })
+            Summary::of(&values).map(|summary| Row { case, parties, bytes, metric, peer, summary, noisy })
         };
         self.values.iter().filter_map(row).collect()
     }
@@ -101,11 +121,12 @@ impl Results {
         };
         let rounds: Vec<ProbeRound> = (1..).zip(&self.rounds).map(round).collect();
         let noisy_rounds = rounds.iter().filter(|round| round.noisy).count();
-        let trial = |(&(case, bytes, metric, peer), values): (&_, &Vec<Value>)| ProbeTrials {
-            case: Case::name(case),
-            peer: Peer::name(peer),
+        let trial = |(&(case, parties, bytes, metric, peer), values): (&Key, &Vec<Value>)| ProbeTrials {
+            case: case.name(),
+            peer: peer.name(),
             bytes,
-            metric: Metric::name(metric),
+            several: Several::of(parties),
+            metric: metric.name(),
             values: values.iter().map(|value| value.value).collect(),
             before: values.iter().map(|value| value.probes.before_ns).collect(),
             after: values.iter().map(|value| value.probes.after_ns).collect(),
@@ -120,6 +141,7 @@ impl Results {
             case: row.case.name(),
             peer: row.peer.name(),
             bytes: row.bytes,
+            several: Several::of(row.parties),
             metric: row.metric.name(),
             unit: row.metric.unit(),
             median: row.summary.median,
@@ -130,7 +152,7 @@ impl Results {
         Document {
             cases: self.rows().into_iter().map(entry).collect(),
             probe: self.probe_report(),
-            machine: Machine::describe(self.cpus),
+            machine: self.machine(),
         }
     }
 }
@@ -143,12 +165,33 @@ pub(crate) struct Document {
     machine: Machine,
 }
 
+/// How many shared the stream, where there were several on one side or the case varies how many.
+#[derive(Debug, Serialize)]
+struct Several {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumers: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    producers: Option<u32>,
+}
+
+impl Several {
+    fn of(parties: Parties) -> Self {
+        match parties {
+            Parties::Pair => Self { consumers: None, producers: None },
+            Parties::Consumers(consumers) => Self { consumers: Some(consumers), producers: None },
+            Parties::Producers(producers) => Self { consumers: None, producers: Some(producers) },
+        }
+    }
+}
+
 /// One figure of one peer.
 #[derive(Debug, Serialize)]
 struct CaseEntry {
     case: &'static str,
     peer: &'static str,
     bytes: usize,
+    #[serde(flatten)]
+    several: Several,
     metric: &'static str,
     unit: &'static str,
     median: f64,
@@ -178,6 +221,8 @@ struct ProbeTrials {
     case: &'static str,
     peer: &'static str,
     bytes: usize,
+    #[serde(flatten)]
+    several: Several,
     metric: &'static str,
     values: Vec<f64>,
     before: Vec<f64>,
@@ -199,12 +244,17 @@ pub(crate) struct ProbeRound {
 
 /// Where the run took place; no more than is needed to judge the figures.
 #[derive(Debug, Serialize)]
-struct Machine {
-    processor: Option<String>,
-    logical_cpus: Option<usize>,
-    kernel: String,
-    near_cpu: usize,
-    far_cpu: usize,
+pub(crate) struct Machine {
+    /// The processor's model, where the system says it.
+    pub(crate) processor: Option<String>,
+    /// How many CPUs the system sees.
+    pub(crate) logical_cpus: Option<usize>,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+    /// The near end's CPU.
+    pub(crate) near_cpu: usize,
+    /// The far end's CPU.
+    pub(crate) far_cpu: usize,
 }
 
 impl Machine {
@@ -229,14 +279,28 @@ pub(crate) mod tests {
     use super::*;
     use crate::trial::Waiting;
 
+    /// A trial of the bare ping-pong's, to be changed where it matters.
+    pub(crate) fn trial(case: Case) -> Trial {
+        Trial {
+            peer: Peer::PingPong,
+            case,
+            parties: Parties::Pair,
+            bytes: 64,
+            warm_up: 1,
+            messages: 1,
+            steady_seconds: 1,
+            depth: 2,
+            waiting: Waiting { caught_up_spins: 2 },
+            cpus: CpuPair { near: 0, far: 1 },
+        }
+    }
+
     /// Two peers over three rounds, the last of them noisy.
     pub(crate) fn sample() -> Results {
         let cpus = CpuPair { near: 0, far: 1 };
         let mut results = Results::new(cpus);
         for (peer, values) in [(Peer::Pipe, [30.0, 20.0, 90.0]), (Peer::PingPong, [10.0, 10.0, 10.0])] {
-            let waiting = Waiting { caught_up_spins: 2 };
-            let case = Case::OneWay;
-            let trial = Trial { peer, case, bytes: 64, warm_up: 1, messages: 1, depth: 2, waiting, cpus };
+            let trial = Trial { peer, ..trial(Case::OneWay) };
             for value in values {
                 let probes = Probes { before_ns: 120.0, after_ns: if value > 50.0 { 500.0 } else { 121.0 } };
                 results.add(&trial, Metric::P50, Value { value, probes });
@@ -259,6 +323,23 @@ pub(crate) mod tests {
             let agreed = ["bytes", "case", "max", "median", "metric", "min", "peer", "rounds", "unit"];
             assert_eq!(keys, agreed);
         }
+    }
+
+    #[test]
+    fn entries_of_cases_with_several_consumers_or_producers_say_how_many() {
+        let mut results = sample();
+        for (case, parties) in
+            [(Case::FanOut, Parties::Consumers(16)), (Case::Producers, Parties::Producers(1))]
+        {
+            let probes = Probes { before_ns: 120.0, after_ns: 120.0 };
+            let trial = Trial { parties, ..trial(case) };
+            results.add(&trial, Metric::PublishCost, Value { value: 1.0, probes });
+        }
+        let json = serde_json::to_value(results.document()).unwrap();
+        assert_eq!(json["cases"][2]["consumers"], 16);
+        assert_eq!(json["cases"][2].get("producers"), None);
+        assert_eq!(json["cases"][3]["producers"], 1);
+        assert_eq!(json["probe"]["trials"][2]["consumers"], 16);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //!
-//! 1. Every round runs every selected trial once; the peer that goes first moves on by one each round, so that no
+//! 1. Every round runs every selected trial once, except what is [limited to fewer rounds](Case::rounds_max); the peer that goes first moves on by one each round, so that no
 //!    peer always follows the same one.
 //! 2. Trials run one at a time, with nothing of the other peers alive.
 //! 3. A failed trial ends the run.
@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::Options;
 use crate::error::CompareError;
+use crate::peers::Peer;
 use crate::pinning::{CpuPair, pin_current_thread};
 use crate::probe::{self, Probes};
 use crate::results::{Results, Value};
-use crate::trial::Trial;
+use crate::trial::{Case, Parties, Trial};
 
 /// Runs the whole comparison; `interrupted` is looked at before each trial.
 pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<Results, CompareError> {
@@ -42,6 +43,9 @@ fn run_round(
     eprintln!("round {round}: probe before {first_ns:.0} ns");
     let mut last_ns = first_ns;
     for trials in plan {
+        if trials.first().is_some_and(|trial| round > trial.case.rounds_max()) {
+            continue;
+        }
         for index in 0..trials.len() {
             if interrupted.load(Ordering::Relaxed) {
                 return Err(CompareError::Interrupted);
@@ -64,28 +68,35 @@ fn run_round(
     Ok(())
 }
 
-/// For each case and size the trials of all peers that take part.
+/// For each case, number of parties, and size the trials of all peers that take part.
 fn plan(options: &Options, cpus: CpuPair) -> Vec<Vec<Trial>> {
     let peers = options.peers();
     let mut plan = Vec::new();
     for case in options.cases() {
-        for bytes in options.sizes() {
-            let taking_part = peers.iter().filter(|peer| peer.takes_part_in(case));
-            let trial = |peer: &_| {
-                let messages = options.messages(*peer, case);
-                Trial {
-                    peer: *peer,
-                    case,
-                    bytes,
-                    warm_up: (messages / 10).max(1),
-                    messages,
-                    depth: options.depth,
-                    waiting: options.waiting(),
-                    cpus,
-                }
-            };
-            plan.push(taking_part.map(trial).collect());
+        for parties in options.parties(case) {
+            for bytes in options.sizes(case) {
+                let taking_part = peers.iter().filter(|peer| peer.takes_part_in(case));
+                plan.push(
+                    taking_part.map(|peer| trial(options, *peer, case, parties, bytes, cpus)).collect(),
+                );
+            }
         }
     }
     plan
+}
+
+fn trial(options: &Options, peer: Peer, case: Case, parties: Parties, bytes: usize, cpus: CpuPair) -> Trial {
+    let messages = options.messages(peer, case, bytes);
+    Trial {
+        peer,
+        case,
+        parties,
+        bytes,
+        warm_up: (messages / 10).max(1),
+        messages,
+        steady_seconds: options.steady_seconds(),
+        depth: options.depth(case),
+        waiting: options.waiting(),
+        cpus,
+    }
 }

@@ -1,16 +1,17 @@
 //! The table for people.
 //!
-//! Always: the same rows as the JSON; a ratio is to the reference peer's median of the same case, size, and metric.
+//! Always: the same rows as the JSON; a ratio is to the reference peer's median of the same case,
+//! parties, size, and metric.
 
 use std::fmt::Write;
 
 use crate::peers::{Peer, REFERENCES};
 use crate::results::{ProbeReport, Results, Row};
 
-const HEADINGS: [&str; 10] =
-    ["case", "bytes", "metric", "peer", "median", "min", "max", "noisy", "ratio", "to"];
+const HEADINGS: [&str; 11] =
+    ["case", "parties", "bytes", "metric", "peer", "median", "min", "max", "noisy", "ratio", "to"];
 /// How many headings, from the left, stand over text; the others stand over figures.
-const TEXT_COLUMNS: [usize; 4] = [0, 2, 3, 9];
+const TEXT_COLUMNS: [usize; 5] = [0, 1, 3, 4, 10];
 
 /// The table with what the probes said below it.
 pub(crate) fn render(results: &Results) -> String {
@@ -42,9 +43,10 @@ pub(crate) fn render(results: &Results) -> String {
 
 fn cells_of(row: &Row, rows: &[Row]) -> [String; HEADINGS.len()] {
     let reference = reference_for(row, rows);
-    let ratio = reference.map(|reference| row.summary.median / reference.summary.median);
+    let ratio = ratio_to(row, reference);
     [
         row.case.name().to_owned(),
+        row.parties.to_string(),
         row.bytes.to_string(),
         row.metric.name().to_owned(),
         row.peer.name().to_owned(),
@@ -57,12 +59,19 @@ fn cells_of(row: &Row, rows: &[Row]) -> [String; HEADINGS.len()] {
     ]
 }
 
+/// How many times the reference's median a row's median is; `None` where that says nothing.
+pub(crate) fn ratio_to(row: &Row, reference: Option<&Row>) -> Option<f64> {
+    let reference = reference.map(|reference| reference.summary.median).filter(|median| *median > 0.0)?;
+    Some(row.summary.median / reference)
+}
+
 /// The same figure of the first reference peer that has it.
-fn reference_for<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
+pub(crate) fn reference_for<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
     let of = |peer: &Peer| {
         rows.iter().find(|other| {
             other.peer == *peer
                 && other.case == row.case
+                && other.parties == row.parties
                 && other.bytes == row.bytes
                 && other.metric == row.metric
         })
@@ -71,7 +80,7 @@ fn reference_for<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
 }
 
 /// A figure as people read it: one decimal below a thousand, thousands apart above.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     if value < 1000.0 {
         return format!("{value:.1}");
     }
@@ -114,7 +123,21 @@ mod tests {
         let cells: Vec<&str> = pipe.split_whitespace().collect();
         assert_eq!(
             cells,
-            ["one_way", "64", "p50_ns", "pipe", "30.0", "20.0", "90.0", "1/3", "3.00", "ping_pong"]
+            [
+                "one_way",
+                "1",
+                "to",
+                "1",
+                "64",
+                "p50_ns",
+                "pipe",
+                "30.0",
+                "20.0",
+                "90.0",
+                "1/3",
+                "3.00",
+                "ping_pong"
+            ]
         );
     }
 

@@ -3,10 +3,15 @@
 //! What always holds:
 //!
 //! 1. Nothing is lost: safe overflow is off, a publisher with a full subscriber waits, and every send must reach
-//!    exactly one subscriber.
+//!    every subscriber of the trial.
 //! 2. Each message is loaned, written, and sent; received, read in place, and given back.
 //! 3. A trial has its own root directory and file prefix: it meets no other iceoryx2 user of the machine, and what
 //!    it leaves in shared memory is removed by that prefix, also after a failure.
+//!
+//! 4. In `wake` an event service stands beside: the publisher notifies after each send, the subscriber waits for
+//!    that, as iceoryx2 has no other way to sleep.
+//! 5. A service is made for exactly as many publishers and subscribers as the trial has: iceoryx2 fixes both numbers when a
+//!    service is made (2 and 8 if nothing is said). Each publisher of `producers` has a node of its own, on its thread.
 //!
 //! A publisher waits in iceoryx2's own way while the subscriber's buffer is full: it offers the CPU after each look.
 
@@ -16,6 +21,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use iceoryx2::node::{Node, NodeBuilder};
 use iceoryx2::port::BackpressureAction;
+use iceoryx2::port::listener::Listener;
+use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::{
@@ -29,9 +36,9 @@ use crate::backoff::STALL_LIMIT;
 use crate::control::Reporter;
 use crate::error::CompareError;
 use crate::far_process::{Attachment, FarProcess, FarSide};
-use crate::measure::{self, Receiver, Sender};
-use crate::payload::{LINE_BYTES, Payload, Verifier};
-use crate::trial::{Measured, Trial};
+use crate::measure::{self, Receiver, SLEEP, Sender, fan_out, many_producers};
+use crate::payload::{LINE_BYTES, Payload, Verifier, write_message};
+use crate::trial::{Case, Measured, Trial};
 
 const THERE: &str = "there";
 const BACK: &str = "back";
@@ -42,10 +49,19 @@ const SHARED_MEMORY_DIRECTORY: &str = "/dev/shm";
 pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
     let domain = Domain::create()?;
     let directory = domain.directory.path().to_path_buf();
+    let attachment = Attachment { descriptors: Vec::new(), directory: Some(directory.clone()) };
+    if trial.case == Case::Producers {
+        let node = open_node(&directory)?;
+        // Made here, before anyone opens it, and kept until all have ended.
+        let _service = open_service(&node, THERE, trial)?;
+        let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
+        // A node and its ports stay on their thread.
+        let open = |_| open_sender(&open_node(&directory)?, THERE, trial);
+        return many_producers::near_end(trial, open, &mut control);
+    }
     let node = open_node(&directory)?;
     let sender = open_sender(&node, THERE, trial)?;
     let receiver = open_receiver(&node, BACK, trial)?;
-    let attachment = Attachment { descriptors: Vec::new(), directory: Some(directory) };
     let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
     measure::near_end(trial, sender, receiver, &mut control)
 }
@@ -53,9 +69,15 @@ pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
 /// Runs the far end.
 pub(super) fn far_end<W: Write>(side: &mut FarSide, reporter: &mut Reporter<W>) -> Result<(), CompareError> {
     let node = open_node(side.directory()?)?;
-    let sender = open_sender(&node, BACK, &side.trial)?;
-    let receiver = open_receiver(&node, THERE, &side.trial)?;
-    measure::far_end(&side.trial, sender, receiver, reporter)
+    let trial = &side.trial;
+    let sender = open_sender(&node, BACK, trial)?;
+    if trial.case == Case::FanOut {
+        let open = |_| open_receiver(&node, THERE, trial);
+        let receivers = (0..trial.parties.consumers()).map(open).collect::<Result<Vec<_>, _>>()?;
+        return fan_out::far_end(trial, sender, receivers, reporter);
+    }
+    let receiver = open_receiver(&node, THERE, trial)?;
+    measure::far_end(trial, sender, receiver, reporter)
 }
 
 /// One trial's private part of the file system, emptied when dropped.
@@ -121,8 +143,10 @@ fn open_service(
         .enable_safe_overflow(false)
         .subscriber_max_buffer_size(trial.depth)
         .history_size(0)
-        .max_publishers(1)
-        .max_subscribers(1)
+        .max_publishers(trial.parties.producers() as usize)
+        .max_subscribers(trial.parties.consumers() as usize)
+        // Each producer's thread, the near end, and the far end.
+        .max_nodes(trial.parties.producers() as usize + 2)
         .open_or_create()
         .map_err(failed("open a service"))
 }
@@ -141,7 +165,14 @@ fn open_sender(node: &Node<ipc::Service>, name: &str, trial: &Trial) -> Result<I
         })
         .create()
         .map_err(failed("create a publisher"))?;
-    Ok(IceoryxSender { publisher })
+    let notifier = if is_asleep(name, trial) {
+        let notifier = open_event(node, name)?.notifier_builder().create();
+        Some(notifier.map_err(failed("create a notifier"))?)
+    } else {
+        None
+    };
+    let subscribers = if name == THERE { trial.parties.consumers() as usize } else { 1 };
+    Ok(IceoryxSender { publisher, notifier, subscribers })
 }
 
 fn open_receiver(
@@ -154,11 +185,47 @@ fn open_receiver(
         .buffer_size(trial.depth)
         .create()
         .map_err(failed("create a subscriber"))?;
-    Ok(IceoryxReceiver { subscriber })
+    let listener = if is_asleep(name, trial) {
+        let listener = open_event(node, name)?.listener_builder().create();
+        Some(listener.map_err(failed("create a listener"))?)
+    } else {
+        None
+    };
+    Ok(IceoryxReceiver { subscriber, listener })
+}
+
+/// Whether the consumer of a direction sleeps.
+fn is_asleep(name: &str, trial: &Trial) -> bool {
+    trial.case == Case::Wake && name == THERE
+}
+
+fn open_event(
+    node: &Node<ipc::Service>,
+    name: &str,
+) -> Result<iceoryx2::service::port_factory::event::PortFactory<ipc::Service>, CompareError> {
+    let name = name.try_into().map_err(failed("name an event service"))?;
+    node.service_builder(&name).event().open_or_create().map_err(failed("open an event service"))
 }
 
 struct IceoryxSender {
     publisher: Publisher<ipc::Service, [u8], ()>,
+    /// Where the subscriber sleeps.
+    notifier: Option<Notifier<ipc::Service>>,
+    /// How many each message must reach.
+    subscribers: usize,
+}
+
+impl IceoryxSender {
+    #[inline]
+    fn check_and_notify(&self, reached: usize) -> Result<(), CompareError> {
+        if reached != self.subscribers {
+            return Err(failed("reach all subscribers")(reached));
+        }
+        if let Some(notifier) = &self.notifier {
+            notifier.notify().map_err(failed("notify the subscriber"))?;
+        }
+        Ok(())
+    }
 }
 
 impl Sender for IceoryxSender {
@@ -166,15 +233,29 @@ impl Sender for IceoryxSender {
     fn send(&mut self, payload: &Payload) -> Result<(), CompareError> {
         let bytes = payload.bytes();
         let loan = self.publisher.loan_slice_uninit(bytes.len()).map_err(failed("loan a sample"))?;
-        match loan.write_from_slice(bytes).send().map_err(failed("send a sample"))? {
-            1 => Ok(()),
-            subscribers => Err(failed("reach one subscriber")(subscribers)),
-        }
+        let reached = loan.write_from_slice(bytes).send().map_err(failed("send a sample"))?;
+        self.check_and_notify(reached)
+    }
+
+    #[inline]
+    fn send_written(&mut self, sequence: u64, own: &mut Payload) -> Result<(), CompareError> {
+        let bytes = own.bytes().len();
+        let mut loan = self.publisher.loan_slice_uninit(bytes).map_err(failed("loan a sample"))?;
+        let memory = loan.payload_mut();
+        // SAFETY: the same bytes at the same place, borrowed for as long; shared memory comes zeroed from the system, so
+        // they have values, and only bytes with values are written.
+        write_message(unsafe { memory.assume_init_mut() }, sequence);
+        // SAFETY: as above.
+        let sample = unsafe { loan.assume_init() };
+        let reached = sample.send().map_err(failed("send a sample"))?;
+        self.check_and_notify(reached)
     }
 }
 
 struct IceoryxReceiver {
     subscriber: Subscriber<ipc::Service, [u8], ()>,
+    /// Where it sleeps.
+    listener: Option<Listener<ipc::Service>>,
 }
 
 impl Receiver for IceoryxReceiver {
@@ -185,6 +266,21 @@ impl Receiver for IceoryxReceiver {
             Some(sample) => {
                 verifier.read(sample.payload());
                 Ok(true)
+            }
+        }
+    }
+
+    fn receive_asleep(&mut self, verifier: &mut Verifier) -> Result<bool, CompareError> {
+        loop {
+            if self.try_receive(verifier)? {
+                return Ok(true);
+            }
+            let Some(listener) = &self.listener else {
+                return Err(failed("sleep")("a subscriber without a listener"));
+            };
+            let events = listener.timed_wait(|_| (), SLEEP).map_err(failed("wait for an event"))?;
+            if events == 0 {
+                return Ok(false);
             }
         }
     }

@@ -9,11 +9,18 @@
 //! - `measure` opens what the near end needs, starts the far end (a thread, or a
 //!   [`FarProcess`](crate::far_process::FarProcess)), and runs [`near_end`](crate::measure::near_end).
 //! - `far_end` opens the far end in its process and runs [`far_end`](crate::measure::far_end).
+//! - Several producers or consumers have ends of their own: [`many_producers`](crate::measure::many_producers) and
+//!   [`fan_out`](crate::measure::fan_out).
 
+#[cfg(feature = "aeron")]
+mod aeron;
 mod byte_stream;
+mod flag_lines;
+mod futex;
 mod iceoryx2;
 mod ping_pong;
 mod pipe;
+mod private_memory;
 mod ringway;
 mod rtrb;
 mod unix_stream;
@@ -21,6 +28,7 @@ mod unix_stream;
 use std::io::Write;
 
 use clap::ValueEnum;
+use ringway_client::Producers;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Reporter;
@@ -33,16 +41,26 @@ use crate::trial::{Case, Measured, Trial};
 #[value(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
-    /// Ringway: a topic and a cursor subscription between two processes, both spinning
+    /// Ringway: a topic for one producer and a cursor subscription between two processes, both spinning
+    /// (in wake the consumer sleeps)
     Ringway,
+    /// Ringway as above, but the topic is declared for any number of producers
+    RingwayShared,
     /// Bare shared memory, payload and flag lines, two processes spinning; the floor, one_way only
     PingPong,
+    /// A bare futex in shared memory between two processes; the floor of sleeping, wake only
+    Futex,
+    /// Private memory handed over between two threads; what the memory traffic costs, large only
+    PrivateMemory,
     /// The rtrb ring between two threads of one process, both spinning
     Rtrb,
-    /// iceoryx2 publish/subscribe between two processes, both spinning
+    /// iceoryx2 publish/subscribe between two processes, both spinning; in wake with its event service beside
     #[value(name = "iceoryx2")]
     #[serde(rename = "iceoryx2")]
     Iceoryx2,
+    /// Aeron IPC between two processes, both spinning, with the C media driver in a thread of the near one
+    #[cfg(feature = "aeron")]
+    Aeron,
     /// A Unix stream socket between two processes, blocking
     UnixStream,
     /// A pipe between two processes, blocking
@@ -50,24 +68,42 @@ pub(crate) enum Peer {
 }
 
 /// Whom the table compares with: the first of these that took part in a case.
-pub(crate) const REFERENCES: &[Peer] = &[Peer::Ringway, Peer::PingPong];
+pub(crate) const REFERENCES: &[Peer] = &[Peer::Ringway, Peer::RingwayShared, Peer::PingPong];
 
 impl Peer {
     /// The stable name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ringway => "ringway",
+            Self::RingwayShared => "ringway_shared",
             Self::PingPong => "ping_pong",
+            Self::Futex => "futex",
+            Self::PrivateMemory => "private_memory",
             Self::Rtrb => "rtrb",
             Self::Iceoryx2 => "iceoryx2",
+            #[cfg(feature = "aeron")]
+            Self::Aeron => "aeron",
             Self::UnixStream => "unix_stream",
             Self::Pipe => "pipe",
         }
     }
 
-    /// Whether the peer takes part in a case. The bare ping-pong has no queue to fill.
+    /// Whether the peer takes part in a case: a yardstick only in its own, and the others where they have what the case
+    /// asks about.
     pub(crate) fn takes_part_in(self, case: Case) -> bool {
-        !(self == Self::PingPong && case == Case::Throughput)
+        use Case::{FanOut, Large, OneWay, Producers, Steady, Throughput, Wake};
+        match self {
+            Self::Ringway => matches!(case, OneWay | Throughput | Large | FanOut | Wake | Steady),
+            Self::RingwayShared => matches!(case, OneWay | Throughput | Producers | Steady),
+            Self::PingPong => matches!(case, OneWay),
+            Self::Futex => matches!(case, Wake),
+            Self::PrivateMemory => matches!(case, Large),
+            Self::Rtrb => matches!(case, OneWay | Throughput | Steady),
+            Self::Iceoryx2 => true,
+            #[cfg(feature = "aeron")]
+            Self::Aeron => matches!(case, OneWay | Throughput | Large | Steady),
+            Self::UnixStream | Self::Pipe => matches!(case, OneWay | Throughput | Large | Wake),
+        }
     }
 
     /// Whether its ends sleep in the kernel rather than spin. Such a peer gets fewer messages in the same time.
@@ -78,10 +114,15 @@ impl Peer {
     /// Runs one trial with the near end in this thread, which is bound to the near CPU.
     pub(crate) fn measure(self, trial: &Trial) -> Result<Measured, CompareError> {
         match self {
-            Self::Ringway => ringway::measure(trial),
+            Self::Ringway => ringway::measure(trial, Producers::Exclusive),
+            Self::RingwayShared => ringway::measure(trial, Producers::Shared),
             Self::PingPong => ping_pong::measure(trial),
+            Self::Futex => futex::measure(trial),
+            Self::PrivateMemory => private_memory::measure(trial),
             Self::Rtrb => rtrb::measure(trial),
             Self::Iceoryx2 => iceoryx2::measure(trial),
+            #[cfg(feature = "aeron")]
+            Self::Aeron => aeron::measure(trial),
             Self::UnixStream => unix_stream::measure(trial),
             Self::Pipe => pipe::measure(trial),
         }
@@ -94,10 +135,15 @@ impl Peer {
         reporter: &mut Reporter<W>,
     ) -> Result<(), CompareError> {
         match self {
-            Self::Ringway => ringway::far_end(side, reporter),
+            Self::Ringway | Self::RingwayShared => ringway::far_end(side, reporter),
             Self::PingPong => ping_pong::far_end(side, reporter),
-            Self::Rtrb => Err(CompareError::Control { wanted: "a thread", got: "a process".to_owned() }),
+            Self::Futex => futex::far_end(side, reporter),
+            Self::PrivateMemory | Self::Rtrb => {
+                Err(CompareError::Control { wanted: "a thread", got: "a process".to_owned() })
+            }
             Self::Iceoryx2 => iceoryx2::far_end(side, reporter),
+            #[cfg(feature = "aeron")]
+            Self::Aeron => aeron::far_end(side, reporter),
             Self::UnixStream => unix_stream::far_end(side, reporter),
             Self::Pipe => pipe::far_end(side, reporter),
         }

@@ -1,45 +1,22 @@
 //! The bare ping-pong: what the caches allow, with no ring, no queue, and no safety around it.
 //!
-//! Two processes map one anonymous memory file with one direction after the other:
-//!
-//! ```text
-//!   0                64              64 + payload
-//!   +----------------+----------------+----------------+----------------+
-//!   | flag there     | payload there  | flag back      | payload back   |
-//!   +----------------+----------------+----------------+----------------+
-//! ```
-//!
-//! What always holds:
-//!
-//! 1. A flag is alone in its cache line and holds the sequence of the message behind it. At 64 B a message is
-//!    exactly one payload line and one flag line.
-//! 2. One message is in flight: an end writes a payload only after the other's answer to its last one arrived, so
-//!    no payload is written while it is read. This is why it takes part in `one_way` alone.
+//! Always: both ends spin on their flag of [`flag_lines`](super::flag_lines). With one message in flight it has no queue
+//! to fill: this is why it takes part in `one_way` alone.
 
-use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::MmapRaw;
-use rustix::fs::MemfdFlags;
-
+use super::flag_lines::{FlagReceiver, FlagSender, create_memory, directions, directions_of};
 use crate::control::Reporter;
 use crate::error::CompareError;
 use crate::far_process::{Attachment, FarProcess, FarSide};
-use crate::measure::{self, Receiver, Sender};
-use crate::payload::{LINE_BYTES, Payload, Verifier};
+use crate::measure;
 use crate::trial::{Measured, Trial};
 
 /// Runs one trial.
 pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
-    let memory = rustix::fs::memfd_create("ringway-compare", MemfdFlags::CLOEXEC)
-        .map_err(CompareError::system("create shared memory"))?;
-    let file = File::from(memory);
-    file.set_len(2 * direction_bytes(trial.bytes) as u64)
-        .map_err(CompareError::system("size the shared memory"))?;
-    let (there, back) = directions(&file, trial.bytes)?;
-    let attachment = Attachment { descriptors: vec![file.into()], directory: None };
+    let memory = create_memory(trial.bytes)?;
+    let (there, back) = directions(&memory, trial.bytes)?;
+    let attachment = Attachment { descriptors: vec![memory.into()], directory: None };
     let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
     measure::near_end(trial, FlagSender(there), FlagReceiver(back), &mut control)
 }
@@ -47,81 +24,6 @@ pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
 /// Runs the far end.
 pub(super) fn far_end<W: Write>(side: &mut FarSide, reporter: &mut Reporter<W>) -> Result<(), CompareError> {
     let [memory] = side.take_descriptors()?;
-    let (there, back) = directions(&File::from(memory), side.trial.bytes)?;
+    let (there, back) = directions_of(memory, side.trial.bytes)?;
     measure::far_end(&side.trial, FlagSender(back), FlagReceiver(there), reporter)
-}
-
-/// The length of one direction: its flag line and its payload.
-fn direction_bytes(payload_bytes: usize) -> usize {
-    LINE_BYTES + payload_bytes
-}
-
-/// Maps the memory as the directions there and back.
-fn directions(file: &File, bytes: usize) -> Result<(Direction, Direction), CompareError> {
-    let map = Arc::new(MmapRaw::map_raw(file).map_err(CompareError::system("map the shared memory"))?);
-    let wanted = 2 * direction_bytes(bytes);
-    if map.len() < wanted {
-        let got = format!("{} bytes", map.len());
-        return Err(CompareError::Control { wanted: "shared memory for two directions", got });
-    }
-    let direction = |offset| Direction { map: Arc::clone(&map), offset, bytes, sequence: 0 };
-    Ok((direction(0), direction(direction_bytes(bytes))))
-}
-
-/// One direction as one end sees it.
-struct Direction {
-    map: Arc<MmapRaw>,
-    /// Where the flag line begins; the map holds `direction_bytes(bytes)` from here.
-    offset: usize,
-    bytes: usize,
-    /// The last message sent or received here, 0 before the first.
-    sequence: u64,
-}
-
-impl Direction {
-    fn flag(&self) -> &AtomicU64 {
-        // SAFETY: `directions` checked that the map holds this offset.
-        let flag = unsafe { self.map.as_mut_ptr().add(self.offset) };
-        // SAFETY: mapped as long as `self.map` lives; a map starts at a page and the offset is a multiple of a
-        // line, so it is aligned; both processes touch the flag only as an atomic.
-        unsafe { AtomicU64::from_ptr(flag.cast()) }
-    }
-
-    fn payload(&self) -> *mut u8 {
-        // SAFETY: `directions` checked that the map holds the flag line and the payload after it.
-        unsafe { self.map.as_mut_ptr().add(self.offset + LINE_BYTES) }
-    }
-}
-
-struct FlagSender(Direction);
-
-impl Sender for FlagSender {
-    #[inline]
-    fn send(&mut self, payload: &Payload) -> Result<(), CompareError> {
-        let bytes = payload.bytes();
-        assert_eq!(bytes.len(), self.0.bytes, "both ends of a trial use its payload size");
-        // SAFETY: the map holds `bytes` bytes there (asserted above), the source is a buffer of this process, and
-        // by invariant 2 the other end does not look at the payload until the flag says so.
-        unsafe { self.0.payload().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        self.0.sequence += 1;
-        self.0.flag().store(self.0.sequence, Ordering::Release);
-        Ok(())
-    }
-}
-
-struct FlagReceiver(Direction);
-
-impl Receiver for FlagReceiver {
-    #[inline]
-    fn try_receive(&mut self, verifier: &mut Verifier) -> Result<bool, CompareError> {
-        if self.0.flag().load(Ordering::Acquire) == self.0.sequence {
-            return Ok(false);
-        }
-        self.0.sequence += 1;
-        // SAFETY: the map holds `bytes` bytes there; the acquired flag makes the writes visible, and by invariant
-        // 2 the sender does not write again before this end has answered, after this borrow.
-        let payload = unsafe { std::slice::from_raw_parts(self.0.payload(), self.0.bytes) };
-        verifier.read(payload);
-        Ok(true)
-    }
 }

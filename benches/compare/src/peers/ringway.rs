@@ -1,4 +1,5 @@
-//! Ringway: a topic with one cursor subscription per direction, between two processes, both spinning.
+//! Ringway: a topic with one cursor subscription per direction, between two processes, both spinning; in `wake` the
+//! consumer sleeps as soon as it finds nothing.
 //!
 //! What always holds:
 //!
@@ -6,49 +7,58 @@
 //!    gates, sleepers looked for at every publish. Nothing is switched off.
 //! 2. A trial has its own broker in a private directory, which ends with the trial.
 //! 3. Each message is published by a call of its own.
+//! 4. The two peers differ in what the streams are declared with alone: exclusive or shared producers.
+//! 5. In `large` a message is a loan that is written in place; what does not fit a slot is read in place.
 
 use std::io::Write;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, BrokerError, Stopper};
-use ringway_client::{Connection, Consumer, Producer, Producers, StartAt, StreamSettings, WaitStrategy};
+use ringway_client::{
+    Connection, Consumer, Message, Producer, Producers, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, StartAt,
+    StreamSettings, WaitStrategy,
+};
 use tempfile::TempDir;
 
+use crate::backoff::STALL_LIMIT;
 use crate::control::Reporter;
 use crate::error::CompareError;
 use crate::far_process::{Attachment, FarProcess, FarSide};
-use crate::measure::{self, Receiver, Sender};
-use crate::payload::{Payload, Verifier};
-use crate::trial::{Measured, Trial};
+use crate::measure::{self, Receiver, SLEEP, Sender, fan_out, many_producers};
+use crate::payload::{Payload, Verifier, write_message};
+use crate::trial::{Case, Measured, Trial};
 
 const THERE: &str = "there";
 const BACK: &str = "back";
-const SUBSCRIPTION: &str = "reader";
+/// Sleeps after the first few looks in vain.
+const SLEEP_AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
 /// What a slot holds beside the payload, in bytes.
 const SLOT_HEADER_BYTES: usize = 16;
 
-/// Runs one trial.
-pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
+/// Runs one trial with streams for exclusive or shared producers.
+pub(super) fn measure(trial: &Trial, producers: Producers) -> Result<Measured, CompareError> {
     let broker = PrivateBroker::start()?;
     let directory = broker.directory.path().to_owned();
     let connection = connect(&directory)?;
-    let settings = StreamSettings {
-        slots: trial.depth as u64,
-        slot_bytes: (trial.bytes + SLOT_HEADER_BYTES).next_power_of_two() as u32,
-        producers: Producers::Exclusive,
-        ..StreamSettings::DEFAULT
-    };
-    for stream in [THERE, BACK] {
+    let settings = settings(trial, producers);
+    for (stream, consumers) in [(THERE, trial.parties.consumers()), (BACK, 1)] {
         connection.declare_stream(stream, settings).map_err(failed("declare a stream"))?;
-        connection
-            .declare_subscription(stream, SUBSCRIPTION, StartAt::First)
-            .map_err(failed("declare a subscription"))?;
+        for number in 0..consumers {
+            connection
+                .declare_subscription(stream, &subscription(number), StartAt::First)
+                .map_err(failed("declare a subscription"))?;
+        }
+    }
+    let attachment = Attachment { descriptors: Vec::new(), directory: Some(directory) };
+    if trial.case == Case::Producers {
+        let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
+        return many_producers::near_end(trial, |_| open_sender(&connection, THERE), &mut control);
     }
     let sender = open_sender(&connection, THERE)?;
-    let receiver = open_receiver(&connection, BACK)?;
-    let attachment = Attachment { descriptors: Vec::new(), directory: Some(directory) };
+    let receiver = open_receiver(&connection, BACK, 0, WaitStrategy::Spin)?;
     let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
     measure::near_end(trial, sender, receiver, &mut control)
 }
@@ -57,8 +67,33 @@ pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
 pub(super) fn far_end<W: Write>(side: &mut FarSide, reporter: &mut Reporter<W>) -> Result<(), CompareError> {
     let connection = connect(side.directory()?)?;
     let sender = open_sender(&connection, BACK)?;
-    let receiver = open_receiver(&connection, THERE)?;
+    let wait = if side.trial.case == Case::Wake { SLEEP_AT_ONCE } else { WaitStrategy::Spin };
+    if side.trial.case == Case::FanOut {
+        let open = |number| open_receiver(&connection, THERE, number, wait);
+        let receivers = (0..side.trial.parties.consumers()).map(open).collect::<Result<Vec<_>, _>>()?;
+        return fan_out::far_end(&side.trial, sender, receivers, reporter);
+    }
+    let receiver = open_receiver(&connection, THERE, 0, wait)?;
     measure::far_end(&side.trial, sender, receiver, reporter)
+}
+
+/// A slot that holds the payload, unless it is larger than slots can be or is to be written in place: then it is in a
+/// block beside the ring.
+fn settings(trial: &Trial, producers: Producers) -> StreamSettings {
+    let fitting = u32::try_from((trial.bytes + SLOT_HEADER_BYTES).next_power_of_two())
+        .ok()
+        .filter(|bytes| *bytes <= SLOT_BYTES_MAX && trial.case != Case::Large);
+    StreamSettings {
+        slots: trial.depth as u64,
+        slot_bytes: fitting.unwrap_or(SLOT_BYTES_DEFAULT),
+        producers,
+        ..StreamSettings::DEFAULT
+    }
+}
+
+/// The name of a consumer's subscription, by its number from 0.
+fn subscription(number: u32) -> String {
+    format!("reader-{number}")
 }
 
 /// A broker of this trial's own; ends when dropped.
@@ -100,8 +135,13 @@ fn open_sender(connection: &Connection, stream: &str) -> Result<RingwaySender, C
     Ok(RingwaySender(builder.open().map_err(failed("open a producer"))?))
 }
 
-fn open_receiver(connection: &Connection, stream: &str) -> Result<RingwayReceiver, CompareError> {
-    let builder = connection.consumer(stream, SUBSCRIPTION).wait(WaitStrategy::Spin);
+fn open_receiver(
+    connection: &Connection,
+    stream: &str,
+    number: u32,
+    wait: WaitStrategy,
+) -> Result<RingwayReceiver, CompareError> {
+    let builder = connection.consumer(stream, &subscription(number)).wait(wait);
     Ok(RingwayReceiver(builder.open().map_err(failed("open a consumer"))?))
 }
 
@@ -110,7 +150,15 @@ struct RingwaySender(Producer);
 impl Sender for RingwaySender {
     #[inline]
     fn send(&mut self, payload: &Payload) -> Result<(), CompareError> {
-        self.0.send(payload.bytes()).map_err(failed("send a message"))?;
+        self.0.send_timeout(payload.bytes(), STALL_LIMIT).map_err(failed("send a message"))?;
+        Ok(())
+    }
+
+    #[inline]
+    fn send_written(&mut self, sequence: u64, own: &mut Payload) -> Result<(), CompareError> {
+        let mut loan = self.0.loan(own.bytes().len()).map_err(failed("loan memory"))?;
+        write_message(&mut loan, sequence);
+        self.0.send_loan(loan).map_err(failed("send a loan"))?;
         Ok(())
     }
 }
@@ -123,10 +171,31 @@ impl Receiver for RingwayReceiver {
         match self.0.try_recv().map_err(failed("receive a message"))? {
             None => Ok(false),
             Some(message) => {
-                verifier.read(message.payload());
+                read(&message, verifier);
                 Ok(true)
             }
         }
+    }
+
+    fn receive_asleep(&mut self, verifier: &mut Verifier) -> Result<bool, CompareError> {
+        match self.0.recv_timeout(SLEEP).map_err(failed("receive a message"))? {
+            None => Ok(false),
+            Some(message) => {
+                read(&message, verifier);
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Reads a message where it is.
+#[inline]
+fn read(message: &Message<'_>, verifier: &mut Verifier) {
+    match message.view() {
+        None => verifier.read(message.payload()),
+        // SAFETY: the only producer is the other end of this trial, which runs this very program: it writes to a loan
+        // before it sends it, and never after.
+        Some(view) => verifier.read(unsafe { view.as_slice() }),
     }
 }
 

@@ -3,13 +3,13 @@
 //! What always holds: a slot is one cache line and the capacity a whole number of messages, so that a message lies
 //! in one piece and is read in place; both ends spin with the shared back-off.
 //!
-//! The only peer within one process: rtrb does not reach across two.
+//! Within one process: rtrb does not reach across two.
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use zerocopy::IntoBytes;
 
 use crate::backoff::Backoff;
-use crate::control::{Control, Reporter};
+use crate::control::Control;
 use crate::error::CompareError;
 use crate::measure::{self, Receiver, Sender};
 use crate::payload::{LINE_BYTES, Line, Payload, Verifier};
@@ -21,10 +21,10 @@ pub(super) fn measure(trial: &Trial) -> Result<Measured, CompareError> {
     let lines = trial.bytes / LINE_BYTES;
     let (near_producer, far_consumer) = RingBuffer::new(lines * trial.depth);
     let (far_producer, near_consumer) = RingBuffer::new(lines * trial.depth);
-    let (mut control, writer) = Control::channel()?;
+    let (mut control, far_channel) = Control::channel()?;
+    let mut reporter = far_channel.reporter()?;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut reporter = Reporter::new(writer);
             let sender = RtrbSender { producer: far_producer, backoff: Backoff::new(1) };
             let receiver = RtrbReceiver { consumer: far_consumer, lines };
             let outcome = pin_current_thread(trial.cpus.far)
