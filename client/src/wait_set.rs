@@ -151,7 +151,7 @@ impl WaitSet {
                 Step::Sleep(at_most) => self.sleep(at_most)?,
                 Step::CheckBroker | Step::Over => {
                     self.check_all()?;
-                    if step == Step::Over {
+                    if step == Step::Over || !self.ready.is_empty() {
                         return Ok(&self.ready);
                     }
                 }
