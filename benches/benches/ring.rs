@@ -170,11 +170,8 @@ fn consume(mut reader: CursorReader<Mapped>, messages: u64) {
         if reader.uncommitted() >= batch {
             reader.commit(reader.position()).expect("nobody takes the cursor");
         }
-        if read.is_none() {
+        if read.is_none() && !reader.gives_way() {
             pause(&mut round);
-            while reader.passes_over() {
-                pause(&mut round);
-            }
         }
     }
 }

@@ -48,8 +48,8 @@ impl ConsumerBuilder {
         Self { wait, ..self }
     }
 
-    /// Whether a consumer that has caught up with a fast stream may pass over some looks at it, some microseconds long
-    /// (it may when nothing is said). That makes such a stream several times faster, because the two sides do not
+    /// Whether a consumer that has caught up with a fast stream may pause for some microseconds before it looks again, in
+    /// whatever call (it may when nothing is said). That makes such a stream several times faster, because the two sides do not
     /// fight over each message's memory. Without it, single messages of a stream of many millions a second come with the
     /// least delay.
     pub fn courtesy(self, courtesy: bool) -> Self {
@@ -80,7 +80,7 @@ impl ConsumerBuilder {
                 }
             }
         }
-        // Passing over looks at one partition would delay the others.
+        // Pausing for one partition would delay the others.
         let courtesy = self.courtesy && readings.len() == 1;
         readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
         let Self { stream, subscription, wait, .. } = self;
@@ -232,7 +232,6 @@ impl Consumer {
         loop {
             let step = wait.step_after(self.readings.len() as u32);
             match step {
-                Step::Look if self.readings[0].passes_over() => continue,
                 Step::Look => {}
                 // Looking briefly is cheaper than a commit per message when the next one is under way.
                 Step::Idle => self.commit()?,

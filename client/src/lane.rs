@@ -75,6 +75,7 @@ impl Lane {
         let publishing = Publishing {
             exclusive: settings.producers == Producers::Exclusive,
             drops: settings.overflow == Overflow::DropOldest,
+            detaches: matches!(settings.overflow, Overflow::Detach { .. }),
         };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
         Ok(Self {

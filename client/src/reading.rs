@@ -114,15 +114,9 @@ impl Reading {
         Ok((reading, grant.settings))
     }
 
-    /// Whether looks may be passed over: see [`ConsumerBuilder::courtesy`](crate::ConsumerBuilder::courtesy).
+    /// Whether it may give way: see [`ConsumerBuilder::courtesy`](crate::ConsumerBuilder::courtesy).
     pub(crate) fn set_courtesy(&mut self, wanted: bool) {
         self.reader.set_courtesy(wanted);
-    }
-
-    /// Whether the next look is to be left out.
-    #[inline]
-    pub(crate) fn passes_over(&mut self) -> bool {
-        self.reader.passes_over()
     }
 
     /// Where it is.
@@ -178,6 +172,7 @@ impl Reading {
                         return Ok(Some(received));
                     }
                 }
+                None if self.reader.gives_way() => {}
                 received => return Ok(received),
             }
         }

@@ -191,6 +191,8 @@ pub struct Publishing {
     pub exclusive: bool,
     /// The oldest messages are overwritten, whoever has not read them.
     pub drops: bool,
+    /// Subscriptions that lag are detached.
+    pub detaches: bool,
 }
 
 /// A producer's side: its handles on the ring and the doorbell.
@@ -222,7 +224,11 @@ impl ProducerRegions {
         let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
         let gates = Gates::new(active_gates(&meta), gate_mirrors(&meta));
         let limit = producers.word(layout::producers::LIMIT);
-        let room = if publishing.drops { Room::dropping } else { Room::retaining };
+        let room = match publishing {
+            Publishing { drops: true, .. } => Room::dropping,
+            Publishing { detaches: true, .. } => Room::detaching,
+            _ => Room::retaining,
+        };
         let room = room(ring.geometry, limit, gates);
         let slots = slots.slots(ring.geometry);
         let producer = if publishing.exclusive {

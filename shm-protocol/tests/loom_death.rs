@@ -15,10 +15,14 @@ use loom_support::{
     Death, Died, Role, Sound, Weak, World, explore, finds_fault, message, outgoing, read_intact,
 };
 use ringway_shm_protocol::ring::shard::Start;
-use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer};
+use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Room};
 
 const DEAD: u32 = 7;
 const NEXT: u32 = 8;
+
+fn room(world: &World, marks: bool) -> Room<Sound> {
+    if marks { world.detaching_room(1) } else { world.room(1) }
+}
 
 /// Reads what is there, and what was passed over in between.
 fn drain(reader: &mut CursorReader<Sound>, seen: &mut Vec<u64>) {
@@ -29,13 +33,14 @@ fn drain(reader: &mut CursorReader<Sound>, seen: &mut Vec<u64>) {
 }
 
 /// Two slots. The producer publishes position 0, dies at `dies_at`, is buried; its successor publishes one
-/// more. The reader looks all the while.
-fn a_producer_dies(dies_at: u64) {
+/// more. The reader looks all the while. Only where readers may look at a slot while it is overwritten does an exclusive
+/// producer reserve it first (`marks`) and leave something to be buried; elsewhere its successor writes it anew.
+fn a_producer_dies(dies_at: u64, marks: bool) {
     let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
     let shard = world.shard::<Sound>();
     shard.join(0, 1, &world.cursors[0], Start::First);
     let slots = world.slots.with_death(Death::At(dies_at));
-    let mut doomed = ExclusiveProducer::<Sound>::new(slots, world.room(1), DEAD, 0);
+    let mut doomed = ExclusiveProducer::<Sound>::new(slots, room(&world, marks), DEAD, 0);
     let producing = thread::spawn(move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             for position in 0..=dies_at {
@@ -54,13 +59,13 @@ fn a_producer_dies(dies_at: u64) {
     });
     producing.join().unwrap();
     assert_eq!(shard.bury(NEXT), 0, "what others own is left alone");
-    assert_eq!(shard.bury(DEAD), 1);
+    assert_eq!(shard.bury(DEAD), u64::from(marks));
     assert_eq!(shard.bury(DEAD), 0, "a second burial finds nothing");
     let end = shard.end();
-    assert_eq!(end, dies_at + 1, "the tombstone belongs to the log");
-    let mut successor = world.producer::<Sound>(NEXT, end, 1);
+    assert_eq!(end, dies_at + u64::from(marks), "a tombstone belongs to the log");
+    let mut successor = ExclusiveProducer::new(world.slots.clone(), room(&world, marks), NEXT, end);
     let published = successor.publish(&outgoing(&message(end))).is_ok();
-    assert!(published || dies_at == 1, "with both slots taken it depends on the reader");
+    assert!(published || marks && dies_at == 1, "with both slots taken it depends on the reader");
     let (mut reader, mut seen) = reading.join().unwrap();
     drain(&mut reader, &mut seen);
     if !published {
@@ -68,19 +73,25 @@ fn a_producer_dies(dies_at: u64) {
         successor.publish(&outgoing(&message(end))).expect("the reader has passed everything");
         drain(&mut reader, &mut seen);
     }
-    let expected: Vec<u64> = (0..=end).filter(|&position| position != dies_at).collect();
+    let expected: Vec<u64> = (0..=end).filter(|&position| !marks || position != dies_at).collect();
     assert_eq!(seen, expected, "all that was committed, and only that, in order");
     assert_eq!(reader.position(), end + 1);
 }
 
 #[test]
 fn a_reader_passes_the_tombstone_of_a_first_message_and_reads_the_successor() {
-    explore("death: in the first message", || a_producer_dies(0));
+    explore("death: in the first message", || a_producer_dies(0, true));
 }
 
 #[test]
 fn a_reader_passes_the_tombstone_of_a_second_message_and_reads_the_successor() {
-    explore("death: in the second message", || a_producer_dies(1));
+    explore("death: in the second message", || a_producer_dies(1, true));
+}
+
+#[test]
+fn what_a_dead_producer_began_without_a_mark_its_successor_writes_anew() {
+    explore("death: in the first message, unmarked", || a_producer_dies(0, false));
+    explore("death: in the second message, unmarked", || a_producer_dies(1, false));
 }
 
 /// The shard does not wait for the proof of death.
@@ -90,7 +101,7 @@ fn burying_an_owner_who_is_alive_loses_a_message_that_it_reported_as_published()
         let world = World::new(2, Weak::Nothing, &[Role::Slot, Role::Limit]);
         let shard = world.shard::<Sound>();
         shard.join(0, 1, &world.cursors[0], Start::First);
-        let mut producer = world.producer::<Sound>(DEAD, 0, 1);
+        let mut producer = ExclusiveProducer::new(world.slots.clone(), room(&world, true), DEAD, 0);
         let producing = thread::spawn(move || producer.publish(&outgoing(&message(0))).is_ok());
         shard.bury(DEAD);
         let mut reader = world.reader::<Sound>(0, 0);

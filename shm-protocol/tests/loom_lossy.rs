@@ -142,7 +142,12 @@ fn a_gate_is_detached(weak: Weak) {
     let world = World::with_bodies(2, weak, &[Role::Limit, Role::Cursor], Bodies::Racing);
     let shard = world.shard::<Sound>();
     shard.join(0, 1, &world.cursors[0], Start::First);
-    let mut producer = Producer::Exclusive(world.producer::<Sound>(7, 0, 1));
+    let mut producer = Producer::Exclusive(ExclusiveProducer::<Sound>::new(
+        world.slots.clone(),
+        world.detaching_room(1),
+        7,
+        0,
+    ));
     for position in 0..2 {
         producer.publish(&outgoing(&payload(position))).expect("the ring has space");
     }

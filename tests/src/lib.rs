@@ -185,7 +185,11 @@ impl RawProducer {
         let geometry =
             Geometry::new(settings.slots, settings.slot_bytes).expect("the broker grants what can be");
         let descriptors = packet.descriptors.try_into().expect("a producer has its descriptors");
-        let publishing = Publishing { exclusive: settings.producers == Producers::Exclusive, drops: false };
+        let publishing = Publishing {
+            exclusive: settings.producers == Producers::Exclusive,
+            drops: false,
+            detaches: false,
+        };
         let ring = RingIdentity { incarnation, geometry };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)
             .expect("the broker hands over proper regions");

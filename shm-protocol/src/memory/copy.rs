@@ -45,36 +45,35 @@ pub(super) unsafe fn out_of_shared(shared: *const u8, into: &mut [u8]) {
     }
 }
 
-/// Copies `from.len()` bytes into shared memory; up to 15 bytes behind them become zero.
+/// Copies `from.len()` bytes into shared memory, from the end to the beginning; up to 15 bytes behind them become zero.
 ///
 /// # Safety
 ///
 /// `shared` is aligned to 16 and mapped writable for `from.len()` rounded up to 16 bytes.
 #[inline]
 pub(super) unsafe fn into_shared(shared: *mut u8, from: &[u8]) {
-    let mut done = 0;
-    while from.len() - done >= LINE_BYTES {
-        // SAFETY: so source and target (caller's promise) hold a line more.
-        let (source, to) = unsafe { (from.as_ptr().add(done), shared.add(done)) };
-        // SAFETY: both sides hold a line here; `to` stays aligned to 16.
-        unsafe { store_line(source, to) };
-        done += LINE_BYTES;
-    }
-    let whole = from.len() & !15;
-    while done < whole {
-        // SAFETY: done + 16 <= len, so source and target (caller's promise) hold 16 more bytes.
-        let (source, to) = unsafe { (from.as_ptr().add(done), shared.add(done)) };
-        // SAFETY: both sides hold 16 bytes here; `to` stays aligned to 16.
-        unsafe { store_16(source, to) };
-        done += 16;
-    }
-    if done < from.len() {
+    let mut left = from.len() & !15;
+    if left < from.len() {
         let mut last = [0_u8; 16];
-        last[..from.len() - done].copy_from_slice(&from[done..]);
+        last[..from.len() - left].copy_from_slice(&from[left..]);
         // SAFETY: the caller promised the length rounded up to 16.
-        let to = unsafe { shared.add(done) };
+        let to = unsafe { shared.add(left) };
         // SAFETY: as above; `last` holds 16 bytes.
         unsafe { store_16(last.as_ptr(), to) };
+    }
+    while left >= LINE_BYTES {
+        left -= LINE_BYTES;
+        // SAFETY: source and target (caller's promise) hold a line from here on.
+        let (source, to) = unsafe { (from.as_ptr().add(left), shared.add(left)) };
+        // SAFETY: both sides hold a line here; `to` stays aligned to 16.
+        unsafe { store_line(source, to) };
+    }
+    while left > 0 {
+        left -= 16;
+        // SAFETY: source and target (caller's promise) hold 16 bytes from here on.
+        let (source, to) = unsafe { (from.as_ptr().add(left), shared.add(left)) };
+        // SAFETY: both sides hold 16 bytes here; `to` stays aligned to 16.
+        unsafe { store_16(source, to) };
     }
 }
 
@@ -107,8 +106,8 @@ unsafe fn store_line(from: *const u8, shared: *mut u8) {
         std::arch::asm!(
             "movdqu {a}, [{from}]", "movdqu {b}, [{from} + 16]",
             "movdqu {c}, [{from} + 32]", "movdqu {d}, [{from} + 48]",
-            "movdqa [{shared}], {a}", "movdqa [{shared} + 16], {b}",
-            "movdqa [{shared} + 32], {c}", "movdqa [{shared} + 48], {d}",
+            "movdqa [{shared} + 48], {d}", "movdqa [{shared} + 32], {c}",
+            "movdqa [{shared} + 16], {b}", "movdqa [{shared}], {a}",
             a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
             from = in(reg) from, shared = in(reg) shared,
             options(nostack, preserves_flags),

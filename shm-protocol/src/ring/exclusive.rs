@@ -1,7 +1,11 @@
 //! Publishing by the one producer of an exclusive partition.
 //!
-//! The happy path is two stores around a copy: reserved, message, committed. The limit is cached; only when the
-//! cache is used up are the gates looked at and the shared limit word raised.
+//! The happy path is a copy and one store: message, committed. Only where readers may look at a slot while it is overwritten
+//! does a store of *reserved* come before, so that they notice. Elsewhere it would do nothing but take the line from the
+//! reader that polls it, who takes it back before the message is committed. If the producer dies in a message, nobody has
+//! seen anything of it, and its successor writes the slot anew.
+//!
+//! The limit is cached; only when the cache is used up are the gates looked at and the shared limit word raised.
 
 use std::sync::atomic::Ordering;
 
@@ -43,8 +47,9 @@ impl<M: Memory> ExclusiveProducer<M> {
         self.room.allow(position)?;
         let lap = self.slots.geometry().lap(position);
         let taken = SlotWord { lap, state: SlotState::Reserved, owner: self.owner };
-        // A plain store takes the slot: there is no other producer.
-        self.slots.word(position).store(taken.pack(), Ordering::Relaxed);
+        if self.room.overtakes() {
+            self.slots.word(position).store(taken.pack(), Ordering::Relaxed);
+        }
         fill::<M>(&self.slots, position, taken, message);
         self.position = position + 1;
         Ok(position)

@@ -25,8 +25,9 @@
 //!    gates; if it missed the gate, its compare-and-exchange finds another epoch and fails.
 //! 4. **Taken slots are a prefix**: position p is taken before p + 1, and everything below limit − capacity is taken: a
 //!    gate counts for no more than the log's end. So the true end is found by bisection.
-//! 5. **No slot is without an owner** from the store that takes it; only the shard, and only after the
-//!    owner's death is proven, turns reserved into tombstone.
+//! 5. **No slot that anybody may look at is without an owner** from the store that takes it; only the shard, and only after
+//!    the owner's death is proven, turns reserved into tombstone. An exclusive producer whose readers wait for it takes its
+//!    slots by committing them: nobody looks there before, and its successor writes an unfinished one anew.
 //!
 //! The epoch has 14 bits: a producer would have to be stopped between its load and its
 //! compare-and-exchange for exactly a multiple of 16,384 joinings, with the limit unmoved, to be fooled.

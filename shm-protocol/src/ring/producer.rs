@@ -76,8 +76,10 @@ pub(super) fn fill<M: Memory>(slots: &M::Slots, position: u64, taken: SlotWord, 
     // Keeps the message's stores behind the one that took the slot, so that nobody can take a half-written slot
     // for the message of the lap before: pairs with the acquire fence of a reader that validates.
     M::release_fence();
-    slots.header(position).store(message.header().pack(), Ordering::Relaxed);
+    // From the end of the slot to its beginning: readers poll the line of its word, so that is touched last, and only when
+    // all others are there. Otherwise they take it away in between, and the commit has to wait for it.
     message.write(slots, position);
+    slots.header(position).store(message.header().pack(), Ordering::Relaxed);
     // Release: pairs with the acquire in CursorReader::read.
     slots.word(position).store(SlotWord { state: SlotState::Committed, ..taken }.pack(), Ordering::Release);
     let bytes = message.body_bytes();

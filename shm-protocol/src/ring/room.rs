@@ -22,19 +22,26 @@ pub struct Room<M: Memory> {
     allowed: u64,
     /// How much further than wanted the limit is raised where no gate holds it, in positions.
     ahead: u64,
+    /// Readers may look at a slot while it is overwritten: they validate.
+    overtakes: bool,
 }
 
 impl<M: Memory> Room<M> {
     /// The room of a producer that retains: without a gate the limit rises by what is published and no more, so
     /// that the ring always holds the last *capacity* messages for a subscription that joins.
     pub fn retaining(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
-        Self { geometry, limit, gates, allowed: 0, ahead: 0 }
+        Self { geometry, limit, gates, allowed: 0, ahead: 0, overtakes: false }
+    }
+
+    /// The same where a gate that lags may be taken out of force while its reader is at work.
+    pub fn detaching(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
+        Self { overtakes: true, ..Self::retaining(geometry, limit, gates) }
     }
 
     /// The room of a producer that drops the oldest: no reader ever holds it, so the limit rises by an eighth of
     /// the ring at a time, and most messages cost no exchange.
     pub fn dropping(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
-        Self { ahead: (geometry.capacity() / 8).max(1), ..Self::retaining(geometry, limit, gates) }
+        Self { ahead: (geometry.capacity() / 8).max(1), ..Self::detaching(geometry, limit, gates) }
     }
 
     /// The gates, to map a cursor.
@@ -104,6 +111,12 @@ impl<M: Memory> Room<M> {
     /// Gives up everything up to `position`, unless a gate holds it: a subscription that joins later begins behind it.
     pub(super) fn give_up(&mut self, end: u64, position: u64) -> Result<(), PublishError> {
         self.raise(end, position + 1 + self.geometry.capacity())
+    }
+
+    /// Whether readers may look at a slot while it is overwritten.
+    #[inline]
+    pub(super) fn overtakes(&self) -> bool {
+        self.overtakes
     }
 
     /// Whether producers overwrite the oldest messages without asking anybody.

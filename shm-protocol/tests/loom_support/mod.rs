@@ -405,6 +405,11 @@ impl World {
         Room::retaining(self.slots.geometry, self.limit.clone(), self.gates(mapped))
     }
 
+    /// The same where readers may be detached while they read.
+    pub(crate) fn detaching_room<M: LoomMemory>(&self, mapped: u8) -> Room<M> {
+        Room::detaching(self.slots.geometry, self.limit.clone(), self.gates(mapped))
+    }
+
     /// The room of a producer that drops the oldest.
     pub(crate) fn dropping_room<M: LoomMemory>(&self) -> Room<M> {
         Room::dropping(self.slots.geometry, self.limit.clone(), self.gates(0))
