@@ -16,8 +16,8 @@ use signal_hook::flag;
 use crate::exit::{Exit, Failure};
 
 /// Longest time between two looks at the flag.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
-const LOOK_EVERY_TIMESPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY_TIMESPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Set once SIGINT or SIGTERM has come.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_client::{AttributesView, Connection, Consumer, Message, Position, StreamInfo, Value};
+use ringway_client::{
+    AttributesView, Connection, Consumer, Message, Position, StreamInfo, Value, WaitStrategy,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -18,6 +20,8 @@ use crate::exit::{Exit, Failure};
 use crate::interrupt::{Interrupt, LOOK_EVERY};
 use crate::output::{Output, WHOLE_BYTES, count};
 
+/// It sleeps as soon as there is nothing.
+const AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
 /// Most messages between two writes: as a part of the ring, and at all. Half of what a consumer returns before it
 /// commits by itself.
 const BATCH_PART_OF_CAPACITY: u64 = 16;
@@ -32,7 +36,8 @@ pub(crate) fn run(args: &SubArgs, connection: &Connection) -> Result<(), Failure
     let settings = connection.stream(stream)?.settings;
     let (capacity, several) = (settings.slots, settings.partitions > 1);
     let mut subscriber = Subscriber {
-        consumer: connection.consumer(stream, subscription).open()?,
+        // Nobody who reads text notices the microseconds that looking on would save.
+        consumer: connection.consumer(stream, subscription).wait(AT_ONCE).open()?,
         connection,
         output: Output::stdout(interrupt.clone())?,
         interrupt,
