@@ -312,18 +312,25 @@ impl Lane {
         }
     }
 
-    /// Nobody waits before the consumers of what was published are awake.
-    fn begin_wait(&mut self, patience: Patience) -> Wait {
-        self.ringer.ring(&self.regions.data);
+    fn begin_wait(&self, patience: Patience) -> Wait {
         let patience = match self.space.settings().overflow {
             Overflow::Reject => Patience::None,
             _ => patience,
         };
-        Wait { waiter: Waiter::new(self.wait, patience.deadline()), patience, started: Instant::now() }
+        Wait {
+            waiter: Waiter::new(self.wait, patience.deadline()),
+            patience,
+            started: Instant::now(),
+            rung: false,
+        }
     }
 
     /// One step of waiting until what failed with `error` may succeed.
     fn wait_out(&mut self, error: PublishError, wait: &mut Wait) -> Result<(), SendError> {
+        // Nobody waits before the consumers of what was published are awake.
+        if !std::mem::replace(&mut wait.rung, true) {
+            self.ring();
+        }
         let full = match error {
             PublishError::Full(full) => full,
             PublishError::Stalled { owner, .. } => return self.wait_for_producer(owner, wait),
@@ -390,6 +397,8 @@ struct Wait {
     waiter: Waiter,
     patience: Patience,
     started: Instant,
+    /// Who sleeps has been woken.
+    rung: bool,
 }
 
 /// What to do while the stream is full.

@@ -118,7 +118,7 @@ impl Producer {
     }
 
     /// Publishes messages in order and returns the position of the last; waits while a partition is full, as
-    /// [`send`](Self::send) does. Looks for sleepers once for all of them. The error says how many were published
+    /// [`send`](Self::send) does. Looks for sleepers once for all of them in each partition that has got some. The error says how many were published
     /// before the one that could not be. Where a stream has several producers, messages of others may come in between.
     pub fn send_batch<'a, M: Into<Outgoing<'a>>>(
         &mut self,
@@ -127,15 +127,19 @@ impl Producer {
         if !self.fork.is_here() {
             return Err(SendBatchError { sent: 0, source: forked() });
         }
-        let mut last = None;
+        let (mut last, mut touched) = (None, 0_u64);
         let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
             let message = self.stamped(message.into());
             let partition = self.partition_for(message.attributes);
+            touched |= 1 << partition;
             let published = self.lanes[partition].publish(message, || Patience::Until(Deadline::NEVER));
             last = Some(at(partition, published.map_err(|source| SendBatchError { sent, source })?));
             Ok(())
         });
-        self.lanes.iter_mut().for_each(Lane::ring);
+        while touched != 0 {
+            self.lanes[touched.trailing_zeros() as usize].ring();
+            touched &= touched - 1;
+        }
         published.map(|()| last)
     }
 

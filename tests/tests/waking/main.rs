@@ -69,6 +69,7 @@ fn one_wait_covers_a_thousand_subscriptions_and_misses_no_message() {
             while !seen[message as usize] {
                 let ready = set.wait(PATIENCE).unwrap().to_vec();
                 assert!(!ready.is_empty(), "message {message} was slept through");
+                assert_eq!(set.found_late(), 0, "no bell rang for message {message}");
                 for key in ready {
                     assert!(keys.contains(&key));
                     let consumer = set.get_mut(key).unwrap();
@@ -115,6 +116,7 @@ fn producers_at_full_speed_wake_a_set_that_sleeps_and_are_woken_by_it() {
         while left > 0 {
             let ready = set.wait(PATIENCE).unwrap().to_vec();
             assert!(!ready.is_empty(), "{left} messages were slept through");
+            assert_eq!(set.found_late(), 0, "a bell did not ring");
             for key in ready {
                 let consumer = set.get_mut(key).unwrap();
                 while let Some(message) = consumer.try_recv().unwrap() {
