@@ -187,7 +187,7 @@ fn assert_nobody_overslept(started: Instant) {
 }
 
 #[test]
-fn a_sleeping_consumer_is_woken_by_each_message() {
+fn a_sleeping_consumer_is_woken_by_each_message_and_each_batch() {
     const MESSAGES: u64 = 200;
     let (_broker, connection, _log) = serve(64);
     let (mut producer, mut consumer) = both(&connection, AT_ONCE);
@@ -198,9 +198,11 @@ fn a_sleeping_consumer_is_woken_by_each_message() {
                 // Long enough for the consumer to fall asleep.
                 thread::sleep(Duration::from_millis(1));
                 producer.send(b"x").unwrap();
+                thread::sleep(Duration::from_millis(1));
+                producer.send_batch([b"y"]).unwrap();
             }
         });
-        for position in 0..MESSAGES {
+        for position in 0..2 * MESSAGES {
             assert_eq!(consumer.recv().unwrap().position(), position);
         }
     });
