@@ -23,6 +23,8 @@ use ringway_shm_protocol::words::CursorWord;
 
 /// A sleep that lasts so long has missed its wake-up.
 const LOST_AFTER: Duration = Duration::from_millis(200);
+/// After so many lost wake-ups an end has seen enough.
+const LOST_MAX: u64 = 100;
 /// Slots of each ring, and bytes of each.
 const CAPACITY: u64 = 16;
 const SLOT_BYTES: u32 = 4096;
@@ -178,7 +180,7 @@ where
                 self.dawdle();
             }
             // Who has slept enough says so; who is told and has, too, says it a last time and ends.
-            let enough = found.sleeps >= sleeps;
+            let enough = found.sleeps >= sleeps || found.lost >= LOST_MAX;
             self.send(if enough { ENOUGH } else { 0 });
             if enough && over {
                 return found;
