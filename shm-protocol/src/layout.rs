@@ -38,6 +38,8 @@ pub const SLOT_BYTES_MAX: u32 = 4096;
 pub const SLOT_BYTES_DEFAULT: u32 = 128;
 /// Largest ring, in bytes of slots.
 pub const RING_BYTES_MAX: u64 = 64 << 30;
+/// Most slots of a feed.
+pub const FEED_CAPACITY_MAX: u64 = 4096;
 /// Most messages of one reader that are held in place at the same time.
 pub const HAZARDS_MAX: usize = 64;
 /// Parts of a message's body begin at multiples of this, in bytes.
@@ -97,12 +99,16 @@ pub mod doorbell {
 
 /// Offsets inside a `subscription` region, in bytes.
 pub mod subscription {
-    /// The cursor word.
+    /// The cursor word; of a `shared` subscription its floor, in the same form.
     pub const CURSOR: usize = 128;
     /// Bit set of the hazards in use.
     pub const HAZARDS_ACTIVE: usize = 256;
     /// Hazards: one position each.
     pub const HAZARDS: usize = 512;
+    /// Of a `shared` subscription: whether the shard watches its leases.
+    pub const WATCH: usize = 1152;
+    /// Of a `shared` subscription with a single active consumer: the member that may claim; 0: all may.
+    pub const ACTIVE: usize = 1280;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }
@@ -111,6 +117,40 @@ pub mod subscription {
 pub mod slots {
     /// Slot 0.
     pub const FIRST: usize = 4096;
+}
+
+/// Offsets inside a `claims` region, in bytes.
+pub mod claims {
+    /// The claim word of the ring's slot 0; behind those of the ring come those of the feed.
+    pub const FIRST: usize = 4096;
+}
+
+/// Offsets inside a `feed` region, in bytes.
+pub mod feed {
+    /// Slot 0, as in a `slots` region; behind the slots come [`RECORD_WORDS`] words for each.
+    pub const FIRST: usize = super::slots::FIRST;
+    /// Words of a record: the message's position, and how often it was acquired and failed before.
+    pub const RECORD_WORDS: usize = 2;
+}
+
+/// Offsets inside a `member` region, in bytes.
+pub mod member {
+    /// Whether the member has called the shard since the shard last looked.
+    pub const CALLED: usize = 128;
+    /// Settlements that the member has written.
+    pub const WRITTEN: usize = 256;
+    /// Settlements that the shard has judged.
+    pub const JUDGED: usize = 384;
+    /// Settlements that were late: see [`Verdict`](crate::ring::settlements::Verdict).
+    pub const LATE: usize = 512;
+    /// The first settlement.
+    pub const FIRST: usize = 4096;
+    /// Settlements that the ring holds.
+    pub const SETTLEMENTS: u64 = 1024;
+    /// Words of a settlement: position; attempt and verdict; argument.
+    pub const SETTLEMENT_WORDS: usize = 4;
+    /// Bytes of the region.
+    pub const BYTES: usize = FIRST + SETTLEMENTS as usize * SETTLEMENT_WORDS * 8;
 }
 
 /// Offsets inside an `arena` region, in bytes.
@@ -135,6 +175,12 @@ pub enum RegionKind {
     Subscription = 5,
     /// Payloads that do not fit a slot; written by one producer.
     Arena = 6,
+    /// Claim words of a `shared` subscription; written by its consumers and the shard.
+    Claims = 7,
+    /// Messages that the shard has taken over and delivers again; written by the shard.
+    Feed = 8,
+    /// Settlements of one consumer of a `shared` subscription; written by it and the shard.
+    Member = 9,
 }
 
 /// The first 64 bytes of every region.
@@ -177,7 +223,8 @@ const _: () = {
     assert!(meta::GEOMETRY >= size_of::<RegionHeader>());
     assert!(meta::GATES + GATES_MAX * 8 <= meta::BYTES);
     assert!(slots::FIRST.is_multiple_of(PAGE_BYTES));
-    assert!(subscription::HAZARDS + HAZARDS_MAX * 8 <= subscription::BYTES);
+    assert!(subscription::HAZARDS + HAZARDS_MAX * 8 <= subscription::WATCH);
+    assert!(member::BYTES.is_multiple_of(PAGE_BYTES));
     assert!((arena::FIRST as u64).is_multiple_of(BLOCK_ALIGN_BYTES));
     // Both references fit into the smallest body.
     assert!(slot::BODY + 2 * ARENA_REFERENCE_BYTES <= SLOT_BYTES_MIN as usize);
@@ -229,6 +276,27 @@ impl Geometry {
     pub const fn slots_region_bytes(self) -> usize {
         let bytes = slots::FIRST + self.capacity as usize * self.slot_bytes as usize;
         bytes.next_multiple_of(PAGE_BYTES)
+    }
+
+    /// The feed of a `shared` subscription of a ring of this size: the same slots, at most 4096 of them.
+    pub fn of_feed(self) -> Self {
+        Self { capacity: self.capacity.min(FEED_CAPACITY_MAX), ..self }
+    }
+
+    /// Bytes of the `claims` region of a subscription of this ring.
+    pub fn claims_region_bytes(self) -> usize {
+        let words = self.capacity + self.of_feed().capacity;
+        (claims::FIRST + words as usize * 8).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// Bytes of a `feed` region whose slots are of this geometry.
+    pub fn feed_region_bytes(self) -> usize {
+        (self.feed_records() + self.capacity as usize * feed::RECORD_WORDS * 8).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// Where the records of a `feed` region begin whose slots are of this geometry.
+    pub const fn feed_records(self) -> usize {
+        feed::FIRST + self.capacity as usize * self.slot_bytes as usize
     }
 
     /// One past the last position that this ring can name: bounded by the bits of a position and of a lap.

@@ -2,22 +2,26 @@
 //!
 //! Who gets which descriptor, in the order in which they travel:
 //!
-//! | role | meta | producers | slots | doorbell | subscription | arena |
-//! |---|---|---|---|---|---|---|
-//! | shard | makes | makes | makes | makes | makes one per subscription | makes, on request |
-//! | producer | read | write | write | write | read, on request per gate | write (its own) |
-//! | consumer | – | – | read | write | write (its own) | read, on request |
+//! | role | meta | producers | slots | doorbell | subscription | claims | feed | member | arena |
+//! |---|---|---|---|---|---|---|---|---|---|
+//! | shard | makes | makes | makes | makes | makes one per subscription | as subscription, if `shared` | as claims | makes one per consumer | makes, on request |
+//! | producer | read | write | write | write | read, on request per gate | – | – | – | write (its own) |
+//! | consumer, `cursor` | – | – | read | write | write (its own) | – | – | – | read, on request |
+//! | consumer, `shared` | – | – | read | write | write | write | read | write (its own) | read, on request |
+//!
+//! A `shared` consumer also gets its session's eventfd, by which it calls the shard.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::layout::{self, ARENA_BYTES_MAX, GATES_MAX, Geometry, HAZARDS_MAX, PAGE_BYTES, RegionKind};
 use crate::memory::mapped::{
-    Access, Identity, Mapped, MappedWord, OwnedRegion, Region, RegionError, check_geometry,
+    Access, Identity, Mapped, MappedWord, MappedWords, OwnedRegion, Region, RegionError, check_geometry,
 };
 use crate::ring::shard::ShardRing;
 use crate::ring::{
-    CursorReader, Doorbell, ExclusiveProducer, Gates, Hazards, Producer, Room, SharedProducer,
+    Claimer, Claims, CursorReader, Doorbell, ExclusiveProducer, Feed, Floor, Gates, Hazards, Judge, Producer,
+    Room, SettlementWords, Settlements, SharedProducer, Watch,
 };
 use crate::words::CursorWord;
 
@@ -49,6 +53,18 @@ impl RingIdentity {
 
     fn subscription(self) -> Identity {
         self.region(RegionKind::Subscription, layout::subscription::BYTES)
+    }
+
+    fn claims(self) -> Identity {
+        self.region(RegionKind::Claims, self.geometry.claims_region_bytes())
+    }
+
+    fn feed(self) -> Identity {
+        self.region(RegionKind::Feed, self.geometry.of_feed().feed_region_bytes())
+    }
+
+    fn member(self) -> Identity {
+        self.region(RegionKind::Member, layout::member::BYTES)
     }
 
     /// The region of an arena of this ring that has `bytes`.
@@ -176,6 +192,158 @@ impl SubscriptionRegion {
     /// The descriptor for a producer that wants to look at this gate.
     pub fn for_gate(&self) -> Result<OwnedFd, RegionError> {
         self.region.hand_over(Access::Read)
+    }
+}
+
+/// Claims on the ring's slots.
+fn live_claims(ring: RingIdentity, slots: &Arc<Region>, claims: &Arc<Region>) -> Claims<Mapped> {
+    let words = claims.words(layout::claims::FIRST, ring.geometry.capacity());
+    Claims::new(slots.slots(ring.geometry), words)
+}
+
+/// Claims on the feed's slots.
+fn feed_claims(ring: RingIdentity, feed: &Arc<Region>, claims: &Arc<Region>) -> Claims<Mapped> {
+    let geometry = ring.geometry.of_feed();
+    let first = layout::claims::FIRST + ring.geometry.capacity() as usize * 8;
+    Claims::new(feed.slots(geometry), claims.words(first, geometry.capacity()))
+}
+
+fn feed_records(ring: RingIdentity, feed: &Arc<Region>) -> MappedWords {
+    let geometry = ring.geometry.of_feed();
+    feed.words(geometry.feed_records(), geometry.capacity() * layout::feed::RECORD_WORDS as u64)
+}
+
+fn settlement_words(member: &Arc<Region>) -> SettlementWords<Mapped> {
+    let entries = layout::member::SETTLEMENTS * layout::member::SETTLEMENT_WORDS as u64;
+    SettlementWords {
+        called: member.word(layout::member::CALLED),
+        written: member.word(layout::member::WRITTEN),
+        judged: member.word(layout::member::JUDGED),
+        late: member.word(layout::member::LATE),
+        entries: member.words(layout::member::FIRST, entries),
+    }
+}
+
+/// The shard's side of what a `shared` subscription has beside its subscription region.
+pub struct SharedRegions {
+    ring: RingIdentity,
+    claims: OwnedRegion,
+    feed_region: OwnedRegion,
+    /// Claims on the ring.
+    pub live: Claims<Mapped>,
+    /// How far all is settled: the gate.
+    pub floor: Floor<Mapped>,
+    /// What is delivered again.
+    pub feed: Feed<Mapped>,
+    /// Whether the shard watches its leases.
+    pub watch: Watch<Mapped>,
+    /// The member that may claim; 0: all may.
+    pub active: MappedWord,
+}
+
+impl SharedRegions {
+    /// Makes the claims and the feed of a subscription of `partition`.
+    pub fn create(
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+    ) -> Result<Self, RegionError> {
+        let ring = partition.identity();
+        let (claims, feed_region) = (OwnedRegion::create(ring.claims())?, OwnedRegion::create(ring.feed())?);
+        let feed = Feed::new(
+            feed_claims(ring, feed_region.region(), claims.region()),
+            feed_region.region().slots(ring.geometry.of_feed()),
+            feed_records(ring, feed_region.region()),
+        );
+        let live = live_claims(ring, partition.slots.region(), claims.region());
+        let words = subscription.region.region();
+        let floor = Floor::new(cursor_word(words));
+        let watch = Watch::new(words.word(layout::subscription::WATCH));
+        let active = words.word(layout::subscription::ACTIVE);
+        Ok(Self { ring, claims, feed_region, live, floor, feed, watch, active })
+    }
+
+    /// Makes the region of a new member.
+    pub fn new_member(&self) -> Result<MemberRegion, RegionError> {
+        let region = OwnedRegion::create(self.ring.member())?;
+        let judge = Judge::new(settlement_words(region.region()));
+        Ok(MemberRegion { region, judge })
+    }
+
+    /// The descriptors for a consumer, in the order that [`MemberRegions::open`] takes; without the eventfd.
+    pub fn for_member(
+        &self,
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+        member: &MemberRegion,
+    ) -> Result<Vec<OwnedFd>, RegionError> {
+        let mut descriptors = partition.for_consumer(subscription)?;
+        descriptors.push(self.claims.hand_over(Access::Write)?);
+        descriptors.push(self.feed_region.hand_over(Access::Read)?);
+        descriptors.push(member.region.hand_over(Access::Write)?);
+        Ok(descriptors)
+    }
+}
+
+/// The shard's side of one consumer of a `shared` subscription.
+pub struct MemberRegion {
+    region: OwnedRegion,
+    /// What it says of messages.
+    pub judge: Judge<Mapped>,
+}
+
+/// How many descriptors a consumer of a `shared` subscription is given, without its session's eventfd.
+pub const MEMBER_DESCRIPTORS: usize = 6;
+
+/// A side of a consumer of a `shared` subscription.
+pub struct MemberRegions {
+    /// Its way through the ring.
+    pub live: Claimer<Mapped>,
+    /// Its way through the feed.
+    pub feed: Claimer<Mapped>,
+    /// How far all is settled.
+    pub floor: Floor<Mapped>,
+    /// Whether the shard watches its leases.
+    pub watch: Watch<Mapped>,
+    /// The member that may claim; 0: all may.
+    pub active: MappedWord,
+    /// What it says of messages.
+    pub settlements: Settlements<Mapped>,
+    /// Consumers waiting for data.
+    pub data: Doorbell<Mapped>,
+    /// Producers waiting for space.
+    pub space: Doorbell<Mapped>,
+}
+
+impl MemberRegions {
+    /// Checks and maps what [`SharedRegions::for_member`] handed over. `member`: its number; `feed_from`: where the feed is.
+    pub fn open(
+        ring: RingIdentity,
+        descriptors: [OwnedFd; MEMBER_DESCRIPTORS],
+        member: u32,
+        feed_from: u64,
+    ) -> Result<Self, RegionError> {
+        let [slots, doorbell, subscription, claims, feed, own] = descriptors;
+        let open =
+            |descriptor: &OwnedFd, identity, access| Region::open(descriptor, identity, access).map(Arc::new);
+        let slots = open(&slots, ring.slots(), Access::Read)?;
+        let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
+        let subscription = open(&subscription, ring.subscription(), Access::Write)?;
+        let claims = open(&claims, ring.claims(), Access::Write)?;
+        let feed = open(&feed, ring.feed(), Access::Read)?;
+        let own = open(&own, ring.member(), Access::Write)?;
+        let floor = Floor::new(cursor_word(&subscription));
+        let (live_from, position_end) = (floor.position(), ring.geometry.position_end());
+        let records = feed_records(ring, &feed);
+        Ok(Self {
+            live: Claimer::new(live_claims(ring, &slots, &claims), None, member, live_from.min(position_end)),
+            feed: Claimer::new(feed_claims(ring, &feed, &claims), Some(records), member, feed_from),
+            floor,
+            watch: Watch::new(subscription.word(layout::subscription::WATCH)),
+            active: subscription.word(layout::subscription::ACTIVE),
+            settlements: Settlements::new(settlement_words(&own)),
+            data: data_doorbell(&doorbell),
+            space: space_doorbell(&doorbell),
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! limit    63 ────── position 50 ────── 14 │ 13 ──── gate epoch 14 ──── 0
 //! gate     63 ────── position 50 ────── 14 │ 13 ──── generation 14 ──── 0
 //! cursor   63 ────── position 50 ────── 14 │ pinned 1 │ live 1 │ generation 12
+//! claim    63 ──── lap 40 ──── 24 │ 23 state 3 21 │ 20 ─── member 21 ─── 0
 //! header   63 ─ flags 16 ─ 48 │ 47 ─ attributes bytes 16 ─ 32 │ 31 ─ payload bytes 32 ─ 0
 //! ```
 //!
@@ -21,6 +22,8 @@ pub const POSITION_BITS: u32 = 50;
 pub const LAP_BITS: u32 = 40;
 /// Bits of an owner in a slot word; owner 0 is the shard itself.
 pub const OWNER_BITS: u32 = 22;
+/// Bits of a member in a claim word; member 0 is nobody.
+pub const MEMBER_BITS: u32 = 21;
 /// Bits of the gate epoch in the limit word and of a gate's generation.
 pub const EPOCH_BITS: u32 = 14;
 /// Bits of a cursor's generation.
@@ -168,6 +171,55 @@ impl CursorWord {
     }
 }
 
+/// How far the delivery of a position is, in three bits of its claim word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    /// Nobody has it. Only in an older lap: nothing returns to this state.
+    Free,
+    /// A member has it and has not settled it.
+    Leased,
+    /// Settled: it is never delivered again.
+    Acked,
+    /// The shard is taking it over.
+    Moving,
+    /// The shard has taken it over: whatever comes of it comes by the feed.
+    Moved,
+}
+
+/// Who has a position of a `shared` subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimWord {
+    /// Lap of the position that it speaks of; a word of an older lap says that nobody has claimed the position. 40 bits.
+    pub lap: u64,
+    /// How far it is.
+    pub state: ClaimState,
+    /// Who claimed it; 0 where the shard took it unclaimed. 21 bits.
+    pub member: u32,
+}
+
+impl ClaimWord {
+    /// Packs the word. Panics when `lap` or `member` is out of range.
+    #[inline]
+    pub const fn pack(self) -> u64 {
+        assert!(self.lap <= mask(LAP_BITS), "lap exceeds 40 bits");
+        assert!((self.member as u64) <= mask(MEMBER_BITS), "member exceeds 21 bits");
+        self.lap << 24 | (self.state as u64) << MEMBER_BITS | self.member as u64
+    }
+
+    /// Unpacks any value. States that do not exist count as moving: nobody touches such a word but the shard.
+    #[inline]
+    pub const fn unpack(word: u64) -> Self {
+        let state = match word >> MEMBER_BITS & 7 {
+            0 => ClaimState::Free,
+            1 => ClaimState::Leased,
+            2 => ClaimState::Acked,
+            4 => ClaimState::Moved,
+            _ => ClaimState::Moving,
+        };
+        Self { lap: word >> 24, state, member: (word & mask(MEMBER_BITS)) as u32 }
+    }
+}
+
 /// The second word of a slot: how long the parts of its message are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageHeader {
@@ -224,6 +276,10 @@ mod tests {
             prop_assert_eq!(GateWord::unpack(word).pack(), word);
             prop_assert_eq!(CursorWord::unpack(word).pack(), word);
             prop_assert_eq!(MessageHeader::unpack(word).pack(), word);
+            // Three of the eight states do not exist.
+            let claim = ClaimWord::unpack(word);
+            prop_assert_eq!(ClaimWord::unpack(claim.pack()), claim);
+            prop_assert!(claim.pack() == word || word >> MEMBER_BITS & 7 > 4);
         }
     }
 

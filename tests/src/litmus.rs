@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::layout::{self, Geometry, RegionKind};
 use ringway_shm_protocol::memory::bell::MappedBell;
-use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedSlots, MappedWord, OwnedRegion, Region};
+use ringway_shm_protocol::memory::mapped::{
+    Identity, Mapped, MappedSlots, MappedWord, MappedWords, OwnedRegion, Region,
+};
 use ringway_shm_protocol::memory::{Memory, Word};
 use ringway_shm_protocol::ring::{CursorReader, Doorbell, ExclusiveProducer, Gates, Outgoing, Ringer, Room};
 use ringway_shm_protocol::words::CursorWord;
@@ -56,6 +58,7 @@ impl Memory for Fenceless {
     type WordHandle = MappedWord;
     type Bell = MappedBell;
     type Slots = MappedSlots;
+    type Words = MappedWords;
 
     fn full_fence() {
         std::sync::atomic::compiler_fence(Ordering::SeqCst);

@@ -14,6 +14,94 @@ use crate::words::CursorWord;
 pub enum StreamKind {
     /// Any number of subscriptions.
     Topic,
+    /// One `shared` subscription, which has the stream's name: every message is kept until it is acked.
+    Queue,
+}
+
+/// Longest lease, in milliseconds: twelve hours.
+pub const LEASE_MS_MAX: u32 = 12 * 3600 * 1000;
+/// Longest delay of a retry, in milliseconds: twelve hours.
+pub const RETRY_MS_MAX: u32 = LEASE_MS_MAX;
+
+/// How long a message waits after it has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// After the first failure, in milliseconds.
+    pub initial_ms: u32,
+    /// What each further failure multiplies the delay by, in percent: 200 doubles it. 100 to 10,000.
+    pub multiplier_percent: u32,
+    /// The longest delay, in milliseconds.
+    pub max_ms: u32,
+    /// Each delay is shortened by up to so many percent, so that what failed together is not tried together. 0 to 100.
+    pub jitter_percent: u32,
+}
+
+impl Default for Backoff {
+    /// At once after the first failure: no delay.
+    fn default() -> Self {
+        Self { initial_ms: 0, multiplier_percent: 200, max_ms: 600_000, jitter_percent: 0 }
+    }
+}
+
+/// The settings of a `shared` subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedSettings {
+    /// How long a consumer may keep a message before it is delivered to another, in milliseconds: at most
+    /// [`LEASE_MS_MAX`]. It is looked at about once a second, and never ends early.
+    pub lease_ms: u32,
+    /// A message that has failed so often is dead; 0: never.
+    pub attempts_max: u32,
+    /// How long a nacked message waits.
+    pub backoff: Backoff,
+    /// Where dead messages go; without it they are dropped, and counted.
+    pub dead_letter: Option<String>,
+    /// Only one consumer at a time gets messages; when it ends, the next one takes over.
+    pub single_active: bool,
+}
+
+impl Default for SharedSettings {
+    /// Leases of 30 s, 20 attempts, no delay, no dead-letter stream, all consumers active.
+    fn default() -> Self {
+        let (lease_ms, attempts_max, backoff) = (30_000, 20, Backoff::default());
+        Self { lease_ms, attempts_max, backoff, dead_letter: None, single_active: false }
+    }
+}
+
+/// How a subscription's messages are given to its consumers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriptionMode {
+    /// In order, to one consumer at a time for each partition.
+    #[default]
+    Cursor,
+    /// Each to one of several consumers, who ack them one by one.
+    Shared(SharedSettings),
+}
+
+/// Why a message is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeathReason {
+    /// Nacked too often.
+    Nacked,
+    /// Rejected.
+    Rejected,
+    /// Too many leases ran out.
+    Expired,
+    /// Too many consumers died with it.
+    Died,
+}
+
+impl DeathReason {
+    /// Its name, as dead letters have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nacked => "nacked",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Died => "died",
+        }
+    }
 }
 
 /// Most process ids of producers that a description of a stream lists.
@@ -186,6 +274,8 @@ pub struct SubscriptionInfo {
     pub stream: String,
     /// Its name.
     pub name: String,
+    /// How its messages are given out.
+    pub mode: SubscriptionMode,
     /// Where it stands in each partition, in order of their numbers.
     pub partitions: Vec<CursorInfo>,
 }
@@ -194,6 +284,19 @@ impl SubscriptionInfo {
     /// Messages that it has not consumed, in all partitions.
     pub fn lag(&self) -> u64 {
         self.partitions.iter().map(|cursor| cursor.lag).sum()
+    }
+
+    /// What a `shared` subscription has where, in all partitions.
+    pub fn shared(&self) -> SharedInfo {
+        let parts = self.partitions.iter().filter_map(|cursor| cursor.shared.as_ref());
+        parts.fold(SharedInfo::default(), |all, part| SharedInfo {
+            consumers: all.consumers.max(part.consumers),
+            ready: all.ready + part.ready,
+            leased: all.leased + part.leased,
+            delayed: all.delayed + part.delayed,
+            dead: all.dead + part.dead,
+            dead_total: all.dead_total + part.dead_total,
+        })
     }
 
     /// Whether it was detached in some partition because it lagged.
@@ -215,6 +318,25 @@ pub struct CursorInfo {
     pub consumer_pid: Option<u32>,
     /// It lagged and was detached: it misses what is overwritten, until its consumer is attached again.
     pub detached: bool,
+    /// What a `shared` subscription has where.
+    pub shared: Option<SharedInfo>,
+}
+
+/// What a `shared` subscription has where, in one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedInfo {
+    /// How many consumers it has.
+    pub consumers: u32,
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Messages that consumers have and have not settled.
+    pub leased: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// Dead messages that wait for room in the dead-letter stream.
+    pub dead: u64,
+    /// Messages that have died so far.
+    pub dead_total: u64,
 }
 
 /// A request of a client.
@@ -242,7 +364,7 @@ pub enum Request {
         /// Its name.
         name: Vec<u8>,
     },
-    /// Makes a `cursor` subscription, or confirms that it exists.
+    /// Makes a subscription, or confirms that it exists.
     DeclareSubscription {
         /// Its stream.
         stream: Vec<u8>,
@@ -250,6 +372,8 @@ pub enum Request {
         name: Vec<u8>,
         /// Where it starts if it is new.
         start: StartAt,
+        /// How its messages are given out; `None`: as they are if it exists, else in order.
+        mode: Option<SubscriptionMode>,
     },
     /// Describes one subscription.
     DescribeSubscription {
@@ -277,7 +401,7 @@ pub enum Request {
         /// The partition's number.
         partition: u32,
     },
-    /// Opens a subscription as the one consumer of a partition.
+    /// Opens a subscription as consumer of a partition: the one consumer, if it is a `cursor`.
     OpenConsumer {
         /// The stream.
         stream: Vec<u8>,
@@ -334,6 +458,15 @@ pub enum Request {
         /// First position that it has not consumed.
         position: u64,
     },
+    /// Asks the broker to take over what consumers of a `shared` subscription have at the beginning of a full ring.
+    RelieveGate {
+        /// The producer's endpoint.
+        endpoint: u64,
+        /// Index of the gate.
+        gate: u8,
+        /// Generation of the gate.
+        generation: u16,
+    },
     /// Gives up an endpoint: the client has stopped using its regions.
     Close {
         /// The endpoint.
@@ -376,6 +509,23 @@ impl ConsumerGrant {
     pub fn cursor(&self) -> CursorWord {
         CursorWord::unpack(self.cursor)
     }
+}
+
+/// What a consumer of a `shared` subscription is given, beside the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberGrant {
+    /// Names the opened consumer in this session.
+    pub endpoint: u64,
+    /// The incarnation of the ring.
+    pub incarnation: u64,
+    /// Its number among the consumers.
+    pub member: u32,
+    /// Where the feed begins for it.
+    pub feed_from: u64,
+    /// Only the active consumer gets messages.
+    pub single_active: bool,
+    /// The stream's settings.
+    pub settings: StreamSettings,
 }
 
 /// Why a request was not carried out, by sort.
@@ -429,6 +579,8 @@ pub enum Reply {
     Producer(ProducerGrant),
     /// A consumer was opened: three descriptors.
     Consumer(ConsumerGrant),
+    /// A consumer of a `shared` subscription was opened: seven descriptors, the last of them the session's eventfd.
+    Member(MemberGrant),
     /// The region behind a gate: one descriptor.
     Gate,
     /// An arena: one descriptor, to write for its producer, to read for a consumer.

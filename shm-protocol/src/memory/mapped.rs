@@ -25,7 +25,7 @@ use thiserror::Error;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::bell::MappedBell;
-use super::{Memory, Slots, Word, copy};
+use super::{Memory, Slots, Word, Words, copy};
 use crate::fork::ForkMark;
 use crate::layout::{
     self, Geometry, GeometryError, GeometryRecord, LAYOUT_VERSION, MAGIC, RegionHeader, RegionKind,
@@ -271,10 +271,28 @@ impl Region {
         MappedBell::new(word, Arc::clone(self))
     }
 
-    /// The slots of a `slots` region. Panics when the region is not of this geometry.
+    /// `count` words from `offset` on. Panics when they are not inside the region or not aligned, or their number is no
+    /// power of two.
+    pub fn words(self: &Arc<Self>, offset: usize, count: u64) -> MappedWords {
+        let end = (count as usize).checked_mul(8).and_then(|bytes| bytes.checked_add(offset));
+        assert!(
+            offset.is_multiple_of(8) && end.is_some_and(|end| end <= self.map.len()),
+            "words outside their region"
+        );
+        assert!(count.is_power_of_two(), "a row of {count} words");
+        // SAFETY: the assertion keeps the pointer inside the mapping, which is not null.
+        let first = unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(offset).cast()) };
+        MappedWords { first, mask: count - 1, _region: Arc::clone(self) }
+    }
+
+    /// The slots of a `slots` or `feed` region. Panics when the region is not of this geometry.
     pub fn slots(self: &Arc<Self>, geometry: Geometry) -> MappedSlots {
-        assert_eq!(self.kind, RegionKind::Slots);
-        assert_eq!(self.map.len(), geometry.slots_region_bytes(), "slots of another geometry");
+        let bytes = match self.kind {
+            RegionKind::Feed => geometry.feed_region_bytes(),
+            _ => geometry.slots_region_bytes(),
+        };
+        assert!(matches!(self.kind, RegionKind::Slots | RegionKind::Feed), "{:?} has no slots", self.kind);
+        assert_eq!(self.map.len(), bytes, "slots of another geometry");
         // SAFETY: a slots region is longer than the offset of its first slot, and not null.
         let first = unsafe { NonNull::new_unchecked(self.map.as_mut_ptr().add(layout::slots::FIRST)) };
         MappedSlots {
@@ -380,6 +398,30 @@ impl Deref for MappedWord {
         // SAFETY: inside the mapping and aligned (checked by Region::word); the mapping lives as long as the
         // handle; only atomics touch these bytes, in this process and by protocol in the others.
         unsafe { self.word.as_ref() }
+    }
+}
+
+/// A row of words of a mapped region.
+#[derive(Clone, Debug)]
+pub struct MappedWords {
+    first: NonNull<AtomicU64>,
+    mask: u64,
+    _region: Arc<Region>,
+}
+
+// SAFETY: the pointees are atomics in a mapping that the handle keeps alive; any thread may use and drop it.
+unsafe impl Send for MappedWords {}
+// SAFETY: as above; all access is atomic.
+unsafe impl Sync for MappedWords {}
+
+impl Words for MappedWords {
+    type Word = AtomicU64;
+
+    #[inline]
+    fn at(&self, index: u64) -> &AtomicU64 {
+        // SAFETY: the mask keeps the index below the number of words that Region::words has checked to be inside the
+        // mapping; only atomics touch them.
+        unsafe { self.first.add((index & self.mask) as usize).as_ref() }
     }
 }
 
@@ -495,6 +537,15 @@ impl Memory for Mapped {
     type WordHandle = MappedWord;
     type Bell = MappedBell;
     type Slots = MappedSlots;
+    type Words = MappedWords;
+
+    #[inline]
+    fn full_fence_behind_exchange() {
+        #[cfg(target_arch = "x86_64")]
+        std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        #[cfg(not(target_arch = "x86_64"))]
+        Self::full_fence();
+    }
 
     #[inline]
     fn full_fence() {

@@ -64,6 +64,14 @@ pub trait Slots {
     fn prefetch_for_write(&self, index: u64, bytes: usize);
 }
 
+/// A row of words.
+pub trait Words {
+    /// The type of the words.
+    type Word: Word;
+    /// The word at `index` (taken modulo their number, a power of two).
+    fn at(&self, index: u64) -> &Self::Word;
+}
+
 /// A family of memory: mapped regions in production, loom's in the models.
 pub trait Memory {
     /// The word type.
@@ -74,9 +82,16 @@ pub trait Memory {
     type Bell: Bell;
     /// The slots type.
     type Slots: Slots<Word = Self::Word>;
+    /// The type of rows of words.
+    type Words: Words<Word = Self::Word>;
 
     /// Orders every earlier store before every later load (and all else): the fence of the waking protocol.
     fn full_fence();
+    /// [`full_fence`](Self::full_fence) directly behind an exchange that succeeded: on processors whose exchanges are full
+    /// barriers themselves it only keeps the compiler from moving anything.
+    fn full_fence_behind_exchange() {
+        Self::full_fence();
+    }
     /// Orders earlier loads and stores before later stores.
     fn release_fence();
     /// Orders earlier loads before later loads and stores.

@@ -9,6 +9,11 @@
 //! | [`room`] | producers | how far the limit may rise |
 //! | [`blocks`] | a producer | which blocks of its arenas are free |
 //! | [`hazards`] | a consumer | holds messages in place that its cursor has passed |
+//! | [`claims`] | consumers and shard | who has which position of a `shared` subscription |
+//! | [`floor`] | consumers and shard | the gate of a `shared` subscription: how far all is settled |
+//! | [`feed`] | the shard | messages that it has taken over and delivers again |
+//! | [`settlements`] | a consumer, the shard | verdicts on messages, beyond a plain ack |
+//! | [`watch`] | consumers, the shard | whether the shard watches leases, or sleeps |
 //! | [`shard`] | the shard | lets gates join and leave, finds the true end, repairs after a death |
 //! | [`doorbell`] | everybody | sleeps without losing a wake-up, wakes without a system call when nobody sleeps |
 //!
@@ -33,24 +38,34 @@
 //! compare-and-exchange for exactly a multiple of 16,384 joinings, with the limit unmoved, to be fooled.
 
 pub mod blocks;
+pub mod claims;
 pub mod doorbell;
 pub mod exclusive;
+pub mod feed;
+pub mod floor;
 pub mod gates;
 pub mod hazards;
 pub mod message;
 pub mod producer;
 pub mod reader;
 pub mod room;
+pub mod settlements;
 pub mod shard;
 pub mod shared;
+pub mod watch;
 
 pub use blocks::{Blocks, Reclaim, Taken};
+pub use claims::{Claimed, Claimer, Claims, Leased};
 pub use doorbell::{Doorbell, Ringer};
 pub use exclusive::ExclusiveProducer;
+pub use feed::{Feed, FeedRecord};
+pub use floor::Floor;
 pub use gates::{Gates, Lowest};
 pub use hazards::Hazards;
 pub use message::{ArenaBlock, Outgoing, Part, Received};
 pub use producer::{Full, Producer, PublishError};
 pub use reader::{CursorLost, CursorReader, ReadError};
 pub use room::Room;
+pub use settlements::{Judge, Settlement, SettlementWords, Settlements, SettlementsFull, Verdict};
 pub use shared::SharedProducer;
+pub use watch::Watch;

@@ -16,10 +16,11 @@ use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 
+use super::claims::copy_out;
 use super::message::Received;
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word};
-use crate::words::{CursorWord, MessageHeader, SlotState, SlotWord};
+use crate::words::{CursorWord, SlotState, SlotWord};
 
 /// A reader that was overtaken leaves this part of the ring to the producers, so that it is not overtaken again at once.
 const OVERTAKEN_PART: u64 = 8;
@@ -212,7 +213,7 @@ impl<M: Memory> CursorReader<M> {
             }
             match word.state {
                 SlotState::Committed => {
-                    let received = self.copy_out(position, buffer);
+                    let received = copy_out(&self.slots, self.geometry, position, buffer);
                     self.last = found;
                     if self.validates && !self.is_unchanged(position) {
                         continue;
@@ -233,17 +234,6 @@ impl<M: Memory> CursorReader<M> {
                 }
             }
         }
-    }
-
-    #[inline]
-    fn copy_out(&self, position: u64, buffer: &mut [u8]) -> Result<Received, ReadError> {
-        let bytes_max = self.geometry.body_bytes();
-        // Read once into a local: a hostile producer could change it between check and use.
-        let header = self.slots.header(position).load(Ordering::Relaxed);
-        let received = Received::check(position, MessageHeader::unpack(header), bytes_max)
-            .ok_or(ReadError::Corrupt { position, header, bytes_max })?;
-        self.slots.read(position, &mut buffer[..received.body_bytes()]);
-        Ok(received)
     }
 
     /// Whether the slot of the message that was read last, at `position`, is still as it was before it was read: what

@@ -1,0 +1,442 @@
+//! The lot of one `shared` subscription: what the shard has taken over, and what becomes of it.
+//!
+//! ```text
+//!  taken over ──▶ delayed (until) ──▶ ready ──▶ fed (feed position) ──▶ settled: gone
+//!      │             ▲                  ▲         │        │
+//!      │             │ failed, backoff  │ released│        │ hangs: its slot is wanted
+//!      │             └──────────────────┴─────────┤        ▼
+//!      ├──▶ held (member, deadline) ──────────────┴──── held
+//!      └──▶ dead (reason): to the dead letters, then gone
+//! ```
+//!
+//! 1. A pure state machine: time comes in, decisions go out. Bodies of messages are the shard's.
+//! 2. An entry is in one state at a time, and every position has at most one entry.
+//! 3. `acquired` counts deliveries, `failed` those that were nacked, rejected, or ended by a lease that ran out or a member
+//!    that died. Only `failed` counts against the limit; a message that is given back untouched costs nothing.
+//! 4. A settlement names the delivery that it is on: one of an earlier delivery is late, and changes nothing.
+//! 5. Never early: a delay or a lease that ends at *t* is acted upon at *t* or later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringway_shm_protocol::control::message::{Backoff, DeathReason, LEASE_MS_MAX, SharedSettings};
+use ringway_shm_protocol::ring::{Settlement, Verdict};
+
+/// A time, in nanoseconds of the machine's monotonic clock.
+pub type Nanos = u64;
+
+const MS: Nanos = 1_000_000;
+
+/// Why a delivery ended without being settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The lease ran out.
+    Expired,
+    /// Its member died.
+    Died,
+    /// Given back untouched.
+    Released,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Delayed { until: Nanos },
+    Fed { at: u64 },
+    Held { member: u32 },
+    Dead { reason: DeathReason },
+}
+
+/// A message of the lot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    acquired: u32,
+    failed: u32,
+    state: State,
+}
+
+/// How many messages are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LotCounts {
+    /// Wait for room in the feed.
+    pub ready: u64,
+    /// Wait for their time.
+    pub delayed: u64,
+    /// In the feed: to be claimed, or claimed.
+    pub fed: u64,
+    /// Held by a member, outside of any ring.
+    pub held: u64,
+    /// Wait for room in the dead-letter stream.
+    pub dead: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lot {
+    settings: SharedSettings,
+    entries: BTreeMap<u64, Entry>,
+    ready: BTreeSet<u64>,
+    delayed: BTreeSet<(Nanos, u64)>,
+    dead: BTreeSet<u64>,
+    fed: BTreeMap<u64, u64>,
+    /// When the leases that the shard knows of end, of the ring, of the feed, and of those held.
+    leases: Leases,
+}
+
+/// Whose lease, on what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeaseOn {
+    /// A position of the ring.
+    Live(u64),
+    /// A position of the feed.
+    Feed(u64),
+    /// A message of the lot that is in no ring.
+    Held(u64),
+}
+
+/// Leases by what they are on, and by when they end.
+#[derive(Debug, Default)]
+struct Leases {
+    ends: BTreeMap<LeaseOn, (u32, Nanos)>,
+    queue: BTreeSet<(Nanos, LeaseOn)>,
+}
+
+impl Leases {
+    fn set(&mut self, on: LeaseOn, member: u32, end: Nanos) {
+        self.remove(on);
+        self.ends.insert(on, (member, end));
+        self.queue.insert((end, on));
+    }
+
+    fn remove(&mut self, on: LeaseOn) {
+        if let Some((_, end)) = self.ends.remove(&on) {
+            self.queue.remove(&(end, on));
+        }
+    }
+}
+
+/// What a settlement comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It was the member's to say, and is done.
+    Done,
+    /// The message is gone from the lot: settled.
+    Settled,
+    /// The member did not have it any more.
+    Late,
+}
+
+impl Lot {
+    /// An empty lot.
+    pub fn new(settings: SharedSettings) -> Self {
+        Self {
+            settings,
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            fed: BTreeMap::new(),
+            leases: Leases::default(),
+        }
+    }
+
+    /// The subscription's settings.
+    pub fn settings(&self) -> &SharedSettings {
+        &self.settings
+    }
+
+    /// How many messages are where.
+    pub fn counts(&self) -> LotCounts {
+        let mut counts = LotCounts::default();
+        for entry in self.entries.values() {
+            match entry.state {
+                State::Ready => counts.ready += 1,
+                State::Delayed { .. } => counts.delayed += 1,
+                State::Fed { .. } => counts.fed += 1,
+                State::Held { .. } => counts.held += 1,
+                State::Dead { .. } => counts.dead += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether a message of this position is in it.
+    pub fn contains(&self, position: u64) -> bool {
+        self.entries.contains_key(&position)
+    }
+
+    /// Whether a lease is known.
+    pub fn has_leases(&self) -> bool {
+        !self.leases.ends.is_empty()
+    }
+
+    /// When something is to be done that nobody tells of: a delay or a lease ends.
+    pub fn wakes_at(&self) -> Option<Nanos> {
+        let delay = self.delayed.first().map(|(until, _)| *until);
+        let lease = self.leases.queue.first().map(|(end, _)| *end);
+        [delay, lease].into_iter().flatten().min()
+    }
+
+    /// A lease was seen: it begins when it was first seen, so it never ends early.
+    pub fn saw_lease(&mut self, on: LeaseOn, member: u32, now: Nanos) {
+        if self.leases.ends.get(&on).is_none_or(|(known, _)| *known != member) {
+            let end = now.saturating_add(u64::from(self.settings.lease_ms) * MS);
+            self.leases.set(on, member, end);
+        }
+    }
+
+    /// The leases on the ring and on the feed that are no longer there: settled.
+    pub fn forget_leases_but(&mut self, seen: impl Fn(LeaseOn) -> bool) {
+        let gone: Vec<_> = self
+            .leases
+            .ends
+            .keys()
+            .filter(|on| !matches!(on, LeaseOn::Held(_)) && !seen(**on))
+            .copied()
+            .collect();
+        for on in gone {
+            self.leases.remove(on);
+        }
+    }
+
+    /// Leases that are over, with their members. The shard takes the messages over and reports that.
+    pub fn expired(&self, now: Nanos) -> Vec<(LeaseOn, u32)> {
+        let over = self.leases.queue.iter().take_while(|(end, _)| *end <= now);
+        over.map(|(_, on)| (*on, self.leases.ends[on].0)).collect()
+    }
+
+    /// What a member has in the lot and in no ring.
+    pub fn held_by(&self, member: u32) -> Vec<u64> {
+        let held = self.entries.iter().filter(|(_, entry)| entry.state == State::Held { member });
+        held.map(|(position, _)| *position).collect()
+    }
+
+    /// The message behind a feed position.
+    pub fn at_feed(&self, at: u64) -> Option<u64> {
+        self.fed.get(&at).copied()
+    }
+
+    /// A message was taken over from the ring, where it had been delivered once, and its delivery has ended.
+    pub fn take(&mut self, position: u64, ended: Ended) {
+        self.leases.remove(LeaseOn::Live(position));
+        self.entries.insert(position, Entry { acquired: 1, failed: 0, state: State::Ready });
+        self.end(position, ended);
+    }
+
+    /// A message was taken over from the ring while `member` has it: its lease goes on.
+    pub fn take_held(&mut self, position: u64, member: u32, now: Nanos) {
+        let end = self.leases.ends.get(&LeaseOn::Live(position)).map(|(_, end)| *end);
+        self.leases.remove(LeaseOn::Live(position));
+        self.entries.insert(position, Entry { acquired: 1, failed: 0, state: State::Held { member } });
+        let lease = u64::from(self.settings.lease_ms) * MS;
+        self.leases.set(LeaseOn::Held(position), member, end.unwrap_or(now.saturating_add(lease)));
+    }
+
+    /// A message was taken out of the feed while `member` has it, because its slot is wanted.
+    pub fn hold(&mut self, position: u64, member: u32, now: Nanos) {
+        let Some(entry) = self.entries.get_mut(&position) else { return };
+        let State::Fed { at } = entry.state else { return };
+        entry.state = State::Held { member };
+        self.fed.remove(&at);
+        let end = self.leases.ends.get(&LeaseOn::Feed(at)).map(|(_, end)| *end);
+        self.leases.remove(LeaseOn::Feed(at));
+        let lease = u64::from(self.settings.lease_ms) * MS;
+        self.leases.set(LeaseOn::Held(position), member, end.unwrap_or(now.saturating_add(lease)));
+    }
+
+    /// The delivery of a message that is fed or held has ended, and the shard has it back.
+    pub fn end(&mut self, position: u64, ended: Ended) {
+        let Some(entry) = self.entries.get(&position).copied() else { return };
+        self.leave(position, entry.state);
+        let reason = match ended {
+            Ended::Released => return self.enter(position, entry, State::Ready),
+            Ended::Expired => DeathReason::Expired,
+            Ended::Died => DeathReason::Died,
+        };
+        self.fail(position, entry, reason, None);
+    }
+
+    /// A message that is fed was acked in its claim word.
+    pub fn acked(&mut self, position: u64) {
+        if let Some(entry) = self.entries.remove(&position) {
+            self.leave(position, entry.state);
+        }
+    }
+
+    /// A delivery that is over with a failure: again after a while, or never.
+    fn fail(&mut self, position: u64, mut entry: Entry, reason: DeathReason, retry_at: Option<Nanos>) {
+        entry.failed = entry.failed.saturating_add(1);
+        let limit = self.settings.attempts_max;
+        let state = if limit > 0 && entry.failed >= limit {
+            State::Dead { reason }
+        } else {
+            retry_at.map_or(State::Ready, |until| State::Delayed { until })
+        };
+        self.enter(position, entry, state);
+    }
+
+    /// A verdict of `member` on a message that is in the lot. The shard has made sure that a fed one is claimed by
+    /// this member and by nobody else, and takes it out of the feed if this is not `Late`.
+    pub fn settle(&mut self, settlement: Settlement, member: u32, now: Nanos) -> Judged {
+        let Settlement { position, attempt, verdict } = settlement;
+        let Some(entry) = self.entries.get(&position).copied() else { return Judged::Late };
+        let on = match entry.state {
+            State::Fed { at } => LeaseOn::Feed(at),
+            State::Held { member: holder } if holder == member => LeaseOn::Held(position),
+            _ => return Judged::Late,
+        };
+        if entry.acquired != attempt {
+            return Judged::Late;
+        }
+        if let Verdict::Extend { lease_ms } = verdict {
+            self.extend(on, member, lease_ms, now);
+            return Judged::Done;
+        }
+        self.leave(position, entry.state);
+        self.judge(position, entry, verdict, now)
+    }
+
+    /// A verdict of a member on a message that it has on the ring and that the shard has just taken over for it.
+    pub fn settle_taken(&mut self, settlement: Settlement, now: Nanos) -> Judged {
+        self.leases.remove(LeaseOn::Live(settlement.position));
+        let entry = Entry { acquired: 1, failed: 0, state: State::Ready };
+        self.judge(settlement.position, entry, settlement.verdict, now)
+    }
+
+    fn judge(&mut self, position: u64, entry: Entry, verdict: Verdict, now: Nanos) -> Judged {
+        match verdict {
+            Verdict::Ack => {
+                self.entries.remove(&position);
+                Judged::Settled
+            }
+            Verdict::Nack { delay_ms } => {
+                let delay = delay_ms.map_or_else(
+                    || backoff(&self.settings.backoff, position, entry.failed),
+                    |delay_ms| delay_ms.saturating_mul(MS),
+                );
+                let retry_at = (delay > 0).then(|| now.saturating_add(delay));
+                self.fail(position, entry, DeathReason::Nacked, retry_at);
+                Judged::Done
+            }
+            Verdict::Reject => {
+                let entry = Entry { failed: entry.failed.saturating_add(1), ..entry };
+                self.enter(position, entry, State::Dead { reason: DeathReason::Rejected });
+                Judged::Done
+            }
+            Verdict::Release | Verdict::Extend { .. } => {
+                self.enter(position, entry, State::Ready);
+                Judged::Done
+            }
+        }
+    }
+
+    /// A lease lasts from now on.
+    pub fn extend(&mut self, on: LeaseOn, member: u32, lease_ms: u64, now: Nanos) {
+        let lease = lease_ms.min(LEASE_MS_MAX.into()) * MS;
+        self.leases.set(on, member, now.saturating_add(lease));
+    }
+
+    /// Delays that are over make their messages ready.
+    pub fn advance(&mut self, now: Nanos) {
+        while let Some((until, position)) = self.delayed.first().copied()
+            && until <= now
+        {
+            let entry = self.entries[&position];
+            self.leave(position, entry.state);
+            self.enter(position, entry, State::Ready);
+        }
+    }
+
+    /// The next message for the feed: its position, how often it was acquired and failed.
+    pub fn next_ready(&self) -> Option<(u64, u32, u32)> {
+        let position = *self.ready.first()?;
+        let entry = self.entries[&position];
+        Some((position, entry.acquired, entry.failed))
+    }
+
+    /// The message was written to the feed; its next delivery is the one after those so far.
+    pub fn fed(&mut self, position: u64, at: u64) {
+        let entry = self.entries[&position];
+        self.leave(position, entry.state);
+        let entry = Entry { acquired: entry.acquired.saturating_add(1), ..entry };
+        self.enter(position, entry, State::Fed { at });
+    }
+
+    /// Messages that have failed too often, or were rejected: position, attempts, failures, reason.
+    pub fn dead(&self) -> Vec<(u64, u32, u32, DeathReason)> {
+        let dead = self.dead.iter().filter_map(|position| match self.entries[position] {
+            Entry { acquired, failed, state: State::Dead { reason } } => {
+                Some((*position, acquired, failed, reason))
+            }
+            _ => None,
+        });
+        dead.collect()
+    }
+
+    /// A dead message is in its dead-letter stream, or was dropped.
+    pub fn buried(&mut self, position: u64) {
+        if self.dead.remove(&position) {
+            self.entries.remove(&position);
+        }
+    }
+
+    fn leave(&mut self, position: u64, state: State) {
+        match state {
+            State::Ready => {
+                self.ready.remove(&position);
+            }
+            State::Delayed { until } => {
+                self.delayed.remove(&(until, position));
+            }
+            State::Fed { at } => {
+                self.fed.remove(&at);
+                self.leases.remove(LeaseOn::Feed(at));
+            }
+            State::Held { .. } => self.leases.remove(LeaseOn::Held(position)),
+            State::Dead { .. } => {
+                self.dead.remove(&position);
+            }
+        }
+    }
+
+    fn enter(&mut self, position: u64, entry: Entry, state: State) {
+        match state {
+            State::Ready => {
+                self.ready.insert(position);
+            }
+            State::Delayed { until } => {
+                self.delayed.insert((until, position));
+            }
+            State::Fed { at } => {
+                self.fed.insert(at, position);
+            }
+            State::Held { .. } => {}
+            State::Dead { .. } => {
+                self.dead.insert(position);
+            }
+        }
+        self.entries.insert(position, Entry { state, ..entry });
+    }
+}
+
+/// How long after its failure number `failed` (0 for the first) a message waits: initial × multiplier^failed, at most max,
+/// less up to `jitter` percent. The jitter comes from position and count, so that the same history gives the same times.
+fn backoff(backoff: &Backoff, position: u64, failed: u32) -> Nanos {
+    let factor = f64::from(backoff.multiplier_percent) / 100.0;
+    let delay = f64::from(backoff.initial_ms) * factor.powf(f64::from(failed));
+    let delay = delay.min(f64::from(backoff.max_ms));
+    let mut mixed = position ^ u64::from(failed) << 32;
+    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    let part = (mixed >> 40) as f64 / (1 << 24) as f64;
+    let jitter = f64::from(backoff.jitter_percent) / 100.0 * part;
+    (delay * (1.0 - jitter) * MS as f64) as Nanos
+}
+
+#[cfg(test)]
+mod tests;
