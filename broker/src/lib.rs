@@ -13,6 +13,7 @@
 //! `ARCHITECTURE.md` draws how the parts fit; in short: [`core`] decides, the shard acts, the control plane
 //! talks to clients, the runtime pins and wakes. Messages do not pass through here at all.
 
+mod clock;
 pub mod config;
 mod control;
 pub mod core;

@@ -109,6 +109,9 @@ pub mod subscription {
     pub const WATCH: usize = 1152;
     /// Of a `shared` subscription with a single active consumer: the member that may claim; 0: all may.
     pub const ACTIVE: usize = 1280;
+    /// Of a `shared` subscription: whether the shard knows of all room in the feed that it could use; 0: who acks there
+    /// calls.
+    pub const REFILL: usize = 1408;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }

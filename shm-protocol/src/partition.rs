@@ -237,6 +237,8 @@ pub struct SharedRegions {
     pub feed: Feed<Mapped>,
     /// Whether the shard watches its leases.
     pub watch: Watch<Mapped>,
+    /// Whether who acks in the feed need not tell the shard.
+    pub refill: Watch<Mapped>,
     /// The member that may claim; 0: all may.
     pub active: MappedWord,
 }
@@ -258,8 +260,9 @@ impl SharedRegions {
         let words = subscription.region.region();
         let floor = Floor::new(cursor_word(words));
         let watch = Watch::new(words.word(layout::subscription::WATCH));
+        let refill = Watch::new(words.word(layout::subscription::REFILL));
         let active = words.word(layout::subscription::ACTIVE);
-        Ok(Self { ring, claims, feed_region, live, floor, feed, watch, active })
+        Ok(Self { ring, claims, feed_region, live, floor, feed, watch, refill, active })
     }
 
     /// Makes the region of a new member.
@@ -304,6 +307,8 @@ pub struct MemberRegions {
     pub floor: Floor<Mapped>,
     /// Whether the shard watches its leases.
     pub watch: Watch<Mapped>,
+    /// Whether who acks in the feed need not tell the shard.
+    pub refill: Watch<Mapped>,
     /// The member that may claim; 0: all may.
     pub active: MappedWord,
     /// What it says of messages.
@@ -339,6 +344,7 @@ impl MemberRegions {
             feed: Claimer::new(feed_claims(ring, &feed, &claims), Some(records), member, feed_from),
             floor,
             watch: Watch::new(subscription.word(layout::subscription::WATCH)),
+            refill: Watch::new(subscription.word(layout::subscription::REFILL)),
             active: subscription.word(layout::subscription::ACTIVE),
             settlements: Settlements::new(settlement_words(&own)),
             data: data_doorbell(&doorbell),

@@ -30,11 +30,17 @@ use requests::Pending;
 use session::Session;
 use streams::Streams;
 
-/// What an epoll event belongs to: the kind in the low two bits, the session's number above.
+/// What an epoll event belongs to: the kind in the low bits, the session's number above.
 const LISTENER: u64 = 0;
 const ANSWERS: u64 = 1;
 const SOCKET: u64 = 2;
 const PROCESS: u64 = 3;
+const CALL: u64 = 4;
+const KIND_BITS: u32 = 3;
+
+fn event_of(session: SessionId, kind: u64) -> EventData {
+    EventData::new_u64(session.0 << KIND_BITS | kind)
+}
 
 /// What the control plane is made with.
 pub(crate) struct Parts {
@@ -98,11 +104,12 @@ impl Control {
             }
             for event in &events {
                 let data = event.data.u64();
-                let session = SessionId(data >> 2);
-                match data & 3 {
+                let session = SessionId(data >> KIND_BITS);
+                match data & ((1 << KIND_BITS) - 1) {
                     LISTENER => self.accept_all(),
                     ANSWERS => self.take_answers(),
                     SOCKET => self.read(session),
+                    CALL => self.called(session),
                     _ => self.process_ended(session),
                 }
             }
@@ -173,10 +180,8 @@ impl Control {
         }
         self.sessions_made += 1;
         let id = SessionId(self.sessions_made);
-        let socket_data = EventData::new_u64(id.0 << 2 | SOCKET);
-        let process_data = EventData::new_u64(id.0 << 2 | PROCESS);
-        let watched = epoll::add(&self.epoll, &stream, socket_data, EventFlags::IN)
-            .and_then(|()| epoll::add(&self.epoll, &peer.pidfd, process_data, EventFlags::IN));
+        let watched = epoll::add(&self.epoll, &stream, event_of(id, SOCKET), EventFlags::IN)
+            .and_then(|()| epoll::add(&self.epoll, &peer.pidfd, event_of(id, PROCESS), EventFlags::IN));
         if let Err(error) = watched {
             refuse(&stream, &format!("the broker cannot watch another session: {error}"));
             return;
@@ -242,6 +247,10 @@ impl Control {
     fn forget(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.remove(&id) {
             let _ = epoll::delete(&self.epoll, session.pidfd());
+            // The client has it, too: closing ours would not end the watch.
+            if let Some(eventfd) = session.eventfd() {
+                let _ = epoll::delete(&self.epoll, eventfd);
+            }
         }
     }
 }

@@ -8,18 +8,17 @@ use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode, Reply, Request, StreamInfo};
 use ringway_shm_protocol::control::socket;
 use ringway_shm_protocol::name::{Name, NameError};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::EventfdFlags;
+use rustix::event::epoll::{self, EventFlags};
 
 use super::streams::{Asked, StreamRequest, Work, joined_page};
-use super::{Control, SOCKET, send};
+use super::{CALL, Control, SOCKET, event_of, send};
+use crate::clock;
 use crate::core::{Caller, EndpointId, Event, Gate, Operation, SessionId, Token};
-use crate::shard::{Answer, Command, FromShard};
+use crate::shard::{Answer, Command, FromShard, Grave};
 
 /// Feature bits of the protocol that this broker knows.
 const FEATURES: u64 = 0;
-
-/// How long after it asked a shard gets its tick.
-const TICK_AFTER: Duration = Duration::from_secs(1);
 
 /// Endpoints and gates are numbered per shard; on the wire the shard stands in the low bits.
 const SHARD_BITS: u32 = 10;
@@ -41,6 +40,8 @@ pub(super) enum Waiting {
     Pages { shards_left: usize, page: Vec<StreamInfo>, more: bool },
     /// Answers of partitions.
     Stream(Work),
+    /// A dead letter to be published.
+    Letter(Grave),
 }
 
 impl Control {
@@ -169,7 +170,7 @@ impl Control {
     fn watch(&self, id: SessionId, flags: EventFlags) {
         if let Some(stream) = self.sessions.get(&id).and_then(|session| session.stream()) {
             // Can only fail for a descriptor that is not in the set; every open socket is.
-            let _ = epoll::modify(&self.epoll, stream, EventData::new_u64(id.0 << 2 | SOCKET), flags);
+            let _ = epoll::modify(&self.epoll, stream, event_of(id, SOCKET), flags);
         }
     }
 
@@ -177,9 +178,11 @@ impl Control {
         for said in self.parts.answers.take() {
             match said {
                 FromShard::Answer(answer) => self.take_answer(answer),
-                FromShard::WantsTick(shard) => {
-                    self.ticks.insert(shard as usize, Instant::now() + TICK_AFTER);
+                FromShard::WantsTick(shard, at) => {
+                    let left = at.saturating_sub(clock::monotonic());
+                    self.ticks.insert(shard as usize, Instant::now() + Duration::from_nanos(left));
                 }
+                FromShard::Letter(letter) => self.post(letter),
             }
         }
     }
@@ -207,6 +210,11 @@ impl Control {
                 }
                 return;
             }
+            Waiting::Letter(grave) => {
+                let grave = *grave;
+                self.pending.remove(&token.0);
+                return self.buried(grave, reply == Reply::Done);
+            }
             Waiting::Answer | Waiting::Close => {}
         }
         let pending = self.pending.remove(&token.0).expect("found above");
@@ -214,6 +222,30 @@ impl Control {
             self.holds_one_less(pending.session);
         }
         self.answer(pending.session, pending.request, &reply, &descriptors);
+    }
+
+    /// A descriptor of the session's eventfd, by which its consumers call their shards.
+    pub(super) fn eventfd(&mut self, id: SessionId) -> std::io::Result<OwnedFd> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Err(std::io::ErrorKind::NotConnected.into());
+        };
+        if session.eventfd().is_none() {
+            let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+            epoll::add(&self.epoll, &eventfd, event_of(id, CALL), EventFlags::IN)?;
+            session.set_eventfd(eventfd);
+        }
+        session.eventfd().expect("made above").try_clone()
+    }
+
+    /// A consumer of a session has called.
+    pub(super) fn called(&self, id: SessionId) {
+        let Some(eventfd) = self.sessions.get(&id).and_then(|session| session.eventfd()) else { return };
+        // Would block when the call has been taken already.
+        if rustix::io::read(eventfd, &mut [0; 8]).is_ok() {
+            for shard in &self.parts.shards {
+                shard.send(Command::Look(id));
+            }
+        }
     }
 
     /// A session was not given an endpoint, or has given one back.
@@ -285,8 +317,8 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         }
     };
     Ok(match request {
-        Request::DeclareStream { name: stream, settings } => {
-            Target::Stream(name(stream)?, Asked::Declare(settings))
+        Request::DeclareStream { name: stream, settings, queue } => {
+            Target::Stream(name(stream)?, Asked::Declare(settings, queue))
         }
         Request::DescribeStream { name: stream } => Target::Stream(name(stream)?, Asked::Describe),
         Request::ListStreams { after } => {
@@ -294,8 +326,8 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
             Target::All(Operation::ListStreams(after))
         }
         Request::DeleteStream { name: stream } => Target::Stream(name(stream)?, Asked::Delete),
-        Request::DeclareSubscription { stream, name: subscription, start } => {
-            Target::Stream(name(stream)?, Asked::DeclareSubscription(name(subscription)?, start))
+        Request::DeclareSubscription { stream, name: subscription, start, mode } => {
+            Target::Stream(name(stream)?, Asked::DeclareSubscription(name(subscription)?, start, mode))
         }
         Request::DescribeSubscription { stream, name: subscription } => {
             Target::Stream(name(stream)?, Asked::DescribeSubscription(name(subscription)?))
@@ -317,6 +349,10 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         Request::DetachGate { endpoint, gate, generation } => {
             let gate = Gate { index: gate, generation };
             by_endpoint(endpoint, &|endpoint| Operation::DetachGate(endpoint, gate))?
+        }
+        Request::RelieveGate { endpoint, gate, generation } => {
+            let gate = Gate { index: gate, generation };
+            by_endpoint(endpoint, &|endpoint| Operation::RelieveGate(endpoint, gate))?
         }
         Request::Attach { endpoint, position } => {
             by_endpoint(endpoint, &|endpoint| Operation::Attach(endpoint, position))?
@@ -340,6 +376,7 @@ pub(super) fn on_wire(reply: &mut Reply, shard: usize) {
     let endpoint = match reply {
         Reply::Producer(grant) => &mut grant.endpoint,
         Reply::Consumer(grant) => &mut grant.endpoint,
+        Reply::Member(grant) => &mut grant.endpoint,
         _ => return,
     };
     *endpoint = *endpoint << SHARD_BITS | shard as u64;

@@ -23,11 +23,13 @@ pub(super) struct Session {
     peer: Peer,
     /// Endpoints that it holds, or may be about to be given.
     endpoints: u32,
+    /// By which its consumers call their shards; made for the first consumer of a `shared` subscription.
+    eventfd: Option<OwnedFd>,
 }
 
 impl Session {
     pub(super) fn new(stream: OwnedFd, peer: Peer, deadline: Instant) -> Self {
-        Self { state: State::Silent { stream, deadline }, peer, endpoints: 0 }
+        Self { state: State::Silent { stream, deadline }, peer, endpoints: 0, eventfd: None }
     }
 
     pub(super) fn stream(&self) -> Option<&OwnedFd> {
@@ -39,6 +41,14 @@ impl Session {
 
     pub(super) fn pidfd(&self) -> &OwnedFd {
         &self.peer.pidfd
+    }
+
+    pub(super) fn eventfd(&self) -> Option<&OwnedFd> {
+        self.eventfd.as_ref()
+    }
+
+    pub(super) fn set_eventfd(&mut self, eventfd: OwnedFd) {
+        self.eventfd = Some(eventfd);
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -14,14 +14,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 
 use ringway_shm_protocol::control::message::{
-    Refusal, RefusalCode, Reply, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+    Refusal, RefusalCode, Reply, SharedSettings, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+    SubscriptionMode,
 };
 use ringway_shm_protocol::layout::PARTITIONS_MAX;
 use ringway_shm_protocol::name::Name;
 
 use super::Control;
 use super::requests::{Pending, Waiting};
-use crate::core::{Caller, Operation, PAGE_STREAMS, Partition, SessionId};
+use crate::core::{Caller, EndpointId, Operation, PAGE_STREAMS, Partition, SessionId};
+use crate::shard::{Command, Grave, Letter};
 
 /// Most partitions on a page of a list, so that it fits a packet.
 const PAGE_PARTITIONS: usize = 256;
@@ -29,10 +31,10 @@ const PAGE_PARTITIONS: usize = 256;
 /// What is asked of a stream.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
-    Declare(StreamSettings),
+    Declare(StreamSettings, Option<SharedSettings>),
     Describe,
     Delete,
-    DeclareSubscription(Name, StartAt),
+    DeclareSubscription(Name, StartAt, Option<SubscriptionMode>),
     DescribeSubscription(Name),
     ListSubscriptions,
     DeleteSubscription(Name),
@@ -124,17 +126,16 @@ impl Control {
     fn start(&mut self, name: Name, asked: Asked, request: u32, caller: Caller) {
         let known = self.streams.partitions.get(&name).copied();
         // A stream that is not there has a first partition all the same, which says so.
-        let partitions =
-            match (&asked, known) {
-                // Where the numbers differ, or cannot be, the first partition says so.
-                (Asked::Declare(settings), known)
-                    if known.is_none_or(|known| known == settings.partitions) =>
-                {
-                    if settings.partitions <= PARTITIONS_MAX { settings.partitions.max(1) } else { 1 }
-                }
-                (Asked::Declare(_), _) => 1,
-                (_, known) => known.unwrap_or(1),
-            };
+        let partitions = match (&asked, known) {
+            // Where the numbers differ, or cannot be, the first partition says so.
+            (Asked::Declare(settings, _), known)
+                if known.is_none_or(|known| known == settings.partitions) =>
+            {
+                if settings.partitions <= PARTITIONS_MAX { settings.partitions.max(1) } else { 1 }
+            }
+            (Asked::Declare(..), _) => 1,
+            (_, known) => known.unwrap_or(1),
+        };
         let phase = match asked {
             Asked::Delete | Asked::DeleteSubscription(_) if partitions > 1 => Phase::Check,
             _ => Phase::Act,
@@ -205,7 +206,7 @@ impl Control {
             }
             (Phase::Act, None) => {
                 match &work.asked {
-                    Asked::Declare(settings) => {
+                    Asked::Declare(settings, _) => {
                         self.streams.partitions.insert(work.name.clone(), settings.partitions);
                     }
                     Asked::Delete => {
@@ -219,13 +220,26 @@ impl Control {
     }
 
     /// Replies, and goes on with the next request on the same stream.
-    fn finish(&mut self, mut reply: Reply, request: u32, work: Work) {
+    fn finish(&mut self, mut reply: Reply, request: u32, mut work: Work) {
         let session = work.caller.session;
+        if let Reply::Member(grant) = &reply {
+            let endpoint = EndpointId(grant.endpoint);
+            match self.eventfd(session) {
+                Ok(eventfd) => work.descriptors.push(eventfd),
+                Err(error) => {
+                    reply = Reply::Refused(Refusal {
+                        code: RefusalCode::Limit,
+                        message: format!("the broker cannot make an eventfd: {error}; close some sessions"),
+                    });
+                    work.descriptors.clear();
+                    self.take_back(&work, endpoint);
+                }
+            }
+        }
         if work.asked.opens() && matches!(reply, Reply::Refused(_)) {
             self.holds_one_less(session);
         }
-        if let Asked::OpenProducer(number) | Asked::OpenConsumer(number, _) = work.asked {
-            let shard = self.shard_of(&Partition { stream: work.name.clone(), number });
+        if let Some(shard) = self.opened_on(&work) {
             super::requests::on_wire(&mut reply, shard);
         }
         self.answer(session, request, &reply, &work.descriptors);
@@ -233,6 +247,40 @@ impl Control {
             queue.pop_front();
         }
         self.start_next(work.name);
+    }
+
+    /// The shard that an endpoint was opened on.
+    fn opened_on(&self, work: &Work) -> Option<usize> {
+        let (Asked::OpenProducer(number) | Asked::OpenConsumer(number, _)) = work.asked else { return None };
+        Some(self.shard_of(&Partition { stream: work.name.clone(), number }))
+    }
+
+    /// Takes an endpoint back that could not be given to its session. Nobody waits for the answer.
+    fn take_back(&mut self, work: &Work, endpoint: EndpointId) {
+        let token = self.next_token();
+        if let Some(shard) = self.opened_on(work) {
+            self.forward(shard, token, work.caller, Operation::Close(endpoint));
+        }
+    }
+
+    /// Publishes a dead letter in its stream, in the partition of the number that it was in, or round.
+    pub(super) fn post(&mut self, letter: Letter) {
+        let Letter { grave, stream, body } = letter;
+        let Some(partitions) = self.streams.partitions.get(&stream) else {
+            return self.buried(grave, false);
+        };
+        let partition = Partition { number: (grave.position % u64::from(*partitions)) as u32, stream };
+        let nobody = Caller { session: SessionId(0), pid: std::process::id() };
+        let token = self.next_token();
+        let what = Waiting::Letter(grave);
+        self.pending.insert(token.0, Pending { session: nobody.session, request: 0, what });
+        let shard = self.shard_of(&partition);
+        self.forward(shard, token, nobody, Operation::Publish(partition, body));
+    }
+
+    /// Tells the shard where a dead letter comes from what became of it.
+    pub(super) fn buried(&self, grave: Grave, done: bool) {
+        self.parts.shards[grave.shard as usize].send(Command::Buried(grave, done));
     }
 
     /// Which shard owns a partition: by the FNV-1a hash of the stream's name, the same in every run.
@@ -261,14 +309,14 @@ impl Work {
             (Phase::Check, Asked::DeleteSubscription(name)) => {
                 Operation::CheckSubscriptionUnused(partition, name)
             }
-            (Phase::Undo(_), Asked::DeclareSubscription(name, _)) => {
+            (Phase::Undo(_), Asked::DeclareSubscription(name, ..)) => {
                 Operation::DeleteSubscription(partition, name)
             }
-            (_, Asked::Declare(settings)) => Operation::DeclareStream(partition, settings),
+            (_, Asked::Declare(settings, queue)) => Operation::DeclareStream(partition, settings, queue),
             (_, Asked::Describe) => Operation::DescribeStream(partition),
             (_, Asked::Delete) => Operation::DeleteStream(partition),
-            (_, Asked::DeclareSubscription(name, start)) => {
-                Operation::DeclareSubscription(partition, name, start)
+            (_, Asked::DeclareSubscription(name, start, mode)) => {
+                Operation::DeclareSubscription(partition, name, start, mode)
             }
             (_, Asked::DescribeSubscription(name)) => Operation::DescribeSubscription(partition, name),
             (_, Asked::ListSubscriptions) => Operation::ListSubscriptions(partition),

@@ -1,10 +1,19 @@
 //! Arenas: what a producer may have, who may read it, and what becomes of it when the producer stops.
 
-use ringway_shm_protocol::control::message::RefusalCode;
+use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
 use ringway_shm_protocol::partition::is_arena_size;
 
 use super::endpoints::Role;
-use super::{Caller, Core, Effect, EndpointId, Outcome, Token, refuse};
+use super::{Caller, Core, Effect, EndpointId, Outcome, Partition, Token, refuse};
+
+/// Arenas from this number on are the shard's own: their messages are in the feed, or were published by the shard.
+pub const SHARD_ARENAS: u32 = 1 << 31;
+
+/// The refusal of an arena that is not there.
+pub fn no_arena(partition: &Partition, arena: u32) -> Refusal {
+    let message = format!("stream {} has no arena {arena} any more", partition.stream);
+    Refusal { code: RefusalCode::NotFound, message }
+}
 
 /// An arena of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +49,10 @@ impl Core {
                 ),
             );
         }
+        if stream.arenas_made + 1 == SHARD_ARENAS {
+            let message = format!("stream {} has no number left for an arena", stream.partition.stream);
+            return refuse(RefusalCode::Limit, message);
+        }
         stream.arenas_made += 1;
         let arena = stream.arenas_made;
         stream.arenas.insert(arena, Arena { bytes, producer: Some(endpoint) });
@@ -69,14 +82,20 @@ impl Core {
         endpoint: EndpointId,
         arena: u32,
     ) -> Outcome {
-        let Role::Consumer { stream, .. } = self.endpoint(caller, endpoint)?.role else {
+        let (Role::Consumer { stream, .. } | Role::Member { stream, .. }) =
+            self.endpoint(caller, endpoint)?.role
+        else {
             return refuse(RefusalCode::Invalid, format!("endpoint {} is no consumer", endpoint.0));
         };
-        if !self.streams[&stream].arenas.contains_key(&arena) {
-            let message =
-                format!("stream {} has no arena {arena} any more", self.streams[&stream].partition.stream);
-            return refuse(RefusalCode::NotFound, message);
+        // The shard knows its own.
+        if arena < SHARD_ARENAS && !self.streams[&stream].arenas.contains_key(&arena) {
+            return Err(no_arena(&self.streams[&stream].partition, arena));
         }
-        Ok(vec![Effect::GrantArena(token, stream, arena)])
+        Ok(vec![Effect::GrantArena {
+            token,
+            stream,
+            partition: self.streams[&stream].partition.clone(),
+            arena,
+        }])
     }
 }

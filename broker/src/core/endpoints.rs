@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
-use ringway_shm_protocol::words::OWNER_BITS;
 
 use super::{Caller, Core, Effect, Gate, StreamId, refuse};
 
@@ -16,8 +15,19 @@ pub struct EndpointId(pub u64);
 pub(super) enum Role {
     /// A producer of a stream.
     Producer { stream: StreamId, owner: u32 },
-    /// The consumer of a subscription.
+    /// The consumer of a `cursor` subscription.
     Consumer { stream: StreamId, gate: Gate },
+    /// A consumer of a `shared` subscription.
+    Member { stream: StreamId, gate: Gate, member: u32 },
+}
+
+/// Why an endpoint ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its user gave it back.
+    Closed,
+    /// Its user's process is gone.
+    Died,
 }
 
 /// Who holds what.
@@ -27,29 +37,35 @@ pub(super) struct Endpoint {
     pub(super) role: Role,
 }
 
-/// Owner ids of one stream: 1 to 2²² − 1; 0 is the shard.
-#[derive(Debug, Default)]
-pub struct OwnerIds {
+/// Ids of the producers of a stream, or of the consumers of a `shared` subscription: 1 to 2^`bits` − 1; 0 is nobody's.
+#[derive(Debug)]
+pub struct Ids {
+    bits: u32,
     free: BTreeSet<u32>,
     used: u32,
 }
 
-impl OwnerIds {
+impl Ids {
+    /// Ids of so many bits, none taken.
+    pub const fn new(bits: u32) -> Self {
+        Self { bits, free: BTreeSet::new(), used: 0 }
+    }
+
     /// Takes the lowest free id; `None` when all are taken.
     pub fn take(&mut self) -> Option<u32> {
-        if let Some(owner) = self.free.pop_first() {
-            return Some(owner);
+        if let Some(id) = self.free.pop_first() {
+            return Some(id);
         }
         let next = self.used + 1;
-        (next < 1 << OWNER_BITS).then(|| {
+        (next < 1 << self.bits).then(|| {
             self.used = next;
             next
         })
     }
 
     /// Gives an id back, after the sweep of its user.
-    pub fn give_back(&mut self, owner: u32) {
-        self.free.insert(owner);
+    pub fn give_back(&mut self, id: u32) {
+        self.free.insert(id);
     }
 }
 
@@ -73,14 +89,14 @@ impl Core {
     pub(super) fn producer(&self, caller: Caller, id: EndpointId) -> Result<(StreamId, u32), Refusal> {
         match self.endpoint(caller, id)?.role {
             Role::Producer { stream, owner } => Ok((stream, owner)),
-            Role::Consumer { .. } => {
+            Role::Consumer { .. } | Role::Member { .. } => {
                 refuse(RefusalCode::Invalid, format!("endpoint {} is no producer", id.0))
             }
         }
     }
 
     /// Releases an endpoint whose user has stopped.
-    pub(super) fn end(&mut self, id: EndpointId) -> Vec<Effect> {
+    pub(super) fn end(&mut self, id: EndpointId, ending: Ending) -> Vec<Effect> {
         let Some(endpoint) = self.endpoints.remove(&id) else { return Vec::new() };
         match endpoint.role {
             Role::Producer { stream, owner } => {
@@ -103,12 +119,27 @@ impl Core {
             }
             Role::Consumer { stream, gate } => {
                 let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
-                for subscription in found.subscriptions.values_mut() {
-                    if subscription.gate == gate {
-                        subscription.consumer = None;
-                    }
+                if let Some(subscription) = found.subscription_at(gate) {
+                    subscription.consumers.remove(&id);
                 }
                 vec![Effect::EndReader(stream, gate)]
+            }
+            Role::Member { stream, gate, member } => {
+                let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
+                let mut effects = vec![Effect::SweepMember {
+                    stream,
+                    gate,
+                    session: endpoint.caller.session,
+                    member,
+                    ending,
+                }];
+                if let Some(subscription) = found.subscription_at(gate) {
+                    subscription.consumers.remove(&id);
+                    // Carried out before the next event, so before the id can be taken again.
+                    subscription.member_ids.give_back(member);
+                    effects.extend(subscription.activation(stream));
+                }
+                effects
             }
         }
     }

@@ -216,6 +216,26 @@ impl Lot {
         held.map(|(position, _)| *position).collect()
     }
 
+    /// Whether this lease is known.
+    pub fn knows_lease(&self, on: LeaseOn) -> bool {
+        self.leases.ends.contains_key(&on)
+    }
+
+    /// A lease turned out to be over: settled.
+    pub fn forget_lease(&mut self, on: LeaseOn) {
+        self.leases.remove(on);
+    }
+
+    /// Which delivery of a message is under way, and where in the feed it is, if it is there. `None`: it is not in the lot.
+    pub fn delivery(&self, position: u64) -> Option<(u32, Option<u64>)> {
+        let entry = self.entries.get(&position)?;
+        let at = match entry.state {
+            State::Fed { at } => Some(at),
+            _ => None,
+        };
+        Some((entry.acquired, at))
+    }
+
     /// The message behind a feed position.
     pub fn at_feed(&self, at: u64) -> Option<u64> {
         self.fed.get(&at).copied()

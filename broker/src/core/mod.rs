@@ -8,13 +8,16 @@
 //! 1. The effects of one event are carried out, in order, before the next event is applied. An effect that can fail
 //!    reports back by an event that undoes or refuses.
 //! 2. Every request gets exactly one answer.
-//! 3. A stream whose producers are exclusive has at most one, a `cursor` subscription at most one consumer.
-//! 4. An owner id and a gate index are given out again only after the effects that sweep their last user.
+//! 3. A stream whose producers are exclusive has at most one, a `cursor` subscription at most one consumer; a queue has its
+//!    one `shared` subscription from the first moment to the last.
+//! 4. An owner id, a member id and a gate index are given out again only after the effects that sweep their last user.
 //! 5. What a session holds is released only by `Close` or by `SessionEnded`, which says that the
 //!    kernel has reported its process gone. What a producer's arenas hold outlives it, until nobody can ask for it.
 
 mod arenas;
+mod body;
 mod endpoints;
+pub mod lot;
 mod stream;
 mod view;
 
@@ -22,14 +25,17 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use ringway_shm_protocol::control::message::{
-    Overflow, Producers, Refusal, RefusalCode, StartAt, StreamSettings,
+    Overflow, Producers, Refusal, RefusalCode, SharedSettings, StartAt, StreamKind, StreamSettings,
+    SubscriptionMode,
 };
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
 
+pub use arenas::{SHARD_ARENAS, no_arena};
+pub use body::Body;
+pub use endpoints::{Ending, EndpointId, Ids};
 use endpoints::{Endpoint, Role};
-pub use endpoints::{EndpointId, OwnerIds};
-use stream::{Stream, Subscription};
+use stream::{Stream, Subscription, check_shared};
 pub use view::{StreamView, SubscriptionView};
 
 /// A session: one connection of one process. Unique for the broker's life.
@@ -78,8 +84,8 @@ pub struct Caller {
 /// What a session asks of a shard. Names are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Makes a stream, or confirms it.
-    DeclareStream(Partition, StreamSettings),
+    /// Makes a stream, or confirms it; a queue with its subscription.
+    DeclareStream(Partition, StreamSettings, Option<SharedSettings>),
     /// Describes a stream.
     DescribeStream(Partition),
     /// Describes up to [`PAGE_STREAMS`] streams behind this name.
@@ -89,7 +95,7 @@ pub enum Operation {
     /// Removes a stream.
     DeleteStream(Partition),
     /// Makes a subscription, or confirms it.
-    DeclareSubscription(Partition, Name, StartAt),
+    DeclareSubscription(Partition, Name, StartAt, Option<SubscriptionMode>),
     /// Describes a subscription.
     DescribeSubscription(Partition, Name),
     /// Describes all subscriptions of a stream.
@@ -106,6 +112,10 @@ pub enum Operation {
     OpenGate(EndpointId, Gate),
     /// Asks that a gate be detached that holds the ring full.
     DetachGate(EndpointId, Gate),
+    /// Publishes a message of the broker's own.
+    Publish(Partition, Body),
+    /// Asks that what consumers have at the beginning of a full ring be taken over, so that this gate rises.
+    RelieveGate(EndpointId, Gate),
     /// Asks that a consumer's gate joins again, at this position.
     Attach(EndpointId, u64),
     /// Asks for a new arena of so many bytes for a producer.
@@ -125,7 +135,7 @@ pub enum Event {
     Request(Token, Caller, Operation),
     /// The ring of a stream exists now, with the regions of its subscriptions.
     RingMade(StreamId),
-    /// The region of a subscription could not be made: it is taken back.
+    /// The regions of a subscription could not be made: it is taken back.
     SubscriptionFailed(StreamId, Gate),
     /// An endpoint could not be handed over: it is taken back.
     EndpointFailed(EndpointId),
@@ -150,7 +160,7 @@ pub enum Effect {
         /// What happens when it is full.
         overflow: Overflow,
         /// Its subscriptions.
-        gates: Vec<Gate>,
+        gates: Vec<(Gate, SubscriptionMode)>,
         /// Refused if it fails.
         token: Token,
         /// Who asked.
@@ -202,6 +212,50 @@ pub enum Effect {
         /// The stream's settings.
         settings: StreamSettings,
     },
+    /// Hand a consumer of a `shared` subscription its regions; if that fails, apply [`Event::EndpointFailed`] and refuse
+    /// the request.
+    GrantMember {
+        /// The request to answer.
+        token: Token,
+        /// The stream.
+        stream: StreamId,
+        /// Its subscription's gate.
+        gate: Gate,
+        /// The new endpoint.
+        endpoint: EndpointId,
+        /// Whose it is.
+        session: SessionId,
+        /// The id that it claims with.
+        member: u32,
+        /// The stream's settings.
+        settings: StreamSettings,
+    },
+    /// Let this consumer of a `shared` subscription be the one that gets messages.
+    Activate {
+        /// The stream.
+        stream: StreamId,
+        /// Its subscription's gate.
+        gate: Gate,
+        /// The consumer.
+        member: u32,
+    },
+    /// A consumer of a `shared` subscription has stopped: take over what it has, and forget it.
+    SweepMember {
+        /// The stream.
+        stream: StreamId,
+        /// Its subscription's gate.
+        gate: Gate,
+        /// Whose it was.
+        session: SessionId,
+        /// The consumer.
+        member: u32,
+        /// Why.
+        ending: Ending,
+    },
+    /// Publish a message; answer: done, or refuse the request where it cannot be now.
+    Publish(Token, StreamId, Body),
+    /// Take over what consumers of a `shared` subscription have at the beginning of the ring; answer: done.
+    Relieve(Token, StreamId, Gate),
     /// Hand out the region of a gate for reading.
     GrantGate(Token, StreamId, Gate),
     /// Take a gate out of force if it holds the ring full, wake producers that wait, answer: done.
@@ -231,8 +285,17 @@ pub enum Effect {
         /// Bytes of its region.
         bytes: u64,
     },
-    /// Hand out an arena for reading.
-    GrantArena(Token, StreamId, u32),
+    /// Hand out an arena for reading. One of the shard's own may be gone: then refuse the request.
+    GrantArena {
+        /// The request to answer.
+        token: Token,
+        /// The stream.
+        stream: StreamId,
+        /// The same, for a refusal.
+        partition: Partition,
+        /// The arena.
+        arena: u32,
+    },
     /// Drop an arena.
     DropArena(StreamId, u32),
     /// The producer of these arenas has stopped: drop them once nobody can ask for what is in them, and apply
@@ -311,7 +374,7 @@ impl Core {
                 }
                 Vec::new()
             }
-            Event::EndpointFailed(endpoint) => self.end(endpoint),
+            Event::EndpointFailed(endpoint) => self.end(endpoint, Ending::Closed),
             Event::ArenasGone(stream, arenas) => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.arenas.retain(|arena, _| !arenas.contains(arena));
@@ -325,14 +388,16 @@ impl Core {
                     .filter(|(_, endpoint)| endpoint.caller.session == session)
                     .map(|(id, _)| *id)
                     .collect();
-                held.into_iter().flat_map(|endpoint| self.end(endpoint)).collect()
+                held.into_iter().flat_map(|endpoint| self.end(endpoint, Ending::Died)).collect()
             }
         }
     }
 
     fn request(&mut self, token: Token, caller: Caller, operation: Operation) -> Outcome {
         match operation {
-            Operation::DeclareStream(name, settings) => self.declare_stream(token, name, settings),
+            Operation::DeclareStream(name, settings, queue) => {
+                self.declare_stream(token, name, settings, queue)
+            }
             Operation::DescribeStream(name) => {
                 let (id, stream) = self.find(&name)?;
                 Ok(vec![Effect::ShowStream(token, self.view(id, stream))])
@@ -343,8 +408,8 @@ impl Core {
                 Ok(vec![Effect::Done(token)])
             }
             Operation::DeleteStream(name) => self.delete_stream(token, name),
-            Operation::DeclareSubscription(stream, name, start) => {
-                self.declare_subscription(token, stream, name, start)
+            Operation::DeclareSubscription(stream, name, start, mode) => {
+                self.declare_subscription(token, stream, name, start, mode)
             }
             Operation::DescribeSubscription(stream, name) => {
                 let (id, found) = self.find(&stream)?;
@@ -360,7 +425,7 @@ impl Core {
             }
             Operation::CheckSubscriptionUnused(stream, name) => {
                 let (_, found) = self.find(&stream)?;
-                self.check_subscription_unused(found, &name, found.subscription(&name)?)?;
+                self.check_subscription_deletable(found, &name, found.subscription(&name)?)?;
                 Ok(vec![Effect::Done(token)])
             }
             Operation::DeleteSubscription(stream, name) => self.delete_subscription(token, stream, name),
@@ -368,20 +433,31 @@ impl Core {
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
             Operation::DetachGate(endpoint, gate) => self.detach_gate(token, caller, endpoint, gate),
+            Operation::Publish(partition, body) => self.publish(token, caller, partition, body),
+            Operation::RelieveGate(endpoint, gate) => {
+                let stream = self.gate_of_producer(caller, endpoint, gate)?;
+                Ok(vec![Effect::Relieve(token, stream, gate)])
+            }
             Operation::Attach(endpoint, position) => self.attach(token, caller, endpoint, position),
             Operation::MakeArena(endpoint, bytes) => self.make_arena(token, caller, endpoint, bytes),
             Operation::RetireArena(endpoint, arena) => self.retire_arena(token, caller, endpoint, arena),
             Operation::OpenArena(endpoint, arena) => self.open_arena(token, caller, endpoint, arena),
             Operation::Close(endpoint) => {
                 self.endpoint(caller, endpoint)?;
-                let mut effects = self.end(endpoint);
+                let mut effects = self.end(endpoint, Ending::Closed);
                 effects.push(Effect::Done(token));
                 Ok(effects)
             }
         }
     }
 
-    fn declare_stream(&mut self, token: Token, name: Partition, settings: StreamSettings) -> Outcome {
+    fn declare_stream(
+        &mut self,
+        token: Token,
+        name: Partition,
+        settings: StreamSettings,
+        queue: Option<SharedSettings>,
+    ) -> Outcome {
         let geometry = match Geometry::new(settings.slots, settings.slot_bytes) {
             Ok(geometry) => geometry,
             Err(error) => return refuse(RefusalCode::Invalid, error.to_string()),
@@ -403,16 +479,39 @@ impl Core {
                 ),
             );
         }
+        let queue = match (settings.kind, queue) {
+            (StreamKind::Queue, queue) => Some(queue.unwrap_or_default()),
+            (StreamKind::Topic, None) => None,
+            (StreamKind::Topic, Some(_)) => {
+                let message = "a topic has no settings of a queue: declare a queue, or a shared subscription";
+                return refuse(RefusalCode::Invalid, message);
+            }
+        };
+        if let Some(queue) = &queue {
+            check_shared(&name.stream, queue, settings.overflow)?;
+        }
+        let mode = queue.map(SubscriptionMode::Shared);
         let id = match self.names.get(&name) {
             Some(id) => {
-                self.streams[id].confirm(settings)?;
+                let stream = &self.streams[id];
+                stream.confirm(settings)?;
+                if let Some(mode) = mode {
+                    let own = &name.stream;
+                    stream.subscription(own)?.confirm(own, own, &mode)?;
+                }
                 *id
             }
             None => {
                 self.streams_made += 1;
                 let id = StreamId(self.streams_made);
                 self.names.insert(name.clone(), id);
-                self.streams.insert(id, Stream::new(name, settings, geometry));
+                let own = name.stream.clone();
+                let mut stream = Stream::new(name, settings, geometry);
+                if let Some(mode) = mode {
+                    let gate = stream.take_gate().expect("a new stream has all gates");
+                    stream.subscriptions.insert(own, Subscription::new(gate, mode));
+                }
+                self.streams.insert(id, stream);
                 id
             }
         };
@@ -451,8 +550,8 @@ impl Core {
     }
 
     fn check_unused(&self, stream: &Stream) -> Result<(), Refusal> {
-        let consumers =
-            stream.subscriptions.values().filter(|subscription| subscription.consumer.is_some()).count();
+        let consumers: usize =
+            stream.subscriptions.values().map(|subscription| subscription.consumers.len()).sum();
         let producers = stream.producers.len();
         if producers + consumers == 0 {
             return Ok(());
@@ -472,13 +571,30 @@ impl Core {
         partition: Partition,
         name: Name,
         start: StartAt,
+        mode: Option<SubscriptionMode>,
     ) -> Outcome {
         let (stream, (id, found)) = (&partition.stream, self.find(&partition)?);
         if let Some(subscription) = found.subscriptions.get(&name) {
+            if let Some(mode) = &mode {
+                subscription.confirm(stream, &name, mode)?;
+            }
             return Ok(vec![Effect::ShowSubscription(
                 token,
                 self.subscription_view(id, found, &name, subscription),
             )]);
+        }
+        if found.settings.kind == StreamKind::Queue {
+            return refuse(
+                RefusalCode::Invalid,
+                format!(
+                    "stream {stream} is a queue, with the one subscription {stream}: declare a topic for several \
+                     subscriptions"
+                ),
+            );
+        }
+        let mode = mode.unwrap_or_default();
+        if let SubscriptionMode::Shared(settings) = &mode {
+            check_shared(stream, settings, found.settings.overflow)?;
         }
         let found = self.streams.get_mut(&id).expect("found above");
         let Some(gate) = found.take_gate() else {
@@ -490,7 +606,7 @@ impl Core {
                 ),
             );
         };
-        found.subscriptions.insert(name.clone(), Subscription { gate, consumer: None });
+        found.subscriptions.insert(name.clone(), Subscription::new(gate, mode));
         let found = &self.streams[&id];
         let view = self.subscription_view(id, found, &name, &found.subscriptions[&name]);
         // Without a ring there is nothing to join: the region is made with the ring, at position 0.
@@ -504,7 +620,7 @@ impl Core {
     fn delete_subscription(&mut self, token: Token, partition: Partition, name: Name) -> Outcome {
         let (id, found) = self.find(&partition)?;
         let subscription = found.subscription(&name)?;
-        self.check_subscription_unused(found, &name, subscription)?;
+        self.check_subscription_deletable(found, &name, subscription)?;
         let mut effects = Vec::new();
         if found.opened {
             effects.push(Effect::Leave(id, subscription.gate));
@@ -514,14 +630,19 @@ impl Core {
         Ok(effects)
     }
 
-    fn check_subscription_unused(
+    fn check_subscription_deletable(
         &self,
         stream: &Stream,
         name: &Name,
         subscription: &Subscription,
     ) -> Result<(), Refusal> {
-        let Some(consumer) = subscription.consumer else { return Ok(()) };
-        let (stream, pid) = (&stream.partition.stream, self.endpoints[&consumer].caller.pid);
+        if stream.settings.kind == StreamKind::Queue {
+            let stream = &stream.partition.stream;
+            let message = format!("a queue is deleted with its subscription: ringway stream delete {stream}");
+            return refuse(RefusalCode::Invalid, message);
+        }
+        let Some(pid) = self.consumer_pid(subscription) else { return Ok(()) };
+        let stream = &stream.partition.stream;
         refuse(
             RefusalCode::InUse,
             format!("subscription {name} of stream {stream} is open in process {pid}; close it first"),
@@ -558,8 +679,8 @@ impl Core {
     fn open_consumer(&mut self, token: Token, caller: Caller, partition: Partition, name: Name) -> Outcome {
         let (stream, (id, found)) = (&partition.stream, self.find(&partition)?);
         let subscription = found.subscription(&name)?;
-        if let Some(consumer) = subscription.consumer {
-            let pid = self.endpoints[&consumer].caller.pid;
+        let is_shared = subscription.shared().is_some();
+        if !is_shared && let Some(pid) = self.consumer_pid(subscription) {
             return refuse(
                 RefusalCode::InUse,
                 format!(
@@ -572,10 +693,41 @@ impl Core {
             return Ok(vec![make_ring(id, found, token, caller, Operation::OpenConsumer(partition, name))]);
         }
         let (gate, settings) = (subscription.gate, found.settings);
-        let endpoint = self.add_endpoint(caller, Role::Consumer { stream: id, gate });
-        let found = self.streams.get_mut(&id).expect("found above");
-        found.subscriptions.get_mut(&name).expect("found above").consumer = Some(endpoint);
-        Ok(vec![Effect::GrantConsumer { token, stream: id, gate, endpoint, settings }])
+        if !is_shared {
+            let endpoint = self.add_endpoint(caller, Role::Consumer { stream: id, gate });
+            self.subscription_mut(id, &name).consumers.insert(endpoint, 0);
+            return Ok(vec![Effect::GrantConsumer { token, stream: id, gate, endpoint, settings }]);
+        }
+        let Some(member) = self.subscription_mut(id, &name).member_ids.take() else {
+            let message = format!("subscription {name} of stream {stream} has too many consumers");
+            return refuse(RefusalCode::Limit, message);
+        };
+        let endpoint = self.add_endpoint(caller, Role::Member { stream: id, gate, member });
+        let session = caller.session;
+        let subscription = self.subscription_mut(id, &name);
+        subscription.consumers.insert(endpoint, member);
+        // Before it is granted: the first one is active from its first look on.
+        let activation = subscription.activation(id);
+        let grant = Effect::GrantMember { token, stream: id, gate, endpoint, session, member, settings };
+        Ok(activation.into_iter().chain([grant]).collect())
+    }
+
+    fn subscription_mut(&mut self, stream: StreamId, name: &Name) -> &mut Subscription {
+        let stream = self.streams.get_mut(&stream).expect("it was found before");
+        stream.subscriptions.get_mut(name).expect("it was found before")
+    }
+
+    fn publish(&mut self, token: Token, caller: Caller, partition: Partition, body: Body) -> Outcome {
+        let (name, (id, stream)) = (&partition.stream, self.find(&partition)?);
+        if stream.settings.producers == Producers::Exclusive {
+            let message =
+                format!("stream {name} has one producer of its own: the broker cannot publish there");
+            return refuse(RefusalCode::Invalid, message);
+        }
+        if !stream.opened {
+            return Ok(vec![make_ring(id, stream, token, caller, Operation::Publish(partition, body))]);
+        }
+        Ok(vec![Effect::Publish(token, id, body)])
     }
 
     fn open_gate(&mut self, token: Token, caller: Caller, endpoint: EndpointId, gate: Gate) -> Outcome {
@@ -632,7 +784,11 @@ impl Core {
 }
 
 fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operation: Operation) -> Effect {
-    let gates = stream.subscriptions.values().map(|subscription| subscription.gate).collect();
+    let gates = stream
+        .subscriptions
+        .values()
+        .map(|subscription| (subscription.gate, subscription.mode.clone()))
+        .collect();
     let Stream { geometry, settings: StreamSettings { overflow, .. }, .. } = *stream;
     let partition = stream.partition.number;
     Effect::MakeRing { stream: id, partition, geometry, overflow, gates, token, caller, operation }

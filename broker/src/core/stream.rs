@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway_shm_protocol::control::message::{Overflow, Refusal, RefusalCode, StreamSettings};
+use ringway_shm_protocol::control::message::{
+    LEASE_MS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode, SharedSettings, StreamSettings,
+    SubscriptionMode,
+};
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
-use ringway_shm_protocol::words::next_epoch;
+use ringway_shm_protocol::words::{MEMBER_BITS, OWNER_BITS, next_epoch};
 
 use super::arenas::Arena;
-use super::{EndpointId, Gate, OwnerIds, Partition, refuse};
+use super::{Effect, EndpointId, Gate, Ids, Partition, StreamId, refuse};
 
 /// A declared stream.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub(super) struct Stream {
     /// Its ring exists.
     pub(super) opened: bool,
     pub(super) producers: BTreeSet<EndpointId>,
-    pub(super) owners: OwnerIds,
+    pub(super) owners: Ids,
     pub(super) subscriptions: BTreeMap<Name, Subscription>,
     pub(super) arenas: BTreeMap<u32, Arena>,
     /// Number of the last arena.
@@ -28,11 +31,117 @@ pub(super) struct Stream {
     generations: [u16; GATES_MAX],
 }
 
-/// A `cursor` subscription. Its position stands in shared memory.
+/// A subscription. Its position, and who has which message, stand in shared memory.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) gate: Gate,
-    pub(super) consumer: Option<EndpointId>,
+    pub(super) mode: SubscriptionMode,
+    /// Its consumers, the longest standing first, with their member ids: of a `cursor` one at most, without an id.
+    pub(super) consumers: BTreeMap<EndpointId, u32>,
+    pub(super) member_ids: Ids,
+}
+
+impl Subscription {
+    pub(super) fn new(gate: Gate, mode: SubscriptionMode) -> Self {
+        Self { gate, mode, consumers: BTreeMap::new(), member_ids: Ids::new(MEMBER_BITS) }
+    }
+
+    /// The settings of a `shared` subscription.
+    pub(super) fn shared(&self) -> Option<&SharedSettings> {
+        match &self.mode {
+            SubscriptionMode::Cursor => None,
+            SubscriptionMode::Shared(settings) => Some(settings),
+        }
+    }
+
+    /// Makes the longest standing consumer the active one, where only one may be.
+    pub(super) fn activation(&self, stream: StreamId) -> Option<Effect> {
+        let (_, member) = self.consumers.first_key_value()?;
+        let single = self.shared().is_some_and(|settings| settings.single_active);
+        single.then_some(Effect::Activate { stream, gate: self.gate, member: *member })
+    }
+
+    /// Whether it was made in this mode.
+    pub(super) fn confirm(&self, stream: &Name, name: &Name, mode: &SubscriptionMode) -> Result<(), Refusal> {
+        if *mode == self.mode {
+            return Ok(());
+        }
+        let differ = match (&self.mode, mode) {
+            (SubscriptionMode::Shared(is), SubscriptionMode::Shared(asked)) => {
+                let mut differ = Differences::default();
+                differ.compare("lease in ms", is.lease_ms, asked.lease_ms);
+                differ.compare("most attempts", is.attempts_max, asked.attempts_max);
+                differ.compare("backoff", format!("{:?}", is.backoff), format!("{:?}", asked.backoff));
+                let target = |settings: &SharedSettings| {
+                    settings.dead_letter.clone().unwrap_or_else(|| "none".to_owned())
+                };
+                differ.compare("dead-letter stream", target(is), target(asked));
+                differ.compare("single active", is.single_active, asked.single_active);
+                differ.0.join(", ")
+            }
+            (SubscriptionMode::Cursor, _) => "mode cursor, not shared".to_owned(),
+            (SubscriptionMode::Shared(_), _) => "mode shared, not cursor".to_owned(),
+        };
+        refuse(
+            RefusalCode::Conflict,
+            format!(
+                "subscription {name} of stream {stream} exists with {differ}; delete it first, or declare it with the \
+                 settings it has"
+            ),
+        )
+    }
+}
+
+/// What something has otherwise than was asked.
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &str, is: T, asked: T) {
+        if is != asked {
+            self.0.push(format!("{what} {is}, not {asked}"));
+        }
+    }
+}
+
+/// Whether a `shared` subscription can have these settings on a stream of this overflow.
+pub(super) fn check_shared(
+    stream: &Name,
+    settings: &SharedSettings,
+    overflow: Overflow,
+) -> Result<(), Refusal> {
+    let invalid = |message: String| refuse(RefusalCode::Invalid, message);
+    if overflow.may_overtake() {
+        return invalid(
+            "a shared subscription keeps every message until it is acked, and this stream overwrites what is not read: \
+             declare the stream to block or to reject when it is full"
+                .to_owned(),
+        );
+    }
+    let SharedSettings { lease_ms, backoff, dead_letter, .. } = settings;
+    if *lease_ms > LEASE_MS_MAX {
+        return invalid(format!("a lease of {lease_ms} ms cannot be had: at most {LEASE_MS_MAX} (12 hours)"));
+    }
+    if backoff.initial_ms.max(backoff.max_ms) > RETRY_MS_MAX {
+        let asked = backoff.initial_ms.max(backoff.max_ms);
+        return invalid(format!("a backoff of {asked} ms cannot be had: at most {RETRY_MS_MAX} (12 hours)"));
+    }
+    if !(100..=10_000).contains(&backoff.multiplier_percent) {
+        let percent = backoff.multiplier_percent;
+        return invalid(format!("a backoff multiplied by {percent} % cannot be had: from 100 to 10,000 %"));
+    }
+    if backoff.jitter_percent > 100 {
+        let percent = backoff.jitter_percent;
+        return invalid(format!("a backoff shortened by up to {percent} % cannot be had: at most 100 %"));
+    }
+    match dead_letter.as_ref().map(|name| Name::parse(name.as_bytes().to_vec())) {
+        Some(Err(error)) => return invalid(format!("the dead-letter stream: {error}")),
+        Some(Ok(name)) if name == *stream => {
+            return invalid(format!("stream {name} cannot get its own dead letters: name another stream"));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 impl Stream {
@@ -43,7 +152,7 @@ impl Stream {
             geometry,
             opened: false,
             producers: BTreeSet::new(),
-            owners: OwnerIds::default(),
+            owners: Ids::new(OWNER_BITS),
             subscriptions: BTreeMap::new(),
             arenas: BTreeMap::new(),
             arenas_made: 0,
@@ -57,24 +166,20 @@ impl Stream {
             return Ok(());
         }
         let (is, asked) = (&self.settings, &settings);
-        let mut differ = Vec::new();
-        let mut compare = |what: &str, is: String, asked: String| {
-            if is != asked {
-                differ.push(format!("{what} {is}, not {asked}"));
-            }
-        };
-        compare("slots", is.slots.to_string(), asked.slots.to_string());
-        compare("slot bytes", is.slot_bytes.to_string(), asked.slot_bytes.to_string());
-        compare("partitions", is.partitions.to_string(), asked.partitions.to_string());
-        compare("largest payload", is.payload_bytes_max.to_string(), asked.payload_bytes_max.to_string());
-        compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
-        compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
+        let mut differ = Differences::default();
+        differ.compare("kind", format!("{:?}", is.kind), format!("{:?}", asked.kind));
+        differ.compare("slots", is.slots, asked.slots);
+        differ.compare("slot bytes", is.slot_bytes.into(), u64::from(asked.slot_bytes));
+        differ.compare("partitions", is.partitions, asked.partitions);
+        differ.compare("largest payload", is.payload_bytes_max, asked.payload_bytes_max);
+        differ.compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
+        differ.compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
         refuse(
             RefusalCode::Conflict,
             format!(
                 "stream {} exists with {}; delete it first, or declare it with the settings it has",
                 self.partition.stream,
-                differ.join(", ")
+                differ.0.join(", ")
             ),
         )
     }
@@ -106,6 +211,11 @@ impl Stream {
         }
     }
 
+    /// The subscription that has this gate.
+    pub(super) fn subscription_at(&mut self, gate: Gate) -> Option<&mut Subscription> {
+        self.subscriptions.values_mut().find(|subscription| subscription.gate == gate)
+    }
+
     /// The lowest free gate, in a new generation; `None` when all are in use.
     pub(super) fn take_gate(&mut self) -> Option<Gate> {
         let taken =
@@ -117,10 +227,8 @@ impl Stream {
     /// The same gate in a new generation, for the subscription that has it.
     pub(super) fn renew_gate(&mut self, before: Gate) -> Gate {
         let gate = self.next_use(before.index);
-        for subscription in self.subscriptions.values_mut() {
-            if subscription.gate == before {
-                subscription.gate = gate;
-            }
+        if let Some(subscription) = self.subscription_at(before) {
+            subscription.gate = gate;
         }
         gate
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ringway_shm_protocol::control::message::{PIDS_SHOWN_MAX, StreamSettings};
+use ringway_shm_protocol::control::message::{PIDS_SHOWN_MAX, StreamSettings, SubscriptionMode};
 use ringway_shm_protocol::name::Name;
 
 use super::stream::{Stream, Subscription};
-use super::{Core, EndpointId, Gate, Partition, StreamId};
+use super::{Core, Gate, Partition, StreamId};
 
 /// A stream, without its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct StreamView {
     pub producer_pids: Vec<u32>,
     /// Bytes of its arenas.
     pub arenas_bytes: u64,
-    /// Its subscriptions: name, gate, process of the consumer.
+    /// Its subscriptions: name, gate, process of the longest standing consumer.
     pub subscriptions: Vec<(Name, Gate, Option<u32>)>,
 }
 
@@ -42,13 +42,16 @@ pub struct SubscriptionView {
     pub name: Name,
     /// Its gate.
     pub gate: Gate,
-    /// Process of its consumer.
+    /// How its messages are given out.
+    pub mode: SubscriptionMode,
+    /// How many consumers it has.
+    pub consumers: u32,
+    /// Process of its longest standing consumer.
     pub consumer_pid: Option<u32>,
 }
 
 impl Core {
     pub(super) fn view(&self, id: StreamId, stream: &Stream) -> StreamView {
-        let pid = |endpoint: Option<EndpointId>| Some(self.endpoints[&endpoint?].caller.pid);
         let pids: BTreeSet<u32> =
             stream.producers.iter().map(|endpoint| self.endpoints[endpoint].caller.pid).collect();
         StreamView {
@@ -63,7 +66,9 @@ impl Core {
             subscriptions: stream
                 .subscriptions
                 .iter()
-                .map(|(name, subscription)| (name.clone(), subscription.gate, pid(subscription.consumer)))
+                .map(|(name, subscription)| {
+                    (name.clone(), subscription.gate, self.consumer_pid(subscription))
+                })
                 .collect(),
         }
     }
@@ -80,8 +85,23 @@ impl Core {
             partition: stream.partition.clone(),
             name: name.clone(),
             gate: subscription.gate,
-            consumer_pid: subscription.consumer.map(|endpoint| self.endpoints[&endpoint].caller.pid),
+            mode: subscription.mode.clone(),
+            consumers: subscription.consumers.len() as u32,
+            consumer_pid: self.consumer_pid(subscription),
         }
+    }
+
+    /// The partition of a stream, and the name of the subscription that has this gate.
+    pub fn names(&self, stream: StreamId, gate: Gate) -> Option<(&Partition, &Name)> {
+        let stream = self.streams.get(&stream)?;
+        let (name, _) = stream.subscriptions.iter().find(|(_, subscription)| subscription.gate == gate)?;
+        Some((&stream.partition, name))
+    }
+
+    /// Process of the longest standing consumer.
+    pub(super) fn consumer_pid(&self, subscription: &Subscription) -> Option<u32> {
+        let (endpoint, _) = subscription.consumers.first_key_value()?;
+        Some(self.endpoints[endpoint].caller.pid)
     }
 
     pub(super) fn subscription_views(&self, id: StreamId, stream: &Stream) -> Vec<SubscriptionView> {

@@ -9,17 +9,23 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use ringway_shm_protocol::control::message::Reply;
+use ringway_shm_protocol::name::Name;
 use rustix::event::EventfdFlags;
 
-use crate::core::{Event, Token};
+use crate::core::lot::Nanos;
+use crate::core::{Body, Event, Gate, SessionId, StreamId, Token};
 
 /// What a shard is told.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Decide and act on this.
     Apply(Event),
-    /// Look again: the shard asked for it a while ago.
+    /// Look again: the shard asked for it.
     Tick,
+    /// A consumer of this session has called: look what it has.
+    Look(SessionId),
+    /// A dead letter is where it belongs; `false`: it could not be published now.
+    Buried(Grave, bool),
     /// Wake all sleepers and end.
     Stop,
 }
@@ -43,8 +49,27 @@ impl Answer {
 pub(crate) enum FromShard {
     /// An answer.
     Answer(Answer),
-    /// The shard with this number wants a [`Command::Tick`] in a while.
-    WantsTick(u32),
+    /// The shard with this number wants a [`Command::Tick`] at this time of the monotonic clock.
+    WantsTick(u32, Nanos),
+    /// A dead letter is to be published, wherever its stream is.
+    Letter(Letter),
+}
+
+/// Where a dead letter comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grave {
+    pub(crate) shard: u32,
+    pub(crate) stream: StreamId,
+    pub(crate) gate: Gate,
+    pub(crate) position: u64,
+}
+
+/// A message for a dead-letter stream.
+#[derive(Debug)]
+pub(crate) struct Letter {
+    pub(crate) grave: Grave,
+    pub(crate) stream: Name,
+    pub(crate) body: Body,
 }
 
 #[derive(Clone, Debug)]
@@ -103,8 +128,12 @@ impl Answers {
         self.say(FromShard::Answer(answer));
     }
 
-    pub(super) fn ask_for_tick(&self, shard: u32) {
-        self.say(FromShard::WantsTick(shard));
+    pub(super) fn ask_for_tick(&self, shard: u32, at: Nanos) {
+        self.say(FromShard::WantsTick(shard, at));
+    }
+
+    pub(super) fn send_letter(&self, letter: Letter) {
+        self.say(FromShard::Letter(letter));
     }
 
     fn say(&self, what: FromShard) {

@@ -8,24 +8,38 @@
 //! 4. Every word in shared memory is read once into a local; none is trusted for more than a number to show
 //!    or to start from.
 
+mod arenas;
+mod body;
 mod mailbox;
+mod publisher;
 mod ring;
+mod shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
+use ringway_shm_protocol::attributes::Value;
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, CursorInfo, Lag, PartitionInfo, ProducerGrant, Refusal, RefusalCode, Reply, StreamInfo,
-    StreamSettings, SubscriptionInfo,
+    ConsumerGrant, CursorInfo, DeathReason, Lag, MemberGrant, PartitionInfo, ProducerGrant, Refusal,
+    RefusalCode, Reply, SharedInfo, StreamInfo, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
+use ringway_shm_protocol::name::Name;
 
-use crate::core::{Core, Effect, EndpointId, Event, Gate, StreamId, StreamView, SubscriptionView, Token};
+use crate::clock;
+use crate::core::lot::Nanos;
+use crate::core::{
+    Core, Effect, EndpointId, Event, Gate, SessionId, StreamId, StreamView, SubscriptionView, Token, no_arena,
+};
 use crate::runtime::Turn;
 pub(crate) use mailbox::{
-    Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Mailbox, answers, mailbox,
+    Answer, AnswerInbox, Answers, Command, FromShard, Grave, Inbox, Letter, Mailbox, answers, mailbox,
 };
 use ring::Ring;
+use shared::RETRY;
+
+/// A `shared` subscription of a ring.
+type SharedId = (StreamId, Gate);
 
 /// One shard's state: see the module.
 pub(crate) struct Shard {
@@ -33,15 +47,20 @@ pub(crate) struct Shard {
     rings: BTreeMap<StreamId, Ring>,
     inbox: Inbox,
     answers: Answers,
-    /// A tick was asked for and has not come yet.
-    awaits_tick: bool,
+    /// The `shared` subscriptions that a session consumes, with its member ids.
+    members: BTreeMap<SessionId, BTreeSet<(SharedId, u32)>>,
+    /// When which `shared` subscription is to be looked at, if nobody calls before.
+    looks: BTreeMap<SharedId, Nanos>,
+    /// When a tick comes that was asked for.
+    tick_at: Option<Nanos>,
 }
 
 impl Shard {
     /// A shard without streams; none may have larger payloads than `payload_bytes_max`.
     pub(crate) fn new(number: u32, payload_bytes_max: u32, inbox: Inbox, answers: Answers) -> Self {
         let core = Core::new(number, payload_bytes_max);
-        Self { core, rings: BTreeMap::new(), inbox, answers, awaits_tick: false }
+        let (rings, members, looks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { core, rings, inbox, answers, members, looks, tick_at: None }
     }
 
     /// Carries out all that waits in the mailbox.
@@ -49,19 +68,83 @@ impl Shard {
         while let Some(command) = self.inbox.next() {
             match command {
                 Command::Apply(event) => self.apply(event),
-                Command::Tick => self.awaits_tick = false,
+                Command::Tick => self.tick_at = None,
+                Command::Look(session) => {
+                    let of_session = self.members.get(&session).into_iter().flatten();
+                    for (shared, _) in of_session.copied().collect::<Vec<_>>() {
+                        self.look(shared);
+                    }
+                }
+                Command::Buried(grave, done) => self.bury(grave, done),
                 Command::Stop => {
                     self.wake_everybody();
                     return Turn::Stop;
                 }
             }
         }
+        self.look_in_time();
         self.drop_orphans();
+        self.ask_for_tick();
         Turn::Sleep
     }
 
-    /// Drops what stopped producers have left, as far as it is read. Readers do not tell, so while there is something
-    /// left, the shard looks again a second later.
+    /// Looks at the `shared` subscriptions whose time has come.
+    fn look_in_time(&mut self) {
+        if self.looks.is_empty() {
+            return;
+        }
+        let now = clock::monotonic();
+        let due: Vec<_> =
+            self.looks.iter().filter(|(_, at)| **at <= now).map(|(shared, _)| *shared).collect();
+        due.into_iter().for_each(|shared| self.look(shared));
+    }
+
+    /// Does what there is to do for a `shared` subscription.
+    fn look(&mut self, shared @ (stream, gate): SharedId) {
+        self.looks.remove(&shared);
+        let Some(ring) = self.rings.get_mut(&stream).filter(|ring| ring.shared(gate).is_some()) else {
+            return;
+        };
+        let looked = ring.look(gate, clock::monotonic());
+        if let Some(at) = looked.again_at {
+            self.looks.insert(shared, at);
+        }
+        for (position, attempts, reason) in looked.dead {
+            let grave = Grave { shard: self.core.shard(), stream, gate, position };
+            self.send_letter(grave, attempts, reason);
+        }
+    }
+
+    fn send_letter(&mut self, grave: Grave, attempts: u32, reason: DeathReason) {
+        let Grave { stream, gate, position, .. } = grave;
+        let names = self.core.names(stream, gate);
+        let shared = self.rings[&stream].shared(gate).expect("it has just been looked at");
+        let target = shared.settings().dead_letter.as_deref().and_then(|name| Name::parse(name).ok());
+        let (Some((partition, subscription)), Some(body), Some(target)) =
+            (names, shared.body(position), target)
+        else {
+            return;
+        };
+        let provenance = [
+            ("dead.stream", Value::from(partition.stream.as_str())),
+            ("dead.subscription", Value::from(subscription.as_str())),
+            ("dead.partition", Value::from(i64::from(partition.number))),
+            ("dead.position", Value::from(position as i64)),
+            ("dead.attempts", Value::from(i64::from(attempts))),
+            ("dead.reason", Value::from(reason.name())),
+            ("dead.time_ns", Value::from(clock::wall() as i64)),
+        ];
+        self.answers.send_letter(Letter { grave, stream: target, body: body.with(&provenance) });
+    }
+
+    fn bury(&mut self, Grave { stream, gate, position, .. }: Grave, done: bool) {
+        if let Some(ring) = self.rings.get_mut(&stream).filter(|ring| ring.shared(gate).is_some()) {
+            ring.with_shared(gate, |shared, around, _| shared.buried(around, position, done));
+        }
+    }
+
+    /// Drops the arenas that nobody adds to, as far as they are read. Readers do not tell, so while there is something
+    /// left, the shard looks again a while later.
     fn drop_orphans(&mut self) {
         let mut gone = Vec::new();
         for (stream, ring) in &mut self.rings {
@@ -72,9 +155,16 @@ impl Shard {
         for (stream, arenas) in gone {
             self.apply(Event::ArenasGone(stream, arenas));
         }
-        if !self.awaits_tick && self.rings.values().any(Ring::has_orphans) {
-            self.awaits_tick = true;
-            self.answers.ask_for_tick(self.core.shard());
+    }
+
+    /// Asks for a tick when there is something to be done that nobody tells of.
+    fn ask_for_tick(&mut self) {
+        let orphans = self.rings.values().any(Ring::has_orphans);
+        let orphans = orphans.then(|| self.tick_at.unwrap_or_else(|| clock::monotonic() + RETRY));
+        let Some(at) = self.looks.values().copied().chain(orphans).min() else { return };
+        if self.tick_at.is_none_or(|asked| at < asked) {
+            self.tick_at = Some(at);
+            self.answers.ask_for_tick(self.core.shard(), at);
         }
     }
 
@@ -93,18 +183,24 @@ impl Shard {
                         self.apply(Event::RingMade(stream));
                         self.apply(Event::Request(token, caller, operation));
                     }
-                    Err(error) => self.refuse(token, &error),
+                    Err(error) => self.refuse_region(token, &error),
                 }
             }
-            Effect::Join { stream, gate, start, token, view } => match self.ring(stream).join(gate, start) {
-                Ok(()) => self.answer(token, Reply::Subscription(self.subscription_info(&view))),
-                Err(error) => {
-                    self.apply(Event::SubscriptionFailed(stream, gate));
-                    self.refuse(token, &error);
+            Effect::Join { stream, gate, start, token, view } => {
+                match self.ring(stream).join(gate, &view.mode, start) {
+                    Ok(()) => self.answer(token, Reply::Subscription(self.subscription_info(&view))),
+                    Err(error) => {
+                        self.apply(Event::SubscriptionFailed(stream, gate));
+                        self.refuse_region(token, &error);
+                    }
                 }
-            },
-            Effect::Leave(stream, gate) => self.ring(stream).leave(gate),
+            }
+            Effect::Leave(stream, gate) => {
+                self.looks.remove(&(stream, gate));
+                self.ring(stream).leave(gate);
+            }
             Effect::DropRing(stream) => {
+                self.looks.retain(|(of, _), _| *of != stream);
                 self.rings.remove(&stream);
             }
             Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
@@ -113,6 +209,41 @@ impl Shard {
             Effect::GrantConsumer { token, stream, gate, endpoint, settings } => {
                 self.grant_consumer(token, stream, gate, endpoint, settings);
             }
+            Effect::GrantMember { token, stream, gate, endpoint, session, member, settings } => {
+                self.members.entry(session).or_default().insert(((stream, gate), member));
+                self.grant_member(token, (stream, gate), endpoint, member, settings);
+            }
+            Effect::Activate { stream, gate, member } => {
+                let ring = self.ring(stream);
+                ring.with_shared(gate, |shared, _, _| shared.activate(member));
+                // It may have looked before, in vain.
+                ring.partition.data.ring_always();
+            }
+            Effect::SweepMember { stream, gate, session, member, ending } => {
+                if let Some(of_session) = self.members.get_mut(&session) {
+                    of_session.remove(&((stream, gate), member));
+                    if of_session.is_empty() {
+                        self.members.remove(&session);
+                    }
+                }
+                let now = clock::monotonic();
+                let ring = self.ring(stream);
+                ring.with_shared(gate, |shared, around, _| shared.sweep(around, member, ending, now));
+                self.look((stream, gate));
+            }
+            Effect::Relieve(token, stream, gate) => {
+                let now = clock::monotonic();
+                if self.ring(stream).shared(gate).is_some() {
+                    let ring = self.ring(stream);
+                    ring.with_shared(gate, |shared, around, _| shared.relieve(around, now));
+                    self.look((stream, gate));
+                }
+                self.answer(token, Reply::Done);
+            }
+            Effect::Publish(token, stream, body) => match self.ring(stream).publish(&body) {
+                Ok(()) => self.answer(token, Reply::Done),
+                Err(error) => self.refuse(token, &format!("the broker could not publish: {error}")),
+            },
             Effect::GrantGate(token, stream, gate) => {
                 let descriptor = self.ring(stream).subscription(gate).for_gate();
                 self.hand_out(token, Reply::Gate, descriptor);
@@ -126,19 +257,22 @@ impl Shard {
                 self.answer(token, Reply::Attached(cursor));
             }
             Effect::MakeArena { token, stream, arena, bytes } => {
-                let descriptor = self.ring(stream).make_arena(arena, bytes);
+                let descriptor = self.ring(stream).arenas().make(arena, bytes);
                 if descriptor.is_err() {
                     self.apply(Event::ArenasGone(stream, vec![arena]));
                 }
                 self.hand_out(token, Reply::Arena { arena, bytes }, descriptor);
             }
-            Effect::GrantArena(token, stream, arena) => match self.ring(stream).open_arena(arena) {
-                Ok((descriptor, bytes)) => {
-                    self.hand_out(token, Reply::Arena { arena, bytes }, Ok(descriptor))
+            Effect::GrantArena { token, stream, partition, arena } => {
+                match self.ring(stream).arenas().open(arena) {
+                    Some(Ok((descriptor, bytes))) => {
+                        self.hand_out(token, Reply::Arena { arena, bytes }, Ok(descriptor));
+                    }
+                    Some(Err(error)) => self.refuse_region(token, &error),
+                    None => self.answer(token, Reply::Refused(no_arena(&partition, arena))),
                 }
-                Err(error) => self.refuse(token, &error),
-            },
-            Effect::DropArena(stream, arena) => self.ring(stream).drop_arena(arena),
+            }
+            Effect::DropArena(stream, arena) => self.ring(stream).arenas().drop(arena),
             Effect::OrphanArenas(stream, arenas) => self.ring(stream).orphan(arenas),
             Effect::Bury(stream, owner) => {
                 let partition = &self.ring(stream).partition;
@@ -209,6 +343,31 @@ impl Shard {
         self.hand_over(token, endpoint, descriptors, Reply::Consumer(grant));
     }
 
+    fn grant_member(
+        &mut self,
+        token: Token,
+        (stream, gate): SharedId,
+        endpoint: EndpointId,
+        member: u32,
+        settings: StreamSettings,
+    ) {
+        let ring = self.ring(stream);
+        let incarnation = ring.partition.identity().incarnation;
+        let admitted = ring.with_shared(gate, |shared, around, subscription| {
+            let admitted = shared.admit(around.partition, subscription, member)?;
+            Ok((admitted, shared.settings().single_active))
+        });
+        let (descriptors, reply) = match admitted {
+            Ok(((descriptors, feed_from), single_active)) => {
+                let endpoint = endpoint.0;
+                let grant = MemberGrant { endpoint, incarnation, member, feed_from, single_active, settings };
+                (Ok(descriptors), Reply::Member(grant))
+            }
+            Err(error) => (Err(error), Reply::Done),
+        };
+        self.hand_over(token, endpoint, descriptors, reply);
+    }
+
     fn hand_over(
         &mut self,
         token: Token,
@@ -220,7 +379,7 @@ impl Shard {
             Ok(descriptors) => self.answers.send(Answer::with(token, reply, descriptors)),
             Err(error) => {
                 self.apply(Event::EndpointFailed(endpoint));
-                self.refuse(token, &error);
+                self.refuse_region(token, &error);
             }
         }
     }
@@ -229,7 +388,7 @@ impl Shard {
     fn hand_out(&self, token: Token, reply: Reply, descriptor: Result<OwnedFd, RegionError>) {
         match descriptor {
             Ok(descriptor) => self.answers.send(Answer::with(token, reply, vec![descriptor])),
-            Err(error) => self.refuse(token, &error),
+            Err(error) => self.refuse_region(token, &error),
         }
     }
 
@@ -260,24 +419,40 @@ impl Shard {
     }
 
     fn subscription_info(&self, view: &SubscriptionView) -> SubscriptionInfo {
-        let cursor = self.rings.get(&view.stream).map(|ring| ring.cursor(view.gate));
+        let ring = self.rings.get(&view.stream);
+        let cursor = ring.map(|ring| ring.cursor(view.gate));
+        let shared = ring.and_then(|ring| Some((ring, ring.shared(view.gate)?)));
+        let shared = match (shared, &view.mode) {
+            (Some((ring, shared)), _) => Some(shared.info(&ring.partition, view.consumers)),
+            (None, SubscriptionMode::Shared(_)) => Some(SharedInfo::default()),
+            (None, SubscriptionMode::Cursor) => None,
+        };
         let cursor = CursorInfo {
             partition: view.partition.number,
             position: cursor.map_or(0, |cursor| cursor.position),
             lag: self.lag(view.stream, view.gate),
             consumer_pid: view.consumer_pid,
             detached: cursor.is_some_and(|cursor| !cursor.live),
+            shared,
         };
         SubscriptionInfo {
             stream: view.partition.stream.to_string(),
             name: view.name.to_string(),
+            mode: view.mode.clone(),
             partitions: vec![cursor],
         }
     }
 
+    /// Messages that a subscription has not consumed, or not settled.
     fn lag(&self, stream: StreamId, gate: Gate) -> u64 {
         let Some(ring) = self.rings.get(&stream) else { return 0 };
-        ring.partition.ring.end().saturating_sub(ring.cursor(gate).position)
+        match ring.shared(gate) {
+            Some(shared) => {
+                let SharedInfo { ready, leased, delayed, .. } = shared.info(&ring.partition, 0);
+                ready + leased + delayed
+            }
+            None => ring.partition.ring.end().saturating_sub(ring.cursor(gate).position),
+        }
     }
 
     /// Lets every sleeper look at its socket, which is closed by now.
@@ -292,8 +467,12 @@ impl Shard {
         self.answers.send(Answer::with(token, reply, Vec::new()));
     }
 
-    fn refuse(&self, token: Token, error: &RegionError) {
-        let refusal = Refusal { code: RefusalCode::Limit, message: format!("the broker {error}") };
+    fn refuse_region(&self, token: Token, error: &RegionError) {
+        self.refuse(token, &format!("the broker {error}"));
+    }
+
+    fn refuse(&self, token: Token, message: &str) {
+        let refusal = Refusal { code: RefusalCode::Limit, message: message.to_owned() };
         self.answer(token, Reply::Refused(refusal));
     }
 }

@@ -1,26 +1,30 @@
-//! A ring with the regions of its subscriptions and its producers' arenas.
+//! A ring with its subscriptions and its arenas.
 //!
-//! 1. A subscription's cursor is a gate, unless the stream drops its oldest messages or has detached it.
+//! 1. A subscription's cursor or floor is a gate, unless the stream drops its oldest messages or has detached it.
 //! 2. An arena whose producer has stopped is dropped when nobody can come to a message of that producer any more:
 //!    every gate has passed them, and whoever joins later begins behind them; or they are overwritten.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
-use ringway_shm_protocol::control::message::{Overflow, StartAt};
+use ringway_shm_protocol::control::message::{Overflow, StartAt, SubscriptionMode};
 use ringway_shm_protocol::layout::Geometry;
-use ringway_shm_protocol::memory::mapped::{Access, OwnedRegion, RegionError};
+use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
+use ringway_shm_protocol::ring::Ringer;
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::words::CursorWord;
 
-use crate::core::Gate;
+use super::arenas::RingArenas;
+use super::publisher::{Publisher, ShardPublishError};
+use super::shared::{Around, Looked, Shared};
+use crate::core::lot::Nanos;
+use crate::core::{Body, Gate};
 
-/// Arenas of a producer that has stopped.
+/// Arenas that nobody adds messages to any more: of a producer that has stopped, or of one message of the shard's own.
 struct Orphans {
     arenas: Vec<u32>,
-    /// The log had reached this when it stopped: its messages are below.
+    /// The log had reached this: their messages are below.
     end: u64,
 }
 
@@ -29,8 +33,13 @@ pub(super) struct Ring {
     pub(super) partition: PartitionRegions,
     overflow: Overflow,
     subscriptions: BTreeMap<Gate, SubscriptionRegion>,
-    arenas: BTreeMap<u32, OwnedRegion>,
+    shared: BTreeMap<Gate, Shared>,
+    arenas: RingArenas,
     orphans: Vec<Orphans>,
+    publisher: Option<Publisher>,
+    /// Wakes consumers for what was fed, and producers for what the shard has settled.
+    data: Ringer,
+    space: Ringer,
 }
 
 impl Ring {
@@ -39,21 +48,38 @@ impl Ring {
         partition: u32,
         geometry: Geometry,
         overflow: Overflow,
-        gates: &[Gate],
+        gates: &[(Gate, SubscriptionMode)],
     ) -> Result<Self, RegionError> {
         let identity = RingIdentity { incarnation: random(), geometry };
-        let partition = PartitionRegions::create(identity, partition)?;
-        let (subscriptions, arenas, orphans) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let mut ring = Self { partition, overflow, subscriptions, arenas, orphans };
-        for gate in gates {
-            ring.join(*gate, StartAt::First)?;
+        let mut ring = Self {
+            partition: PartitionRegions::create(identity, partition)?,
+            overflow,
+            subscriptions: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            arenas: RingArenas::new(identity),
+            orphans: Vec::new(),
+            publisher: None,
+            data: Ringer::default(),
+            space: Ringer::default(),
+        };
+        for (gate, mode) in gates {
+            ring.join(*gate, mode, StartAt::First)?;
         }
         Ok(ring)
     }
 
-    /// Makes the region of a subscription and lets its gate join.
-    pub(super) fn join(&mut self, gate: Gate, start: StartAt) -> Result<(), RegionError> {
+    /// Makes the regions of a subscription and lets its gate join.
+    pub(super) fn join(
+        &mut self,
+        gate: Gate,
+        mode: &SubscriptionMode,
+        start: StartAt,
+    ) -> Result<(), RegionError> {
         let subscription = SubscriptionRegion::create(self.partition.identity())?;
+        if let SubscriptionMode::Shared(settings) = mode {
+            let shared = Shared::create(&self.partition, &subscription, settings.clone())?;
+            self.shared.insert(gate, shared);
+        }
         let start = match start {
             StartAt::First => Start::First,
             StartAt::Next => Start::Next,
@@ -72,10 +98,13 @@ impl Ring {
         }
     }
 
-    /// Takes a gate out of force and drops its region.
+    /// Takes a gate out of force and drops its regions, with what they hold.
     pub(super) fn leave(&mut self, gate: Gate) {
         self.partition.ring.leave(gate.index);
         self.subscriptions.remove(&gate);
+        if let Some(shared) = self.shared.remove(&gate) {
+            shared.lent().for_each(|arena| self.arenas.drop(arena));
+        }
         self.partition.space.ring_always();
     }
 
@@ -129,23 +158,51 @@ impl Ring {
         CursorWord::unpack(self.subscriptions[&gate].cursor.load(Ordering::Acquire))
     }
 
-    /// Makes an arena; returns the descriptor for its producer.
-    pub(super) fn make_arena(&mut self, arena: u32, bytes: u64) -> Result<OwnedFd, RegionError> {
-        let region = OwnedRegion::create(self.partition.identity().arena(bytes as usize))?;
-        let descriptor = region.hand_over(Access::Write)?;
-        self.arenas.insert(arena, region);
-        Ok(descriptor)
+    /// A `shared` subscription.
+    pub(super) fn shared(&self, gate: Gate) -> Option<&Shared> {
+        self.shared.get(&gate)
     }
 
-    /// The descriptor of an arena for a reader, and its size in bytes.
-    pub(super) fn open_arena(&self, arena: u32) -> Result<(OwnedFd, u64), RegionError> {
-        let region = &self.arenas[&arena];
-        Ok((region.hand_over(Access::Read)?, region.region().bytes() as u64))
+    /// Does something with a `shared` subscription. Panics when there is none.
+    pub(super) fn with_shared<R>(
+        &mut self,
+        gate: Gate,
+        act: impl FnOnce(&mut Shared, &mut Around<'_>, &SubscriptionRegion) -> R,
+    ) -> R {
+        let shared = self.shared.get_mut(&gate).expect("the core names subscriptions that are there");
+        let mut around = Around { partition: &self.partition, arenas: &mut self.arenas };
+        act(shared, &mut around, &self.subscriptions[&gate])
     }
 
-    /// Drops an arena that its producer has given up.
-    pub(super) fn drop_arena(&mut self, arena: u32) {
-        self.arenas.remove(&arena);
+    /// Does what there is to do for a `shared` subscription, and wakes who waits for it.
+    pub(super) fn look(&mut self, gate: Gate, now: Nanos) -> Looked {
+        let looked = self.with_shared(gate, |shared, around, _| shared.look(around, now));
+        if looked.fed {
+            self.data.ring(&self.partition.data);
+        }
+        if looked.freed {
+            self.space.ring(&self.partition.space);
+        }
+        looked
+    }
+
+    /// Publishes a message of the broker's own.
+    pub(super) fn publish(&mut self, body: &Body) -> Result<(), ShardPublishError> {
+        if self.publisher.is_none() {
+            self.publisher = Some(Publisher::open(&self.partition, self.overflow)?);
+        }
+        let publisher = self.publisher.as_mut().expect("made above");
+        let published = publisher.publish(&self.partition, &self.subscriptions, &mut self.arenas, body);
+        let (position, arenas) = published?;
+        if !arenas.is_empty() {
+            self.orphans.push(Orphans { arenas, end: position + 1 });
+        }
+        Ok(())
+    }
+
+    /// Its arenas.
+    pub(super) fn arenas(&mut self) -> &mut RingArenas {
+        &mut self.arenas
     }
 
     /// The producer of these arenas has stopped.
@@ -153,21 +210,19 @@ impl Ring {
         self.orphans.push(Orphans { arenas, end: self.partition.ring.end() });
     }
 
-    /// Whether there are arenas of producers that have stopped.
+    /// Whether there are arenas that nobody adds to.
     pub(super) fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
     }
 
-    /// Drops the arenas of stopped producers that nobody can come to any more; returns their numbers.
+    /// Drops the arenas that nobody adds to and that nobody can come to any more; returns their numbers.
     pub(super) fn drop_orphans(&mut self) -> Vec<u32> {
         let orphans = std::mem::take(&mut self.orphans);
         let (gone, left): (Vec<_>, Vec<_>) =
             orphans.into_iter().partition(|orphans| self.is_passed(orphans.end));
         self.orphans = left;
         let gone: Vec<u32> = gone.into_iter().flat_map(|orphans| orphans.arenas).collect();
-        for arena in &gone {
-            self.arenas.remove(arena);
-        }
+        gone.iter().for_each(|arena| self.arenas.drop(*arena));
         gone
     }
 

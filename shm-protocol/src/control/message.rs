@@ -348,6 +348,8 @@ pub enum Request {
         name: Vec<u8>,
         /// Its settings.
         settings: StreamSettings,
+        /// Of a queue: the settings of its subscription; the usual ones when nothing is said.
+        queue: Option<SharedSettings>,
     },
     /// Describes one stream.
     DescribeStream {

@@ -10,8 +10,9 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::Claims;
+use super::message::Outgoing;
 use crate::memory::{Memory, Slots, Word, Words};
-use crate::words::{MessageHeader, SlotState, SlotWord};
+use crate::words::{SlotState, SlotWord};
 
 /// What the shard says about a message of the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +68,8 @@ impl<M: Memory> Feed<M> {
         self.next - self.harvested < self.claims.geometry().capacity()
     }
 
-    /// Writes a message: its header word and the bytes of its body. Panics without room, or when the body is too
-    /// long. Returns the feed's position. Wakes nobody.
-    pub fn write(&mut self, record: FeedRecord, header: MessageHeader, body: &[u8]) -> u64 {
+    /// Writes a message. Panics without room, or when it does not fit a slot. Returns the feed's position. Wakes nobody.
+    pub fn write(&mut self, record: FeedRecord, message: &Outgoing<'_>) -> u64 {
         assert!(self.has_room(), "the feed is full");
         let (position, geometry) = (self.next, self.claims.geometry());
         let lap = geometry.lap(position);
@@ -82,8 +82,8 @@ impl<M: Memory> Feed<M> {
             let at = geometry.index(position) * 2 + index as u64;
             self.records.at(at).store(value, Ordering::Relaxed);
         }
-        self.slots.write(position, 0, body);
-        self.slots.header(position).store(header.pack(), Ordering::Relaxed);
+        message.write(&self.slots, position);
+        self.slots.header(position).store(message.header().pack(), Ordering::Relaxed);
         // Release: pairs with the acquire of a member's look.
         let committed = SlotWord { state: SlotState::Committed, ..word };
         self.slots.word(position).store(committed.pack(), Ordering::Release);

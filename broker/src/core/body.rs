@@ -1,0 +1,46 @@
+//! A message outside of any ring.
+
+use ringway_shm_protocol::attributes::{AttributeMap, Attributes, AttributesView, Value};
+
+/// Flags of the attributes, their section, the payload: as in a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Which attributes there are.
+    pub flags: u16,
+    /// The section of the attributes.
+    pub attributes: Vec<u8>,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+impl Body {
+    /// The same message with more attributes. Where its own leave no room for them, it stays as it is.
+    pub fn with(&self, more: &[(&str, Value<'_>)]) -> Self {
+        self.try_with(more).unwrap_or_else(|| self.clone())
+    }
+
+    fn try_with(&self, more: &[(&str, Value<'_>)]) -> Option<Self> {
+        let view = AttributesView::parse(self.flags, &self.attributes).ok()?;
+        let mut map = AttributeMap::new();
+        let is_new = |name: &str| !more.iter().any(|(other, _)| *other == name);
+        for (name, value) in view.iter().filter(|(name, _)| is_new(name)).chain(more.iter().cloned()) {
+            map.insert(name, value).ok()?;
+        }
+        let mut attributes = Attributes::new().map(&map);
+        if let Some(timestamp_ns) = view.timestamp_ns() {
+            attributes = attributes.timestamp_ns(timestamp_ns);
+        }
+        if let Some(key) = view.key() {
+            attributes = attributes.key(key);
+        }
+        if let Some(correlation) = view.correlation() {
+            attributes = attributes.correlation(correlation);
+        }
+        if let Some(stream) = view.reply_to() {
+            attributes = attributes.reply_to(stream);
+        }
+        let mut section = Vec::new();
+        let flags = attributes.encode(&mut section).ok()?;
+        Some(Self { flags, attributes: section, payload: self.payload.clone() })
+    }
+}

@@ -1,0 +1,489 @@
+//! A `shared` subscription on its shard: judges settlements, watches leases, takes messages over, feeds them again.
+//!
+//! ```text
+//!            settlements (a member calls) ─┐            ┌─▶ feed ─▶ members
+//!  leases that ran out (looked at in time) ─┼─▶ the lot ─┤
+//!               a member closed or died  ─┤            ├─▶ dead letters
+//!        a full ring is held by a lease  ─┘            └─▶ settled: gone
+//! ```
+//!
+//! 1. A message is taken over in three steps: its claim is *moving*, the lot has it with a copy of its own, its claim is
+//!    *moved*. Only then the floor may pass it. So at every moment it is in the ring, or in the lot, or both.
+//! 2. Nothing here waits: what has no room stays in the lot until somebody calls, or the time comes.
+//! 3. Members may write the floor and the claim words: each is read once, and bounds what is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use ringway_shm_protocol::control::message::{DeathReason, SharedInfo, SharedSettings};
+use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
+use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegions, SubscriptionRegion};
+use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Settlement, Verdict};
+use ringway_shm_protocol::words::ClaimState;
+
+use super::arenas::RingArenas;
+use super::body;
+use crate::core::lot::{Ended, Judged, LeaseOn, Lot, Nanos};
+use crate::core::{Body, Ending};
+
+/// Messages of the feed that are in arenas of the shard's own: each takes a descriptor.
+const LENT_MAX: usize = 64;
+/// Leases are looked at so often in the time that they last, and at least once a second.
+const LOOKS_PER_LEASE: u64 = 4;
+const MS: Nanos = 1_000_000;
+const SCAN_EVERY_MIN: Nanos = 10 * MS;
+const SCAN_EVERY_MAX: Nanos = 1000 * MS;
+/// How long until something is tried again that could not be done.
+pub(super) const RETRY: Nanos = 1000 * MS;
+
+/// What a subscription shares with its ring.
+pub(super) struct Around<'a> {
+    pub(super) partition: &'a PartitionRegions,
+    pub(super) arenas: &'a mut RingArenas,
+}
+
+/// What a look has come to.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// Members have something to receive.
+    pub(super) fed: bool,
+    /// Producers have room.
+    pub(super) freed: bool,
+    /// Dead messages that are to be sent to their dead-letter stream: position, attempts, reason.
+    pub(super) dead: Vec<(u64, u32, DeathReason)>,
+    /// When to look again, if nobody calls before.
+    pub(super) again_at: Option<Nanos>,
+}
+
+/// See the module.
+pub(super) struct Shared {
+    regions: SharedRegions,
+    members: BTreeMap<u32, MemberRegion>,
+    lot: Lot,
+    /// What the messages of the lot are.
+    bodies: BTreeMap<u64, Body>,
+    /// Arenas of the shard's own that messages of the feed are in.
+    lent: BTreeMap<u64, Vec<u32>>,
+    /// Dead messages that are on their way to the dead-letter stream.
+    burying: BTreeSet<u64>,
+    dead_total: u64,
+    /// Members need not say that they have a lease: leases are looked at when this time comes.
+    scan_at: Option<Nanos>,
+    /// Where slots are copied to.
+    buffer: Box<[u8]>,
+}
+
+impl Shared {
+    /// Makes the regions of a subscription whose gate has joined.
+    pub(super) fn create(
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+        settings: SharedSettings,
+    ) -> Result<Self, RegionError> {
+        let regions = SharedRegions::create(partition, subscription)?;
+        // The lot waits for nothing yet.
+        regions.refill.begin();
+        Ok(Self {
+            regions,
+            members: BTreeMap::new(),
+            lot: Lot::new(settings),
+            bodies: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            burying: BTreeSet::new(),
+            dead_total: 0,
+            scan_at: None,
+            buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
+        })
+    }
+
+    /// The subscription's settings.
+    pub(super) fn settings(&self) -> &SharedSettings {
+        self.lot.settings()
+    }
+
+    /// Lets a member in; returns its descriptors and where the feed begins for it.
+    pub(super) fn admit(
+        &mut self,
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+        member: u32,
+    ) -> Result<(Vec<OwnedFd>, u64), RegionError> {
+        let region = self.regions.new_member()?;
+        let descriptors = self.regions.for_member(partition, subscription, &region)?;
+        self.members.insert(member, region);
+        Ok((descriptors, self.regions.feed.in_use().start))
+    }
+
+    /// Only this member gets messages from now on.
+    pub(super) fn activate(&self, member: u32) {
+        // Release: behind the sweep of the one before.
+        self.regions.active.store(member.into(), Ordering::Release);
+    }
+
+    /// Takes over what a member has that has stopped, and forgets it. Look afterwards.
+    pub(super) fn sweep(&mut self, around: &mut Around<'_>, member: u32, ending: Ending, now: Nanos) {
+        // What it said before it stopped counts.
+        self.judge_member(around, member, now);
+        self.members.remove(&member);
+        let ended = match ending {
+            Ending::Closed => Ended::Released,
+            Ending::Died => Ended::Died,
+        };
+        for position in self.leased_live(around, Some(member)) {
+            self.take_over(around, position, member, |lot| lot.take(position, ended));
+        }
+        let feed = self.regions.feed.in_use();
+        let fed: Vec<_> = self.regions.feed.claims().leased(feed.start, feed.end).collect();
+        for Leased { position: at, .. } in fed.into_iter().filter(|leased| leased.member == member) {
+            self.take_back(around, at, member, ended);
+        }
+        for position in self.lot.held_by(member) {
+            self.lot.end(position, ended);
+        }
+    }
+
+    /// Takes over what members have at the beginning of the ring, so that the floor rises. Look afterwards.
+    pub(super) fn relieve(&mut self, around: &mut Around<'_>, now: Nanos) {
+        let range = self.range(around.partition);
+        for position in range {
+            let leased = self.regions.live.leased(position, position + 1).next();
+            match leased {
+                Some(Leased { member, .. }) => {
+                    self.take_over(around, position, member, |lot| lot.take_held(position, member, now));
+                }
+                // Beyond it nothing helps.
+                None if self.regions.live.unclaimed(position, position + 1) > 0 => break,
+                None => {}
+            }
+        }
+    }
+
+    /// Does all that there is to do now.
+    pub(super) fn look(&mut self, around: &mut Around<'_>, now: Nanos) -> Looked {
+        for member in self.members.keys().copied().collect::<Vec<_>>() {
+            self.judge_member(around, member, now);
+        }
+        match self.scan_at {
+            Some(at) if at <= now => self.scan(around, now),
+            Some(_) => {}
+            // Somebody has called. For a while nobody need call again, whether or not there is a lease by now.
+            None => self.scan_at = Some(now + self.scan_every()),
+        }
+        self.expire(around, now);
+        let fed = self.feed(around, now);
+        let freed = self.regions.floor.raise(&self.regions.live);
+        Looked { fed, freed, dead: self.dead(), again_at: self.again_at(now) }
+    }
+
+    /// The message is in its dead-letter stream (or not: then it is tried again).
+    pub(super) fn buried(&mut self, around: &mut Around<'_>, position: u64, done: bool) {
+        self.burying.remove(&position);
+        if done {
+            self.lot.buried(position);
+            self.forget_body(around, position);
+            self.dead_total += 1;
+        }
+    }
+
+    /// The body of a message of the lot.
+    pub(super) fn body(&self, position: u64) -> Option<&Body> {
+        self.bodies.get(&position)
+    }
+
+    /// What is where.
+    pub(super) fn info(&self, partition: &PartitionRegions, consumers: u32) -> SharedInfo {
+        let (range, feed) = (self.range(partition), self.regions.feed.in_use());
+        let (live, fed) = (&self.regions.live, self.regions.feed.claims());
+        let counts = self.lot.counts();
+        SharedInfo {
+            consumers,
+            ready: live.unclaimed(range.start, range.end)
+                + fed.unclaimed(feed.start, feed.end)
+                + counts.ready,
+            leased: (live.leased(range.start, range.end).count() + fed.leased(feed.start, feed.end).count())
+                as u64
+                + counts.held,
+            delayed: counts.delayed,
+            dead: counts.dead,
+            dead_total: self.dead_total,
+        }
+    }
+
+    /// Arenas of the shard's own that go with the subscription.
+    pub(super) fn lent(&self) -> impl Iterator<Item = u32> {
+        self.lent.values().flatten().copied()
+    }
+
+    /// The positions from the floor to the end of the log, a ring's length at most, whatever the floor says.
+    fn range(&self, partition: &PartitionRegions) -> std::ops::Range<u64> {
+        let end = partition.ring.end();
+        let oldest = end.saturating_sub(self.geometry().capacity());
+        self.regions.floor.position().clamp(oldest, end)..end
+    }
+
+    fn geometry(&self) -> Geometry {
+        self.regions.live.geometry()
+    }
+
+    fn leased_live(&self, around: &Around<'_>, member: Option<u32>) -> Vec<u64> {
+        let range = self.range(around.partition);
+        let leased = self.regions.live.leased(range.start, range.end);
+        leased
+            .filter(|leased| member.is_none_or(|member| leased.member == member))
+            .map(|l| l.position)
+            .collect()
+    }
+
+    /// Takes a message over from the ring, if this member still has it: `enter` puts it into the lot.
+    fn take_over(
+        &mut self,
+        around: &mut Around<'_>,
+        position: u64,
+        member: u32,
+        enter: impl FnOnce(&mut Lot),
+    ) -> bool {
+        let live = &self.regions.live;
+        if !live.begin_move(position, member) {
+            return false;
+        }
+        // What is no message cannot be delivered again: its producer broke the protocol.
+        if let Some(body) = body::copy(live, position, around.arenas, &mut self.buffer) {
+            enter(&mut self.lot);
+            if self.lot.contains(position) {
+                self.bodies.insert(position, body);
+            }
+        } else {
+            self.lot.forget_lease(LeaseOn::Live(position));
+        }
+        live.end_move(position, member);
+        true
+    }
+
+    /// Takes a message back out of the feed, if this member still has it.
+    fn take_back(&mut self, around: &mut Around<'_>, at: u64, member: u32, ended: Ended) -> bool {
+        let Some(position) = self.lot.at_feed(at) else { return false };
+        self.unfeed(around, position, at, member, |lot| lot.end(position, ended))
+    }
+
+    /// Takes the message at `position` out of the feed, if this member still has it at `at`.
+    fn unfeed(
+        &mut self,
+        around: &mut Around<'_>,
+        position: u64,
+        at: u64,
+        member: u32,
+        leave: impl FnOnce(&mut Lot),
+    ) -> bool {
+        if !self.regions.feed.claims().begin_move(at, member) {
+            return false;
+        }
+        leave(&mut self.lot);
+        self.take_arenas_back(around, position);
+        self.regions.feed.claims().end_move(at, member);
+        true
+    }
+
+    fn judge_member(&mut self, around: &mut Around<'_>, member: u32, now: Nanos) {
+        let Some(mut region) = self.members.remove(&member) else { return };
+        region.judge.answer_call();
+        while let Some(settlement) = region.judge.next() {
+            if !self.judge(around, settlement, member, now) {
+                region.judge.was_late();
+            } else if !self.lot.contains(settlement.position) {
+                self.forget_body(around, settlement.position);
+            }
+        }
+        region.judge.confirm();
+        self.members.insert(member, region);
+    }
+
+    /// Acts upon a settlement; `false`: the member did not have the message any more.
+    fn judge(&mut self, around: &mut Around<'_>, settlement: Settlement, member: u32, now: Nanos) -> bool {
+        let Settlement { position, attempt, verdict } = settlement;
+        match self.lot.delivery(position) {
+            Some((acquired, Some(at))) => {
+                let is_its_own = acquired == attempt && is_leased(self.regions.feed.claims(), at, member);
+                match verdict {
+                    _ if !is_its_own => false,
+                    Verdict::Extend { .. } => self.lot.settle(settlement, member, now) != Judged::Late,
+                    _ => self.unfeed(around, position, at, member, |lot| {
+                        lot.settle(settlement, member, now);
+                    }),
+                }
+            }
+            Some(_) => self.lot.settle(settlement, member, now) != Judged::Late,
+            None => {
+                let is_live = self.range(around.partition).contains(&position);
+                if attempt != 1 || !is_live || !is_leased(&self.regions.live, position, member) {
+                    return false;
+                }
+                match verdict {
+                    Verdict::Ack => self.regions.live.ack(position, member),
+                    Verdict::Extend { lease_ms } => {
+                        self.lot.extend(LeaseOn::Live(position), member, lease_ms, now);
+                        true
+                    }
+                    _ => self.take_over(around, position, member, |lot| {
+                        lot.settle_taken(settlement, now);
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Takes note of all leases. Without any, members have to call when they get one.
+    fn scan(&mut self, around: &mut Around<'_>, now: Nanos) {
+        self.hold_what_blocks_the_feed(around, now);
+        let (range, feed) = (self.range(around.partition), self.regions.feed.in_use());
+        let (live, fed) = (&self.regions.live, self.regions.feed.claims());
+        for Leased { position, member } in live.leased(range.start, range.end) {
+            self.lot.saw_lease(LeaseOn::Live(position), member, now);
+        }
+        for Leased { position, member } in fed.leased(feed.start, feed.end) {
+            self.lot.saw_lease(LeaseOn::Feed(position), member, now);
+        }
+        self.lot.forget_leases_but(|on| match on {
+            LeaseOn::Live(position) => live.leased(position, position + 1).next().is_some(),
+            LeaseOn::Feed(at) => fed.leased(at, at + 1).next().is_some(),
+            LeaseOn::Held(_) => true,
+        });
+        let any = || {
+            let end = around.partition.ring.end();
+            live.leased(range.start, end).next().is_some()
+                || fed.leased(feed.start, feed.end).next().is_some()
+        };
+        self.scan_at = if self.regions.watch.end(any) { None } else { Some(now + self.scan_every()) };
+    }
+
+    fn scan_every(&self) -> Nanos {
+        let lease = u64::from(self.lot.settings().lease_ms) * MS;
+        (lease / LOOKS_PER_LEASE).clamp(SCAN_EVERY_MIN, SCAN_EVERY_MAX)
+    }
+
+    /// A feed that is full because a member hangs gives its messages' slots up: the member has them all the same.
+    fn hold_what_blocks_the_feed(&mut self, around: &mut Around<'_>, now: Nanos) {
+        self.harvest(around);
+        if self.regions.feed.has_room() || self.lot.next_ready().is_none() {
+            return;
+        }
+        let in_use = self.regions.feed.in_use();
+        let leased: Vec<_> = self.regions.feed.claims().leased(in_use.start, in_use.end).collect();
+        for Leased { position: at, member } in leased {
+            if let Some(position) = self.lot.at_feed(at)
+                && self.lot.knows_lease(LeaseOn::Feed(at))
+            {
+                self.unfeed(around, position, at, member, |lot| lot.hold(position, member, now));
+            }
+        }
+    }
+
+    /// Leases that ran out.
+    fn expire(&mut self, around: &mut Around<'_>, now: Nanos) {
+        for (on, member) in self.lot.expired(now) {
+            let ended = match on {
+                LeaseOn::Live(position) => {
+                    self.take_over(around, position, member, |lot| lot.take(position, Ended::Expired))
+                }
+                LeaseOn::Feed(at) => self.take_back(around, at, member, Ended::Expired),
+                LeaseOn::Held(position) => {
+                    self.lot.end(position, Ended::Expired);
+                    true
+                }
+            };
+            if !ended {
+                // Settled at the last moment.
+                self.lot.forget_lease(on);
+            }
+        }
+    }
+
+    /// What was acked in the feed is settled, and its slots can be used again.
+    fn harvest(&mut self, around: &mut Around<'_>) {
+        for at in self.regions.feed.in_use() {
+            if let Some(position) = self.lot.at_feed(at)
+                && is_acked(self.regions.feed.claims(), at)
+            {
+                self.lot.acked(position);
+                self.forget_body(around, position);
+            }
+        }
+        self.regions.feed.reuse();
+    }
+
+    /// Feeds what is ready, as far as there is room; returns whether members have something to receive.
+    fn feed(&mut self, around: &mut Around<'_>, now: Nanos) -> bool {
+        self.lot.advance(now);
+        let mut fed = false;
+        loop {
+            self.harvest(around);
+            while let Some((position, acquired, failed)) = self.lot.next_ready() {
+                if !self.regions.feed.has_room() || self.lent.len() >= LENT_MAX {
+                    break;
+                }
+                let body = &self.bodies[&position];
+                // Memory or descriptors have run out: later.
+                let Ok(placed) = body::place(body, self.buffer.len(), around.arenas) else { break };
+                let record = FeedRecord { position, acquired, failed };
+                let at = self.regions.feed.write(record, &placed.message);
+                if !placed.arenas.is_empty() {
+                    self.lent.insert(position, placed.arenas);
+                }
+                self.lot.fed(position, at);
+                fed = true;
+            }
+            if self.lot.next_ready().is_none() {
+                self.regions.refill.begin();
+                return fed;
+            }
+            // Whoever acks something of the feed from here on calls.
+            let (feed, lot) = (&self.regions.feed, &self.lot);
+            let is_settled = |at| lot.at_feed(at).is_some() && is_acked(feed.claims(), at);
+            if self.regions.refill.end(|| feed.in_use().any(is_settled)) {
+                return fed;
+            }
+        }
+    }
+
+    fn forget_body(&mut self, around: &mut Around<'_>, position: u64) {
+        self.bodies.remove(&position);
+        self.take_arenas_back(around, position);
+    }
+
+    /// Whoever has mapped them keeps them for as long.
+    fn take_arenas_back(&mut self, around: &mut Around<'_>, position: u64) {
+        for arena in self.lent.remove(&position).into_iter().flatten() {
+            around.arenas.drop(arena);
+        }
+    }
+
+    /// Dead messages that are not on their way yet. Without a dead-letter stream they are dropped.
+    fn dead(&mut self) -> Vec<(u64, u32, DeathReason)> {
+        let dead = self.lot.dead();
+        if self.lot.settings().dead_letter.is_none() {
+            for (position, ..) in dead {
+                self.lot.buried(position);
+                self.bodies.remove(&position);
+                self.dead_total += 1;
+            }
+            return Vec::new();
+        }
+        let new = dead.into_iter().filter(|(position, ..)| self.burying.insert(*position));
+        new.map(|(position, attempts, _, reason)| (position, attempts, reason)).collect()
+    }
+
+    fn again_at(&self, now: Nanos) -> Option<Nanos> {
+        let waits = self.lot.next_ready().is_some() || self.lot.counts().dead > 0;
+        [self.lot.wakes_at(), self.scan_at, waits.then_some(now + RETRY)].into_iter().flatten().min()
+    }
+}
+
+fn is_acked(claims: &Claims<Mapped>, position: u64) -> bool {
+    let word = claims.word(position);
+    word.lap == claims.geometry().lap(position) && word.state == ClaimState::Acked
+}
+
+fn is_leased(claims: &Claims<Mapped>, position: u64, member: u32) -> bool {
+    claims.leased(position, position + 1).any(|leased| leased.member == member)
+}
