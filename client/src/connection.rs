@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{
-    Reply, Request, StartAt, StreamInfo, StreamSettings, SubscriptionInfo,
+    Reply, Request, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    SubscriptionMode,
 };
 use rustix::event::PollFlags;
 
@@ -16,6 +17,7 @@ use crate::consumer::ConsumerBuilder;
 use crate::error::{AdminError, ConnectError, ProtocolError};
 use crate::producer::ProducerBuilder;
 use crate::session::{ANSWER_MAX, Session, wait_for};
+use crate::shared_consumer::SharedConsumerBuilder;
 use crate::wait::Deadline;
 
 /// A session with the broker. Clones share it, and any thread may use it; one request is under way at a time.
@@ -75,7 +77,21 @@ impl Connection {
     /// Makes a stream, or confirms that it exists with these settings. Refused as
     /// [`Conflict`](crate::RefusalCode::Conflict) when it exists with others.
     pub fn declare_stream(&self, name: &str, settings: StreamSettings) -> Result<StreamInfo, AdminError> {
-        self.ask_stream(Request::DeclareStream { name: name.into(), settings })
+        self.ask_stream(Request::DeclareStream { name: name.into(), settings, queue: None })
+    }
+
+    /// Makes a queue: a stream that keeps every message until it is acked, with one `shared` subscription that has the
+    /// stream's name; or confirms that it exists with these settings. Refused as
+    /// [`Conflict`](crate::RefusalCode::Conflict) when it exists with others, and as
+    /// [`Invalid`](crate::RefusalCode::Invalid) when they cannot be. The kind that `settings` name does not count.
+    pub fn declare_queue(
+        &self,
+        name: &str,
+        settings: StreamSettings,
+        shared: SharedSettings,
+    ) -> Result<StreamInfo, AdminError> {
+        let settings = StreamSettings { kind: StreamKind::Queue, ..settings };
+        self.ask_stream(Request::DeclareStream { name: name.into(), settings, queue: Some(shared) })
     }
 
     /// Describes one stream. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is none.
@@ -111,17 +127,42 @@ impl Connection {
         self.ask_done(Request::DeleteStream { name: name.into() })
     }
 
-    /// Makes a subscription that starts at `start`, or confirms that it exists, wherever it stands then.
+    /// Makes a `cursor` subscription that starts at `start`, or confirms that it exists, wherever it stands then. Refused as
+    /// [`Conflict`](crate::RefusalCode::Conflict) when it exists as a `shared` one.
     pub fn declare_subscription(
         &self,
         stream: &str,
         name: &str,
         start: StartAt,
     ) -> Result<SubscriptionInfo, AdminError> {
+        self.declare_subscription_as(stream, name, start, SubscriptionMode::Cursor)
+    }
+
+    /// Makes a `shared` subscription that starts at `start`, or confirms that it exists with these settings. Refused as
+    /// [`Conflict`](crate::RefusalCode::Conflict) when it exists with others, and as
+    /// [`Invalid`](crate::RefusalCode::Invalid) when they cannot be, or the stream is a queue.
+    pub fn declare_shared_subscription(
+        &self,
+        stream: &str,
+        name: &str,
+        start: StartAt,
+        settings: SharedSettings,
+    ) -> Result<SubscriptionInfo, AdminError> {
+        self.declare_subscription_as(stream, name, start, SubscriptionMode::Shared(settings))
+    }
+
+    fn declare_subscription_as(
+        &self,
+        stream: &str,
+        name: &str,
+        start: StartAt,
+        mode: SubscriptionMode,
+    ) -> Result<SubscriptionInfo, AdminError> {
         self.ask_subscription(Request::DeclareSubscription {
             stream: stream.into(),
             name: name.into(),
             start,
+            mode: Some(mode),
         })
     }
 
@@ -169,9 +210,19 @@ impl Connection {
         ProducerBuilder::new(self.clone(), stream)
     }
 
-    /// Prepares to open `subscription` of `stream` as its one consumer.
+    /// Prepares to open `subscription` of `stream`, a `cursor` one, as its one consumer.
     pub fn consumer(&self, stream: &str, subscription: &str) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), stream, subscription)
+    }
+
+    /// Prepares to open `subscription` of `stream`, a `shared` one, as one of its consumers.
+    pub fn shared_consumer(&self, stream: &str, subscription: &str) -> SharedConsumerBuilder {
+        SharedConsumerBuilder::new(self.clone(), stream, subscription)
+    }
+
+    /// Prepares to open a queue as one of its consumers.
+    pub fn queue_consumer(&self, queue: &str) -> SharedConsumerBuilder {
+        self.shared_consumer(queue, queue)
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, AdminError> {

@@ -16,9 +16,9 @@ use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 use thiserror::Error;
 
-use crate::wait_set::ConsumerKey;
-
 use crate::loan::Loan;
+use crate::message::Position;
+use crate::wait_set::ConsumerKey;
 
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
 #[derive(Debug, Error)]
@@ -233,6 +233,16 @@ pub enum OpenError {
     /// None of the partitions was asked for.
     #[error("a consumer of no partition receives nothing: name one, or say nothing for all")]
     NoPartition,
+    /// The subscription gives its messages out in another way than this call expects.
+    #[error("subscription {subscription} is a {mode} subscription: open it with {call}")]
+    OtherMode {
+        /// The subscription.
+        subscription: String,
+        /// How it gives its messages out.
+        mode: &'static str,
+        /// What opens such a one.
+        call: &'static str,
+    },
     /// The broker said no; shown as it said it.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -583,6 +593,47 @@ impl RecvError {
             Self::Attach { source } => source.is_retryable(),
             _ => false,
         }
+    }
+}
+
+/// Why a message was not settled as it was said.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// The lease was over: the message was given to another consumer, or will be.
+    #[error(
+        "the message at {position} was settled too late: the lease of delivery {attempt} was over, and it is delivered \
+         again; extend the lease in time, or declare the subscription with a longer one"
+    )]
+    Late {
+        /// Where the message is.
+        position: Position,
+        /// Which delivery it was.
+        attempt: u32,
+    },
+    /// The message is not of this consumer.
+    #[error("this message is of another consumer: settle it by the one that received it")]
+    Foreign,
+    /// The broker is there and says nothing. Whether the message is settled is unknown.
+    #[error("the broker (process {pid}) has not judged a settlement for {waited:?}: it hangs or is stopped")]
+    NoAnswer {
+        /// The broker's process id.
+        pid: u32,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The broker is gone. Whether the message is settled is unknown.
+    #[error("the broker is gone before it has judged a settlement: start it again and open a new connection")]
+    Disconnected,
+    /// This process is a fork of the one that opened the consumer.
+    #[error("this consumer belongs to the parent process: open a new connection in the forked child")]
+    Forked,
+}
+
+impl SettleError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. })
     }
 }
 

@@ -344,16 +344,15 @@ impl Lane {
         if !full.holder.mapped && self.space.map_gate(&self.endpoint, gates, full.holder)? {
             return Ok(());
         }
-        self.space.detach_if_late(&self.endpoint, full.holder);
+        self.space.ask_for_help(&self.endpoint, full.holder);
         if wait.patience == Patience::None {
             return Err(self.space.full(&self.endpoint, full, None));
         }
         match wait.waiter.step() {
             Step::Look | Step::Idle => Ok(()),
             Step::Sleep(at_most) => {
-                // Nobody rings when the broker is ready to hand over a gate, or when it is time to detach one.
-                let bounded =
-                    !full.holder.mapped || matches!(self.space.settings().overflow, Overflow::Detach { .. });
+                // Nobody rings when the broker is ready to hand over a gate, or when it is time to ask it for help.
+                let bounded = !full.holder.mapped || self.space.may_help(full.holder);
                 let at_most = if bounded { at_most.min(GATE_RETRY) } else { at_most };
                 let gates = self.regions.producer.gates();
                 self.regions.space.sleep_unless(at_most, || gates.lowest() != Some(full.holder));

@@ -32,6 +32,9 @@
 //! | consumer | reading a stream as one subscription: the user's side |
 //! | reading | reading one partition's ring in order |
 //! | message | what a consumer returns, borrowed or held |
+//! | shared_consumer | consuming a queue, or a stream as one of several: the user's side |
+//! | sharing | claiming and settling messages of one partition |
+//! | delivery | what a shared consumer returns, to be settled |
 //! | memory | the memory of payloads beyond a slot, as the broker gives and takes it |
 //! | endpoint | what producers and consumers have in common: being granted and given back |
 //! | wait | how a producer waits for space and a consumer for messages |
@@ -44,7 +47,7 @@
 //!    to administer, and to name who holds a full stream: it may be slow or gone while messages flow.
 //! 2. Sending and receiving make no system call and allocate nothing, unless somebody sleeps or the ring is
 //!    full or empty.
-//! 3. Delivery is at least once: what a consumer has not committed is delivered again to the next one.
+//! 3. Delivery is at least once: what a consumer has not committed, or not acked, is delivered again.
 //! 4. A handle that a forked child inherited does nothing and says so: open a new [`Connection`] there.
 //!
 //! Every call here blocks at most for the time that it states; none may be used in a signal handler.
@@ -54,6 +57,7 @@
 mod clock;
 mod connection;
 mod consumer;
+mod delivery;
 pub mod directory;
 mod endpoint;
 mod error;
@@ -65,15 +69,18 @@ mod outgoing;
 mod producer;
 mod reading;
 mod session;
+mod shared_consumer;
+mod sharing;
 mod space;
 mod wait;
 mod wait_set;
 
 pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerBuilder};
+pub use delivery::{Delivery, Leased};
 pub use error::{
     AdminError, CloseError, ConnectError, HoldError, OpenError, ProtocolError, RecvError, SendBatchError,
-    SendError, SendLoanError, WaitError,
+    SendError, SendLoanError, SettleError, WaitError,
 };
 pub use loan::Loan;
 pub use message::{HeldMessage, Message, Position};
@@ -85,8 +92,9 @@ pub use ringway_shm_protocol::attributes::{
 };
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
-    CursorInfo, Lag, Overflow, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers,
-    Refusal, RefusalCode, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    Backoff, CursorInfo, DeathReason, LEASE_MS_MAX, Lag, Overflow, PAYLOAD_BYTES_MAX,
+    PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal, RefusalCode, SharedInfo,
+    SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };
 pub use ringway_shm_protocol::key::partition_of;
 pub use ringway_shm_protocol::layout::{
@@ -96,5 +104,6 @@ pub use ringway_shm_protocol::layout::{
 pub use ringway_shm_protocol::memory::arena::ArenaView;
 pub use ringway_shm_protocol::memory::mapped::RegionError;
 pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
+pub use shared_consumer::{SharedConsumer, SharedConsumerBuilder};
 pub use wait::WaitStrategy;
 pub use wait_set::{ConsumerKey, WaitSet};

@@ -82,9 +82,16 @@ impl Reading {
     ) -> Result<(Self, StreamSettings), OpenError> {
         let request =
             Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
-        let answer = connection.control().request(&request, ANSWER_MAX)?;
-        let Answer { reply: Reply::Consumer(grant), descriptors } = answer else {
-            return Err(unexpected("a consumer").into());
+        let Answer { reply, descriptors } = connection.control().request(&request, ANSWER_MAX)?;
+        let grant = match reply {
+            Reply::Consumer(grant) => grant,
+            Reply::Member(grant) => {
+                // Given back by its end.
+                drop(Endpoint::new(connection.clone(), grant.endpoint));
+                let (subscription, call) = (subscription.to_owned(), "Connection::shared_consumer");
+                return Err(OpenError::OtherMode { subscription, mode: "shared", call });
+            }
+            _ => return Err(unexpected("a consumer").into()),
         };
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(connection.clone(), grant.endpoint);

@@ -193,6 +193,7 @@ impl Session {
         let endpoint = match reply {
             Reply::Producer(grant) => grant.endpoint,
             Reply::Consumer(grant) => grant.endpoint,
+            Reply::Member(grant) => grant.endpoint,
             _ => return Ok(()),
         };
         self.send(turn, &Request::Close { endpoint }, deadline).map(drop)

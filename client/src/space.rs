@@ -5,20 +5,24 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_shm_protocol::control::message::{Overflow, RefusalCode, Reply, Request, StreamSettings};
+use ringway_shm_protocol::control::message::{
+    Overflow, Refusal, RefusalCode, Reply, Request, StreamSettings,
+};
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::{RingIdentity, open_gate};
 use ringway_shm_protocol::ring::{Full, Gates, Lowest};
 
 use crate::connection::unexpected;
 use crate::endpoint::{Endpoint, exactly};
-use crate::error::{OpenError, SendError};
+use crate::error::{AdminError, OpenError, SendError};
 use crate::session::Answer;
 
 /// How long the broker may take to hand over a gate.
 const GATE_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// How soon the broker is asked again for a gate that it did not hand over, or to detach one.
+/// How soon the broker is asked again for a gate that it did not hand over, or to help against one.
 pub(crate) const GATE_RETRY: Duration = Duration::from_millis(100);
+/// How long a `shared` subscription may hold a stream up before the broker is asked to take over what its consumers have.
+const RELIEVE_AFTER: Duration = Duration::from_millis(20);
 /// How long the broker may take to name a subscription.
 const NAME_ANSWER_MAX: Duration = Duration::from_millis(100);
 /// How long a name is good for.
@@ -48,8 +52,10 @@ pub(crate) struct Space {
     missed: Option<(GateKey, Instant)>,
     /// Who was found to hold the stream up, at which position, and since when.
     held: Option<(Lowest, Instant)>,
-    /// The gate that the broker was last asked to detach, and when.
-    detached: Option<(GateKey, Instant)>,
+    /// The gate that the broker was last asked to help against, and when.
+    asked: Option<(GateKey, Instant)>,
+    /// The gate against which the broker cannot help.
+    helpless: Option<GateKey>,
     /// Who was last found to hold the stream, and when.
     named: Option<(GateKey, Instant, Holder)>,
 }
@@ -67,7 +73,8 @@ impl Space {
             settings,
             missed: None,
             held: None,
-            detached: None,
+            asked: None,
+            helpless: None,
             named: None,
         }
     }
@@ -125,22 +132,37 @@ impl Space {
         Ok(())
     }
 
-    /// Asks the broker to detach who has held the stream up for longer than its settings allow, be it over several
-    /// calls. Whether it has done so shows at the next attempt to publish.
-    pub(crate) fn detach_if_late(&mut self, endpoint: &Endpoint, holder: Lowest) {
-        let Overflow::Detach { after_ms } = self.settings.overflow else { return };
+    /// Asks the broker to help against who holds the stream up for long, be it over several calls: to detach it after the
+    /// time that the stream's settings say; else, if it is a `shared` subscription, to take over what its consumers
+    /// have. What that has come to shows at the next attempt to publish.
+    pub(crate) fn ask_for_help(&mut self, endpoint: &Endpoint, holder: Lowest) {
         let (held, since) = *self.held.get_or_insert_with(|| (holder, Instant::now()));
         if held != holder {
             self.held = None;
             return;
         }
-        if since.elapsed() < Duration::from_millis(after_ms.into()) || is_recent(self.detached, holder) {
+        let (endpoint_number, Lowest { gate, generation, .. }) = (endpoint.number(), holder);
+        let (after, request) = match self.settings.overflow {
+            Overflow::Detach { after_ms } => {
+                let request = Request::DetachGate { endpoint: endpoint_number, gate, generation };
+                (Duration::from_millis(after_ms.into()), request)
+            }
+            _ => (RELIEVE_AFTER, Request::RelieveGate { endpoint: endpoint_number, gate, generation }),
+        };
+        if since.elapsed() < after || is_recent(self.asked, holder) || !self.may_help(holder) {
             return;
         }
-        self.detached = Some((key(holder), Instant::now()));
-        let Lowest { gate, generation, .. } = holder;
-        let request = Request::DetachGate { endpoint: endpoint.number(), gate, generation };
-        let _ = endpoint.connection().control().request(&request, GATE_ANSWER_MAX);
+        self.asked = Some((key(holder), Instant::now()));
+        if let Err(AdminError::Refused(Refusal { code: RefusalCode::Invalid, .. })) =
+            endpoint.connection().control().request(&request, GATE_ANSWER_MAX)
+        {
+            self.helpless = Some(key(holder));
+        }
+    }
+
+    /// Whether the broker can help against this gate, as far as is known: nothing helps against a `cursor` that blocks.
+    pub(crate) fn may_help(&self, holder: Lowest) -> bool {
+        self.helpless != Some(key(holder))
     }
 
     /// The error that says who holds the stream.

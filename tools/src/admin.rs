@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_client::{
-    Connection, CursorInfo, Lag, Overflow, PartitionInfo, Producers, StreamInfo, StreamKind, StreamSettings,
-    SubscriptionInfo,
+    AdminError, Backoff, Connection, CursorInfo, Lag, Overflow, PartitionInfo, Producers, RefusalCode,
+    SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };
+use ringway_shm_protocol::name::Name;
 
-use crate::cli::{StopArgs, StreamCommand, SubscriptionCommand};
-use crate::exit::Failure;
+use crate::cli::{Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
+use crate::exit::{Exit, Failure};
 use crate::output::{count, print, print_json, table, thousands};
 
 /// Ends the broker.
@@ -31,6 +32,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
             max_payload,
             producers,
             overflow,
+            shared,
         } => {
             let settings = StreamSettings {
                 kind: kind.into(),
@@ -41,7 +43,13 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
                 producers: producers.into(),
                 overflow,
             };
-            let stream = connection.declare_stream(name.as_str(), settings)?;
+            let stream = match settings.kind {
+                StreamKind::Topic => {
+                    check_not_given(&shared, "--kind queue")?;
+                    connection.declare_stream(name.as_str(), settings)?
+                }
+                StreamKind::Queue => create_queue(&name, settings, &shared, connection)?,
+            };
             print(&format!("stream {}: {}\n", stream.name, settings_text(&stream.settings)))
         }
         StreamCommand::List { json } => {
@@ -62,9 +70,17 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
 /// Makes, shows and deletes subscriptions.
 pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
-        SubscriptionCommand::Create { stream, name, from } => {
-            let subscription =
-                connection.declare_subscription(stream.as_str(), name.as_str(), from.into())?;
+        SubscriptionCommand::Create { stream, name, from, mode, shared } => {
+            let (on, new, from) = (stream.as_str(), name.as_str(), from.into());
+            let subscription = match mode {
+                Mode::Cursor => {
+                    check_not_given(&shared, "--mode shared")?;
+                    connection.declare_subscription(on, new, from)?
+                }
+                Mode::Shared => {
+                    connection.declare_shared_subscription(on, new, from, shared.settings(None))?
+                }
+            };
             let positions: Vec<_> =
                 subscription.partitions.iter().map(|cursor| cursor.position.to_string()).collect();
             let positions = positions.join(", ");
@@ -85,9 +101,46 @@ pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection
     }
 }
 
+/// Options of a queue are wrong elsewhere.
+fn check_not_given(shared: &SharedArgs, with: &str) -> Result<(), Failure> {
+    match shared.given() {
+        Some(option) => Err(Failure::with(Exit::Usage, format!("{option} goes with {with}"))),
+        None => Ok(()),
+    }
+}
+
+/// Makes a queue, and the queue for its dead letters if no other stream was named.
+fn create_queue(
+    name: &Name,
+    settings: StreamSettings,
+    shared: &SharedArgs,
+    connection: &Connection,
+) -> Result<StreamInfo, Failure> {
+    if shared.dead_letter.is_some() || shared.no_dead_letter {
+        return Ok(connection.declare_queue(name.as_str(), settings, shared.settings(None))?);
+    }
+    let dead = Name::parse(format!("{name}.dead")).map_err(|error| {
+        let message = format!("the queue for its dead letters: {error}; name one with --dead-letter STREAM");
+        Failure::with(Exit::Usage, message)
+    })?;
+    // As it is, if it is there.
+    match connection.stream(dead.as_str()) {
+        Err(AdminError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+            let producers = Producers::Shared;
+            let for_ever = SharedSettings { attempts_max: 0, ..SharedSettings::default() };
+            connection.declare_queue(dead.as_str(), StreamSettings { producers, ..settings }, for_ever)?;
+        }
+        found => {
+            found?;
+        }
+    }
+    Ok(connection.declare_queue(name.as_str(), settings, shared.settings(Some(&dead)))?)
+}
+
 fn kind_text(kind: StreamKind) -> &'static str {
     match kind {
         StreamKind::Topic => "topic",
+        StreamKind::Queue => "queue",
     }
 }
 
@@ -220,29 +273,101 @@ fn positions(partition: &PartitionInfo) -> String {
 fn subscription_table(subscriptions: &[SubscriptionInfo]) -> String {
     let rows = subscriptions.iter().flat_map(|subscription| {
         subscription.partitions.iter().map(|cursor| {
-            let mut row = vec![subscription.name.clone(), cursor.partition.to_string()];
+            let mode = mode_name(&subscription.mode).to_owned();
+            let mut row = vec![subscription.name.clone(), mode, cursor.partition.to_string()];
             row.extend(cursor_cells(cursor));
             row
         })
     });
-    table(&["NAME", ">PARTITION", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"], &rows.collect::<Vec<_>>())
+    let heads: Vec<&str> = ["NAME", "MODE", ">PARTITION"].into_iter().chain(CURSOR_HEADS).collect();
+    table(&heads, &rows.collect::<Vec<_>>())
 }
 
-fn cursor_cells(cursor: &CursorInfo) -> [String; 4] {
+const CURSOR_HEADS: [&str; 8] =
+    [">POSITION", ">BEHIND", ">READY", ">LEASED", ">DELAYED", ">DEAD", ">CONSUMER", "STATE"];
+
+fn cursor_cells(cursor: &CursorInfo) -> [String; 8] {
     let state = if cursor.detached { "detached" } else { "attached" }.to_owned();
-    [cursor.position.to_string(), cursor.lag.to_string(), process(cursor.consumer_pid), state]
+    let of_shared = |count: fn(&SharedInfo) -> u64| {
+        cursor.shared.as_ref().map_or_else(|| "-".to_owned(), |shared| count(shared).to_string())
+    };
+    let consumer = match cursor.shared {
+        Some(SharedInfo { consumers, .. }) if consumers != 1 => consumers.to_string(),
+        _ => process(cursor.consumer_pid),
+    };
+    [
+        cursor.position.to_string(),
+        cursor.lag.to_string(),
+        of_shared(|shared| shared.ready),
+        of_shared(|shared| shared.leased),
+        of_shared(|shared| shared.delayed),
+        of_shared(|shared| shared.dead_total),
+        consumer,
+        state,
+    ]
+}
+
+fn mode_name(mode: &SubscriptionMode) -> &'static str {
+    match mode {
+        SubscriptionMode::Cursor => "cursor",
+        SubscriptionMode::Shared(_) => "shared",
+    }
+}
+
+fn shared_text(settings: &SharedSettings) -> String {
+    let time = |ms: u32| format!("{:?}", Duration::from_millis(ms.into()));
+    let Backoff { initial_ms, multiplier_percent, max_ms, jitter_percent } = settings.backoff;
+    let backoff = match initial_ms {
+        0 => "no backoff".to_owned(),
+        _ => format!(
+            "backoff {} × {} to {}{}",
+            time(initial_ms),
+            f64::from(multiplier_percent) / 100.0,
+            time(max_ms),
+            if jitter_percent > 0 { format!(" less up to {jitter_percent} %") } else { String::new() }
+        ),
+    };
+    let attempts = match settings.attempts_max {
+        0 => "any number of attempts".to_owned(),
+        attempts => count(attempts.into(), "attempt"),
+    };
+    let dead = settings.dead_letter.as_ref().map_or_else(
+        || "dead messages are dropped".to_owned(),
+        |stream| format!("dead messages to {stream}"),
+    );
+    let active = if settings.single_active { ", single active consumer" } else { "" };
+    format!("lease {}, {attempts}, {backoff}, {dead}{active}", time(settings.lease_ms))
 }
 
 fn subscription_text(subscription: &SubscriptionInfo) -> String {
-    let mut fields =
-        vec![("subscription", subscription.name.clone()), ("stream", subscription.stream.clone())];
-    if let [cursor] = &subscription.partitions[..] {
+    let mut fields = vec![
+        ("subscription", subscription.name.clone()),
+        ("stream", subscription.stream.clone()),
+        ("mode", mode_name(&subscription.mode).to_owned()),
+    ];
+    if let SubscriptionMode::Shared(settings) = &subscription.mode {
+        let shared = subscription.shared();
+        let consumers = match subscription.partitions.iter().find_map(|cursor| cursor.consumer_pid) {
+            Some(pid) if shared.consumers > 1 => format!("{} (process {pid}, …)", shared.consumers),
+            Some(pid) => format!("1 (process {pid})"),
+            None => "-".to_owned(),
+        };
         fields.extend([
-            ("position", cursor.position.to_string()),
-            ("behind", count(cursor.lag, "message")),
-            ("consumer", process(cursor.consumer_pid)),
-            ("state", if cursor.detached { "detached: it lagged" } else { "attached" }.to_owned()),
+            ("settings", shared_text(settings)),
+            ("consumers", consumers),
+            ("ready", count(shared.ready, "message")),
+            ("leased", count(shared.leased, "message")),
+            ("delayed", count(shared.delayed, "message")),
+            ("dead", format!("{}, {} waiting", count(shared.dead_total, "message"), thousands(shared.dead))),
         ]);
+    }
+    if let [cursor] = &subscription.partitions[..] {
+        fields.extend([("position", cursor.position.to_string()), ("behind", count(cursor.lag, "message"))]);
+        if subscription.mode == SubscriptionMode::Cursor {
+            fields.push(("consumer", process(cursor.consumer_pid)));
+        }
+        let state = if cursor.detached { "detached: it lagged" } else { "attached" };
+        fields.push(("state", state.to_owned()));
         return lines(&fields);
     }
     fields.push(("behind", count(subscription.lag(), "message")));
@@ -252,11 +377,8 @@ fn subscription_text(subscription: &SubscriptionInfo) -> String {
         row
     };
     let rows: Vec<_> = subscription.partitions.iter().map(row).collect();
-    format!(
-        "{}\n{}",
-        lines(&fields),
-        table(&[">PARTITION", ">POSITION", ">BEHIND", ">CONSUMER", "STATE"], &rows)
-    )
+    let heads: Vec<&str> = [">PARTITION"].into_iter().chain(CURSOR_HEADS).collect();
+    format!("{}\n{}", lines(&fields), table(&heads, &rows))
 }
 
 fn lines(fields: &[(&str, String)]) -> String {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway_client::{
-    CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT, StartAt,
-    StreamKind, Value, WaitStrategy,
+    Backoff, CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT,
+    SharedSettings, StartAt, StreamKind, Value, WaitStrategy,
 };
 use ringway_shm_protocol::name::Name;
 use serde::Serialize;
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Publish messages to a stream.
     #[command(after_help = PUB_AFTER, override_usage = PUB_USAGE)]
     Pub(PubArgs),
-    /// Print the messages of a stream, as one of its subscriptions.
+    /// Print the messages of a queue, or of a stream as one of its subscriptions.
     #[command(after_help = SUB_AFTER)]
     Sub(SubArgs),
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
@@ -107,7 +107,7 @@ pub(crate) struct StopArgs {
 const STREAM_AFTER: &str = "\
 Examples:
   ringway stream create orders
-  ringway stream create ticks --slots 65536 --slot-size 64
+  ringway stream create jobs --kind queue
   ringway stream list
   ringway stream show orders --json
   ringway stream delete orders";
@@ -121,7 +121,7 @@ pub(crate) enum StreamCommand {
         /// Name of the stream
         #[arg(value_parser = name_parser())]
         name: Name,
-        /// What kind of stream: a topic has any number of subscriptions, and each gets every message
+        /// What kind of stream
         #[arg(long, value_enum, default_value = "topic")]
         kind: Kind,
         /// Partitions: each has a ring of its own and is in order by itself; 1 to 64
@@ -144,6 +144,8 @@ pub(crate) enum StreamCommand {
         /// not consumed it misses it), or `detach=TIME` (a subscription that holds a producer up for so long is detached)
         #[arg(long, value_name = "POLICY", default_value = "block", value_parser = overflow)]
         overflow: Overflow,
+        #[command(flatten)]
+        shared: SharedArgs,
     },
     /// List all streams.
     #[command(after_help = "Examples:\n  ringway stream list\n  ringway stream list --json")]
@@ -171,9 +173,80 @@ pub(crate) enum StreamCommand {
     },
 }
 
+/// How a queue, or a `shared` subscription, gives its messages out.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Queues and shared subscriptions")]
+pub(crate) struct SharedArgs {
+    /// How long a consumer may keep a message before another one gets it, 12h at the most [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    pub(crate) lease: Option<u32>,
+    /// A message that has failed so often is dead; 0: never [default: 20]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_attempts: Option<u32>,
+    /// How long a message waits after its first failure [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    pub(crate) backoff: Option<u32>,
+    /// What each further failure multiplies the wait by, 1 to 100 [default: 2]
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
+    pub(crate) backoff_multiplier: Option<u32>,
+    /// The longest wait, 12h at the most [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds)]
+    pub(crate) backoff_max: Option<u32>,
+    /// Shorten each wait by up to so many percent, so that what failed together does not come back together [default: 0]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) backoff_jitter: Option<u32>,
+    /// Stream for dead messages; they wait until it is there [default: for a queue NAME.dead, which is made; for a
+    /// subscription none: they are dropped]
+    #[arg(long, value_name = "STREAM", value_parser = name_parser())]
+    pub(crate) dead_letter: Option<Name>,
+    /// Drop dead messages
+    #[arg(long, conflicts_with = "dead_letter")]
+    pub(crate) no_dead_letter: bool,
+    /// Give messages to one consumer at a time, to the next when it ends
+    #[arg(long)]
+    pub(crate) single_active: bool,
+}
+
+impl SharedArgs {
+    /// The first option that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.lease.is_some(), "--lease"),
+            (self.max_attempts.is_some(), "--max-attempts"),
+            (self.backoff.is_some(), "--backoff"),
+            (self.backoff_multiplier.is_some(), "--backoff-multiplier"),
+            (self.backoff_max.is_some(), "--backoff-max"),
+            (self.backoff_jitter.is_some(), "--backoff-jitter"),
+            (self.dead_letter.is_some(), "--dead-letter"),
+            (self.no_dead_letter, "--no-dead-letter"),
+            (self.single_active, "--single-active"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
+    }
+
+    /// The settings, with `dead_letter` where nothing is said about dead letters.
+    pub(crate) fn settings(&self, dead_letter: Option<&Name>) -> SharedSettings {
+        let usual = SharedSettings::default();
+        let dead_letter = self.dead_letter.as_ref().or(dead_letter).filter(|_| !self.no_dead_letter);
+        SharedSettings {
+            lease_ms: self.lease.unwrap_or(usual.lease_ms),
+            attempts_max: self.max_attempts.unwrap_or(usual.attempts_max),
+            backoff: Backoff {
+                initial_ms: self.backoff.unwrap_or(usual.backoff.initial_ms),
+                multiplier_percent: self.backoff_multiplier.unwrap_or(usual.backoff.multiplier_percent),
+                max_ms: self.backoff_max.unwrap_or(usual.backoff.max_ms),
+                jitter_percent: self.backoff_jitter.unwrap_or(usual.backoff.jitter_percent),
+            },
+            dead_letter: dead_letter.map(Name::to_string),
+            single_active: self.single_active,
+        }
+    }
+}
+
 const STREAM_CREATE_AFTER: &str = "\
 Examples:
   ringway stream create orders
+  ringway stream create jobs --kind queue --lease 5m --max-attempts 5 --backoff 1s
   ringway stream create ticks --slots 65536 --slot-size 64 --producers exclusive
   ringway stream create accounts --partitions 8
   ringway stream create frames --slots 64 --max-payload 8388608 --overflow drop-oldest
@@ -186,11 +259,16 @@ Examples:
   ringway subscription show orders billing --json
   ringway subscription delete orders billing";
 
+const SUBSCRIPTION_CREATE_AFTER: &str = "\
+Examples:
+  ringway subscription create orders billing --from first
+  ringway subscription create orders packing --mode shared --lease 5m --dead-letter orders.unpacked";
+
 /// What can be done with subscriptions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubscriptionCommand {
     /// Make a subscription, or confirm that it is there.
-    #[command(after_help = "Examples:\n  ringway subscription create orders billing --from first")]
+    #[command(after_help = SUBSCRIPTION_CREATE_AFTER)]
     Create {
         /// Name of the stream
         #[arg(value_parser = name_parser())]
@@ -201,6 +279,11 @@ pub(crate) enum SubscriptionCommand {
         /// Where it starts if it is new: at the oldest message that is still there, or behind the newest
         #[arg(long, value_enum, default_value = "next")]
         from: Start,
+        /// How its messages are given out
+        #[arg(long, value_enum, default_value = "cursor")]
+        mode: Mode,
+        #[command(flatten)]
+        shared: SharedArgs,
     },
     /// List the subscriptions of a stream.
     #[command(
@@ -298,17 +381,20 @@ pub(crate) struct PubArgs {
 }
 
 const SUB_AFTER: &str = "\
-The subscription is made if it is not there; one that is there goes on where it was. A message is consumed once
-it has been printed, and never before. Formats:
+Of a queue it takes messages; of a topic it reads as a subscription, which is made as a cursor if it is not there; one
+that is there goes on where it was. A message is consumed, or acked, once it has been printed, and never before. Formats:
   raw   the message as it is, and a newline
   json  {\"partition\":0,\"position\":7,\"payload\":\"text\"}; a message that is no UTF-8 has \"payload_hex\" instead; what it says about
-        itself is there if it has it: timestamp_ns, key, correlation (or key_hex …), reply_to, attributes
+        itself is there if it has it: timestamp_ns, key, correlation (or key_hex …), reply_to, attributes; of a
+        queue also which delivery it is: attempt
   hex   the position (partition:position if there are several), a blank, and the message in hexadecimal
 
 Examples:
   ringway sub orders --subscription billing
   ringway sub orders --subscription audit --from first --format json
-  ringway sub orders --subscription billing --count 10 --timeout 2s";
+  ringway sub orders --subscription billing --count 10 --timeout 2s
+  ringway sub jobs
+  ringway sub jobs --count 1 --no-ack --release";
 
 /// Arguments of `ringway sub`.
 #[derive(Debug, Args)]
@@ -316,9 +402,15 @@ pub(crate) struct SubArgs {
     /// Name of the stream
     #[arg(value_parser = name_parser())]
     pub(crate) stream: Name,
-    /// Name of the subscription
+    /// Name of the subscription; a queue has but one
     #[arg(long, value_name = "NAME", value_parser = name_parser())]
-    pub(crate) subscription: Name,
+    pub(crate) subscription: Option<Name>,
+    /// Do not ack what was printed: it stays leased while this command runs, and its end counts as a failed attempt
+    #[arg(long)]
+    pub(crate) no_ack: bool,
+    /// With --no-ack: at the end, give what was printed back untouched
+    #[arg(long, requires = "no_ack")]
+    pub(crate) release: bool,
     /// Where the subscription starts if it is new: at the oldest message that is still there, or behind the newest
     #[arg(long, value_enum, default_value = "next")]
     pub(crate) from: Start,
@@ -426,14 +518,26 @@ impl From<Wait> for WaitStrategy {
 pub(crate) enum Kind {
     /// Any number of subscriptions; each gets every message
     Topic,
+    /// Every message is kept until one of the consumers has acked it
+    Queue,
 }
 
 impl From<Kind> for StreamKind {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::Topic => Self::Topic,
+            Kind::Queue => Self::Queue,
         }
     }
+}
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// In order, to one consumer at a time for each partition
+    Cursor,
+    /// Each to one of any number of consumers, who ack them one by one
+    Shared,
 }
 
 /// `--producers`.
@@ -528,6 +632,18 @@ fn attribute(text: &str) -> Result<(String, AttributeValue), String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 500ms, 2s or 1m30s"))
+}
+
+fn milliseconds(text: &str) -> Result<u32, String> {
+    duration(text)?.as_millis().try_into().map_err(|_| "the time must be below 49 days".to_owned())
+}
+
+/// In percent.
+fn factor(text: &str) -> Result<u32, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=100.0).contains(&factor) => Ok((factor * 100.0).round() as u32),
+        _ => Err("the factor must be a number from 1 to 100".into()),
+    }
 }
 
 fn overflow(text: &str) -> Result<Overflow, String> {

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use ringway_client::{AdminError, CloseError, ConnectError, OpenError, RecvError, RefusalCode, SendError};
+use ringway_client::{
+    AdminError, CloseError, ConnectError, OpenError, RecvError, RefusalCode, SendError, SettleError,
+};
 
 use crate::output;
 
@@ -144,6 +146,17 @@ impl From<RecvError> for Failure {
         let exit = match &error {
             RecvError::Disconnected => Exit::NotFound,
             RecvError::Lost(_) => Exit::Refused,
+            _ => Exit::Failure,
+        };
+        Self::with(exit, error)
+    }
+}
+
+impl From<SettleError> for Failure {
+    fn from(error: SettleError) -> Self {
+        let exit = match &error {
+            SettleError::NoAnswer { .. } => Exit::TimedOut,
+            SettleError::Disconnected => Exit::NotFound,
             _ => Exit::Failure,
         };
         Self::with(exit, error)

@@ -436,6 +436,7 @@ impl Core {
             Operation::Publish(partition, body) => self.publish(token, caller, partition, body),
             Operation::RelieveGate(endpoint, gate) => {
                 let stream = self.gate_of_producer(caller, endpoint, gate)?;
+                self.streams[&stream].check_shared_gate(gate)?;
                 Ok(vec![Effect::Relieve(token, stream, gate)])
             }
             Operation::Attach(endpoint, position) => self.attach(token, caller, endpoint, position),

@@ -198,6 +198,18 @@ impl Stream {
         }
     }
 
+    /// Whether the subscription of this gate is `shared`.
+    pub(super) fn check_shared_gate(&self, gate: Gate) -> Result<(), Refusal> {
+        let mut named = self.subscriptions.iter().filter(|(_, subscription)| subscription.gate == gate);
+        match named.find(|(_, subscription)| subscription.shared().is_none()) {
+            Some((name, _)) => refuse(
+                RefusalCode::Invalid,
+                format!("subscription {name} is a cursor: its consumer alone can go on"),
+            ),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn subscription(&self, name: &Name) -> Result<&Subscription, Refusal> {
         match self.subscriptions.get(name) {
             Some(subscription) => Ok(subscription),

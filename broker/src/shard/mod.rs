@@ -232,12 +232,9 @@ impl Shard {
                 self.look((stream, gate));
             }
             Effect::Relieve(token, stream, gate) => {
-                let now = clock::monotonic();
-                if self.ring(stream).shared(gate).is_some() {
-                    let ring = self.ring(stream);
-                    ring.with_shared(gate, |shared, around, _| shared.relieve(around, now));
-                    self.look((stream, gate));
-                }
+                let (ring, now) = (self.ring(stream), clock::monotonic());
+                ring.with_shared(gate, |shared, around, _| shared.relieve(around, now));
+                self.look((stream, gate));
                 self.answer(token, Reply::Done);
             }
             Effect::Publish(token, stream, body) => match self.ring(stream).publish(&body) {

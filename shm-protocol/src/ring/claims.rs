@@ -187,6 +187,18 @@ impl<M: Memory> Claimer<M> {
         self.claims.ack(position, self.member)
     }
 
+    /// Whether this member still has `position`. Behind copies of what its message refers to: if it has, they are the
+    /// message's.
+    #[inline]
+    pub fn still_has(&self, position: u64) -> bool {
+        // As the second look in `try_claim`.
+        M::acquire_fence();
+        let claim = self.claims.word(position);
+        claim.lap == self.claims.geometry.lap(position)
+            && claim.state == ClaimState::Leased
+            && claim.member == self.member
+    }
+
     /// Whether there may be something to claim, a defect included.
     pub fn has_next(&self) -> bool {
         let mut at = self.next;

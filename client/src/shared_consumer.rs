@@ -1,0 +1,324 @@
+//! Consuming a `shared` subscription: the partitions in turn, and the user's side of it.
+//!
+//! 1. Every message that comes back has a position and an attempt; the consumer has it until it settles it.
+//! 2. A partition that always has messages is left after [`TURN_MESSAGES`], so that the others get their turn.
+//! 3. Closing gives back what was not settled: it does not count as failed. A process that dies with messages has failed
+//!    each of them.
+
+use std::fmt;
+use std::time::Duration;
+
+use ringway_shm_protocol::memory::bell::{LocalBell, wait_any};
+use ringway_shm_protocol::ring::Verdict;
+
+use crate::connection::Connection;
+use crate::delivery::{Delivery, Leased, millis};
+use crate::error::{CloseError, OpenError, RecvError, SettleError};
+use crate::sharing::Sharing;
+use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
+
+/// Messages of one partition in a row while others may have some.
+const TURN_MESSAGES: u32 = 32;
+/// Most messages that a consumer claims ahead, for each partition.
+const PREFETCH_MAX: usize = 4096;
+
+/// What a [`SharedConsumer`] will be like; made by [`Connection::shared_consumer`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is opened before `open`"]
+pub struct SharedConsumerBuilder {
+    connection: Connection,
+    stream: String,
+    subscription: String,
+    partitions: Option<Vec<u32>>,
+    wait: WaitStrategy,
+    prefetch: usize,
+}
+
+impl SharedConsumerBuilder {
+    pub(crate) fn new(connection: Connection, stream: &str, subscription: &str) -> Self {
+        let (stream, subscription) = (stream.to_owned(), subscription.to_owned());
+        let (partitions, wait) = (None, WaitStrategy::default());
+        Self { connection, stream, subscription, partitions, wait, prefetch: 1 }
+    }
+
+    /// Which partitions to consume; all when nothing is said.
+    pub fn partitions(self, partitions: impl IntoIterator<Item = u32>) -> Self {
+        Self { partitions: Some(partitions.into_iter().collect()), ..self }
+    }
+
+    /// How to wait while there is no message; [`WaitStrategy::default`] when nothing is said.
+    pub fn wait(self, wait: WaitStrategy) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// How many messages to claim at a time, in each partition: 1 when nothing is said, 4096 at the most. More are
+    /// cheaper where several consumers compete; but their leases begin when they are claimed, and nobody else gets them.
+    pub fn prefetch(self, prefetch: usize) -> Self {
+        Self { prefetch: prefetch.clamp(1, PREFETCH_MAX), ..self }
+    }
+
+    /// Opens the subscription as one of its consumers. Refused as [`NotFound`](crate::RefusalCode::NotFound) when there is no
+    /// such stream or subscription, and as [`Invalid`](crate::RefusalCode::Invalid) when there is no such partition.
+    /// [`OtherMode`](OpenError::OtherMode) when the subscription is a `cursor`.
+    pub fn open(self) -> Result<SharedConsumer, OpenError> {
+        let Self { connection, stream, subscription, partitions, wait, prefetch } = self;
+        let open = |partition| Sharing::open(&connection, &stream, partition, &subscription, prefetch);
+        let mut sharings = Vec::new();
+        match partitions {
+            Some(partitions) => {
+                if partitions.is_empty() {
+                    return Err(OpenError::NoPartition);
+                }
+                for partition in partitions {
+                    sharings.push(open(partition)?.0);
+                }
+            }
+            None => {
+                let (first, settings) = open(0)?;
+                sharings.push(first);
+                for partition in 1..settings.partitions {
+                    sharings.push(open(partition)?.0);
+                }
+            }
+        }
+        let local = LocalBell::default();
+        Ok(SharedConsumer { sharings, turn: 0, in_turn: 0, wait, stream, subscription, local })
+    }
+}
+
+/// One of the consumers of a `shared` subscription, or of a queue.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut consumer = connection.queue_consumer("jobs").open()?;
+/// loop {
+///     let delivery = consumer.recv()?;
+///     match std::str::from_utf8(delivery.payload()) {
+///         Ok(job) => {
+///             println!("{job}, attempt {}", delivery.attempt());
+///             delivery.ack()?;
+///         }
+///         Err(_) => delivery.reject()?,
+///     }
+/// }
+/// # }
+/// ```
+///
+/// It may move between threads and be used by one at a time. Dropping it does what [`close`](Self::close) does, waits
+/// at most a second for the broker and ignores errors.
+pub struct SharedConsumer {
+    /// One for each partition.
+    sharings: Vec<Sharing>,
+    /// The one to be looked at first, and how many messages in a row came from it.
+    turn: usize,
+    in_turn: u32,
+    wait: WaitStrategy,
+    stream: String,
+    subscription: String,
+    /// Never rung: a wait for many takes one.
+    local: LocalBell,
+}
+
+/// The index of a partition, and of its message.
+type Found = (usize, usize);
+
+impl SharedConsumer {
+    /// The next message, if there is one now.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Delivery<'_>>, RecvError> {
+        match self.next()? {
+            Some(found) => self.delivery(found).map(Some),
+            None => {
+                self.sharings.iter_mut().for_each(Sharing::found_nothing);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The next message; waits for it as long as the broker is there.
+    ///
+    /// A signal does not end the wait: who has to react to one calls [`recv_timeout`](Self::recv_timeout) in a loop.
+    #[inline]
+    pub fn recv(&mut self) -> Result<Delivery<'_>, RecvError> {
+        let found = match self.next()? {
+            Some(found) => found,
+            None => self.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
+        };
+        self.delivery(found)
+    }
+
+    /// The next message; waits at most `timeout` for it. When the time is over and the broker is gone, the error is
+    /// [`Disconnected`](RecvError::Disconnected).
+    #[inline]
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery<'_>>, RecvError> {
+        let found = match self.next()? {
+            Some(found) => Some(found),
+            None => self.wait(Deadline::after(timeout))?,
+        };
+        found.map(|found| self.delivery(found)).transpose()
+    }
+
+    /// Settles a message that was kept: see [`Delivery::ack`].
+    pub fn ack(&mut self, message: &Leased) -> Result<(), SettleError> {
+        self.sharing_of(message)?.ack(message.claim)
+    }
+
+    /// Says that handling a message that was kept has failed: see [`Delivery::nack`].
+    pub fn nack(&mut self, message: &Leased) -> Result<(), SettleError> {
+        self.settle(message, Verdict::Nack { delay_ms: None })
+    }
+
+    /// See [`Delivery::nack_after`].
+    pub fn nack_after(&mut self, message: &Leased, delay: Duration) -> Result<(), SettleError> {
+        self.settle(message, Verdict::Nack { delay_ms: Some(millis(delay)) })
+    }
+
+    /// See [`Delivery::reject`].
+    pub fn reject(&mut self, message: &Leased) -> Result<(), SettleError> {
+        self.settle(message, Verdict::Reject)
+    }
+
+    /// See [`Delivery::release`].
+    pub fn release(&mut self, message: &Leased) -> Result<(), SettleError> {
+        self.settle(message, Verdict::Release)
+    }
+
+    /// See [`Delivery::extend`].
+    pub fn extend(&mut self, message: &Leased, lease: Duration) -> Result<(), SettleError> {
+        self.settle(message, Verdict::Extend { lease_ms: millis(lease) })
+    }
+
+    /// Waits until the broker has judged everything that was said, at most ten seconds, and returns how many of these
+    /// verdicts so far came too late, as [`late`](Self::late) does. An ack needs no waiting: it is done when it returns.
+    pub fn confirm(&mut self) -> Result<u64, SettleError> {
+        let mut late = 0;
+        for sharing in &mut self.sharings {
+            late += sharing.confirm()?;
+        }
+        Ok(late)
+    }
+
+    /// How many verdicts the broker has found to be too late: somebody else has the message, or had it.
+    pub fn late(&self) -> u64 {
+        self.sharings.iter().map(Sharing::late).sum()
+    }
+
+    /// The stream's name.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The subscription's name.
+    pub fn subscription(&self) -> &str {
+        &self.subscription
+    }
+
+    /// Gives back what was not settled, and stops consuming. Whatever it returns, the consumer is closed; the broker notices
+    /// at the end of the session at the latest.
+    pub fn close(self) -> Result<(), CloseError> {
+        let closed: Vec<_> = self.sharings.into_iter().map(Sharing::close).collect();
+        closed.into_iter().collect()
+    }
+
+    fn sharing_of(&mut self, message: &Leased) -> Result<&mut Sharing, SettleError> {
+        let partition = message.position.partition;
+        self.sharings.iter_mut().find(|sharing| sharing.partition() == partition).ok_or(SettleError::Foreign)
+    }
+
+    fn settle(&mut self, message: &Leased, verdict: Verdict) -> Result<(), SettleError> {
+        self.sharing_of(message)?.settle(message.claim, verdict)
+    }
+
+    #[inline]
+    fn delivery(&mut self, (partition, index): Found) -> Result<Delivery<'_>, RecvError> {
+        let sharing = &mut self.sharings[partition];
+        sharing.check_attributes(index)?;
+        Ok(Delivery::new(sharing, index))
+    }
+
+    /// Looks at the partitions, from the one whose turn it is.
+    #[inline]
+    fn next(&mut self) -> Result<Option<Found>, RecvError> {
+        if let [sharing] = &mut self.sharings[..] {
+            return Ok(sharing.next()?.map(|index| (0, index)));
+        }
+        self.next_of_many()
+    }
+
+    fn next_of_many(&mut self) -> Result<Option<Found>, RecvError> {
+        if self.in_turn >= TURN_MESSAGES {
+            self.take_turn(self.turn + 1);
+        }
+        let count = self.sharings.len();
+        for partition in (self.turn..count).chain(0..self.turn) {
+            if let Some(index) = self.sharings[partition].next()? {
+                if partition != self.turn {
+                    self.take_turn(partition);
+                }
+                self.in_turn += 1;
+                return Ok(Some((partition, index)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_turn(&mut self, partition: usize) {
+        self.turn = partition % self.sharings.len();
+        self.in_turn = 0;
+    }
+
+    /// Waits for a message; `None`: the deadline is over.
+    #[cold]
+    fn wait(&mut self, deadline: Deadline) -> Result<Option<Found>, RecvError> {
+        let mut wait = Waiter::new(self.wait, deadline);
+        loop {
+            let step = wait.step_after(self.sharings.len() as u32);
+            match step {
+                Step::Look => {}
+                Step::Idle | Step::CheckBroker | Step::Over => {
+                    self.sharings.iter_mut().try_for_each(Sharing::rest)?;
+                }
+                Step::Sleep(at_most) => self.sleep(at_most)?,
+            }
+            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
+            // After the broker was looked at, so that all that came before its end is returned.
+            if let Some(found) = self.next()? {
+                return Ok(Some(found));
+            }
+            if gone {
+                return Err(RecvError::Disconnected);
+            }
+            if step == Step::Over {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
+        if let [sharing] = &mut self.sharings[..] {
+            return sharing.sleep(at_most);
+        }
+        let counts: Vec<u32> = self.sharings.iter_mut().map(Sharing::announce).collect::<Result<_, _>>()?;
+        if !self.sharings.iter().any(Sharing::has_next) {
+            let bells = self.sharings.iter().map(Sharing::bell);
+            wait_any(bells.zip(counts), (&self.local, 0), at_most);
+        }
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.sharings[0].connection().is_open()
+    }
+}
+
+impl fmt::Debug for SharedConsumer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SharedConsumer")
+            .field("stream", &self.stream)
+            .field("subscription", &self.subscription)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
