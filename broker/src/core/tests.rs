@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use ringway_shm_protocol::control::message::StreamKind;
+use ringway_shm_protocol::control::message::{Backoff, StreamKind};
 
 use super::*;
 
@@ -46,11 +46,15 @@ fn refusal(effects: &[Effect]) -> (RefusalCode, &str) {
     }
 }
 
+fn declare(settings: StreamSettings) -> Operation {
+    Operation::DeclareStream(partition("s"), settings, None)
+}
+
 /// A core with stream "s", its ring made, and subscription "a".
 fn opened() -> Core {
     let mut core = core();
-    ask(&mut core, 1, Operation::DeclareStream(partition("s"), SETTINGS));
-    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
+    ask(&mut core, 1, declare(SETTINGS));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
     let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     assert!(matches!(effects[..], [Effect::MakeRing { stream: StreamId(1), .. }]), "{effects:?}");
     core.apply(Event::RingMade(StreamId(1)));
@@ -60,15 +64,15 @@ fn opened() -> Core {
 #[test]
 fn declaring_again_confirms_and_other_settings_conflict() {
     let mut core = opened();
-    let same = ask(&mut core, 2, Operation::DeclareStream(partition("s"), SETTINGS));
+    let same = ask(&mut core, 2, declare(SETTINGS));
     assert!(matches!(same[..], [Effect::ShowStream(..)]));
     let other = StreamSettings { slots: 16, ..SETTINGS };
-    let effects = ask(&mut core, 2, Operation::DeclareStream(partition("s"), other));
+    let effects = ask(&mut core, 2, declare(other));
     let (code, message) = refusal(&effects);
     assert_eq!(code, RefusalCode::Conflict);
     assert!(message.contains("slots 8, not 16;"), "{message}");
     let other = StreamSettings { producers: Producers::Shared, overflow: Overflow::Reject, ..SETTINGS };
-    let effects = ask(&mut core, 2, Operation::DeclareStream(partition("s"), other));
+    let effects = ask(&mut core, 2, declare(other));
     let message = refusal(&effects).1;
     assert!(message.contains("producers Exclusive, not Shared, overflow Block, not Reject;"), "{message}");
 }
@@ -77,7 +81,7 @@ fn declaring_again_confirms_and_other_settings_conflict() {
 fn payloads_beyond_the_brokers_limit_and_empty_ones_are_refused_with_the_limit() {
     for payload_bytes_max in [0, PAYLOAD_BYTES_MAX + 1] {
         let settings = StreamSettings { payload_bytes_max, ..SETTINGS };
-        let effects = ask(&mut core(), 1, Operation::DeclareStream(partition("s"), settings));
+        let effects = ask(&mut core(), 1, declare(settings));
         assert!(refusal(&effects).1.contains("from 1 to 16777216"), "{effects:?}");
     }
 }
@@ -93,7 +97,7 @@ fn open_producer(core: &mut Core, session: u64) -> EndpointId {
 fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
     let mut core = core();
     let settings = StreamSettings { producers: Producers::Shared, ..SETTINGS };
-    ask(&mut core, 1, Operation::DeclareStream(partition("s"), settings));
+    ask(&mut core, 1, declare(settings));
     ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     core.apply(Event::RingMade(StreamId(1)));
     let owners: Vec<_> = [1, 2, 2]
@@ -129,7 +133,7 @@ fn arenas_are_the_producers_until_it_stops_and_then_orphans() {
     ));
     assert!(matches!(
         ask(&mut core, 1, Operation::OpenArena(consumer, 2))[..],
-        [Effect::GrantArena(_, _, 2)]
+        [Effect::GrantArena { arena: 2, .. }]
     ));
     let wrong = ask(&mut core, 1, Operation::OpenArena(producer, 2));
     assert!(refusal(&wrong).1.contains("is no consumer"));
@@ -144,7 +148,7 @@ fn arenas_are_the_producers_until_it_stops_and_then_orphans() {
         matches!(&effects[..], [Effect::Bury(..), Effect::OrphanArenas(_, orphans), Effect::Done(_)] if orphans == &[1]),
         "{effects:?}"
     );
-    assert!(matches!(ask(&mut core, 1, Operation::OpenArena(consumer, 1))[..], [Effect::GrantArena(..)]));
+    assert!(matches!(ask(&mut core, 1, Operation::OpenArena(consumer, 1))[..], [Effect::GrantArena { .. }]));
     core.apply(Event::ArenasGone(StreamId(1), vec![1]));
     let gone = ask(&mut core, 1, Operation::OpenArena(consumer, 1));
     assert_eq!(refusal(&gone).0, RefusalCode::NotFound);
@@ -159,8 +163,8 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
     assert!(refusal(&effects).1.contains("detaches nobody"));
     let mut core = self::core();
     let settings = StreamSettings { overflow: Overflow::Detach { after_ms: 5 }, ..SETTINGS };
-    ask(&mut core, 1, Operation::DeclareStream(partition("s"), settings));
-    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
+    ask(&mut core, 1, declare(settings));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
     ask(&mut core, 1, Operation::OpenProducer(partition("s")));
     core.apply(Event::RingMade(StreamId(1)));
     let producer = open_producer(&mut core, 1);
@@ -193,9 +197,9 @@ fn a_missing_stream_or_subscription_is_refused_with_the_command_that_makes_it() 
 #[test]
 fn a_ring_is_made_when_the_stream_is_first_opened_with_all_its_gates() {
     let mut core = core();
-    ask(&mut core, 1, Operation::DeclareStream(partition("s"), SETTINGS));
-    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First));
-    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next));
+    ask(&mut core, 1, declare(SETTINGS));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next, None));
     let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("b")));
     let [Effect::MakeRing { gates, operation, token, caller, .. }] = &effects[..] else {
         panic!("{effects:?}")
@@ -258,11 +262,11 @@ fn the_sixty_fifth_subscription_is_refused_and_a_freed_gate_gets_a_new_generatio
         let effects = ask(
             &mut core,
             1,
-            Operation::DeclareSubscription(partition("s"), name(&format!("n{number}")), StartAt::Next),
+            Operation::DeclareSubscription(partition("s"), name(&format!("n{number}")), StartAt::Next, None),
         );
         assert!(matches!(effects[..], [Effect::Join { .. }]), "{effects:?}");
     }
-    let one_more = Operation::DeclareSubscription(partition("s"), name("z"), StartAt::Next);
+    let one_more = Operation::DeclareSubscription(partition("s"), name("z"), StartAt::Next, None);
     assert_eq!(refusal(&ask(&mut core, 1, one_more.clone())).0, RefusalCode::Limit);
     ask(&mut core, 1, Operation::DeleteSubscription(partition("s"), name("n5")));
     let effects = ask(&mut core, 1, one_more);
@@ -280,7 +284,8 @@ fn what_could_not_be_handed_over_is_taken_back() {
         ask(&mut core, 2, Operation::OpenProducer(partition("s")))[..],
         [Effect::GrantProducer { .. }]
     ));
-    let effects = ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next));
+    let effects =
+        ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("b"), StartAt::Next, None));
     let [Effect::Join { gate, stream, .. }] = effects[..] else { panic!("{effects:?}") };
     core.apply(Event::SubscriptionFailed(stream, gate));
     let effects = ask(&mut core, 1, Operation::DescribeSubscription(partition("s"), name("b")));
@@ -291,7 +296,7 @@ fn what_could_not_be_handed_over_is_taken_back() {
 fn a_list_comes_in_pages_without_gaps() {
     let mut core = core();
     for number in 0..150 {
-        ask(&mut core, 1, Operation::DeclareStream(partition(&format!("s{number:03}")), SETTINGS));
+        ask(&mut core, 1, Operation::DeclareStream(partition(&format!("s{number:03}")), SETTINGS, None));
     }
     let (mut after, mut seen) = (None, Vec::new());
     loop {
@@ -306,11 +311,127 @@ fn a_list_comes_in_pages_without_gaps() {
     assert_eq!(seen, (0..150).map(|number| format!("s{number:03}")).collect::<Vec<_>>());
 }
 
+fn queue(core: &mut Core, settings: SharedSettings) -> Vec<Effect> {
+    let queue = StreamSettings { kind: StreamKind::Queue, ..SETTINGS };
+    ask(core, 1, Operation::DeclareStream(partition("s"), queue, Some(settings)))
+}
+
+fn single_active() -> SharedSettings {
+    SharedSettings { single_active: true, ..SharedSettings::default() }
+}
+
+/// Opens queue "s" as a consumer of `session`.
+fn open_member(core: &mut Core, session: u64) -> Vec<Effect> {
+    ask(core, session, Operation::OpenConsumer(partition("s"), name("s")))
+}
+
+#[test]
+fn a_queue_has_one_subscription_from_the_first_moment_to_the_last() {
+    let mut core = core();
+    assert!(matches!(queue(&mut core, SharedSettings::default())[..], [Effect::ShowStream(..)]));
+    let effects = ask(&mut core, 1, Operation::DescribeSubscription(partition("s"), name("s")));
+    let [Effect::ShowSubscription(_, view)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(view.mode, SubscriptionMode::Shared(SharedSettings::default()));
+    let another = Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None);
+    assert!(refusal(&ask(&mut core, 1, another)).1.contains("is a queue, with the one subscription s"));
+    let without = Operation::DeleteSubscription(partition("s"), name("s"));
+    assert!(refusal(&ask(&mut core, 1, without)).1.contains("ringway stream delete s"));
+    let effects = open_member(&mut core, 1);
+    let [Effect::MakeRing { gates, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert!(matches!(gates[..], [(Gate { index: 0, .. }, SubscriptionMode::Shared(_))]), "{gates:?}");
+}
+
+#[test]
+fn a_queue_is_confirmed_with_the_settings_it_has_and_others_conflict() {
+    let mut core = core();
+    queue(&mut core, SharedSettings::default());
+    assert!(matches!(queue(&mut core, SharedSettings::default())[..], [Effect::ShowStream(..)]));
+    let other = SharedSettings { lease_ms: 5, dead_letter: Some("x".into()), ..SharedSettings::default() };
+    let effects = queue(&mut core, other);
+    let (code, message) = refusal(&effects);
+    assert_eq!(code, RefusalCode::Conflict);
+    let expected = "lease in ms 30000, not 5, dead-letter stream none, not x;";
+    assert!(message.contains(expected), "{message}");
+    let topic = ask(&mut core, 1, declare(SETTINGS));
+    assert!(refusal(&topic).1.contains("kind Queue, not Topic"), "{topic:?}");
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_with_figures() {
+    let usual = SharedSettings::default;
+    let backoff = |backoff| SharedSettings { backoff, ..usual() };
+    let wrong = [
+        (SharedSettings { lease_ms: 43_200_001, ..usual() }, "a lease of 43200001 ms"),
+        (backoff(Backoff { initial_ms: 43_200_001, ..Backoff::default() }), "a backoff of 43200001 ms"),
+        (backoff(Backoff { multiplier_percent: 99, ..Backoff::default() }), "from 100 to 10,000 %"),
+        (backoff(Backoff { jitter_percent: 101, ..Backoff::default() }), "at most 100 %"),
+        (SharedSettings { dead_letter: Some("s".into()), ..usual() }, "its own dead letters"),
+        (SharedSettings { dead_letter: Some(String::new()), ..usual() }, "the dead-letter stream: "),
+    ];
+    for (settings, expected) in wrong {
+        let effects = queue(&mut core(), settings);
+        assert_eq!(refusal(&effects).0, RefusalCode::Invalid);
+        assert!(refusal(&effects).1.contains(expected), "{effects:?}");
+    }
+    let mut core = core();
+    ask(&mut core, 1, declare(StreamSettings { overflow: Overflow::DropOldest, ..SETTINGS }));
+    let shared = Some(SubscriptionMode::Shared(usual()));
+    let operation = Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, shared);
+    assert!(refusal(&ask(&mut core, 1, operation)).1.contains("overwrites what is not read"));
+}
+
+#[test]
+fn consumers_of_a_queue_have_ids_that_are_used_again_only_after_the_sweep() {
+    let mut core = core();
+    queue(&mut core, SharedSettings::default());
+    open_member(&mut core, 1);
+    core.apply(Event::RingMade(StreamId(1)));
+    let members: Vec<_> = [1, 1, 2]
+        .map(|session| match open_member(&mut core, session)[..] {
+            [Effect::GrantMember { member, .. }] => member,
+            ref other => panic!("{other:?}"),
+        })
+        .into();
+    assert_eq!(members, [1, 2, 3]);
+    let effects = core.apply(Event::SessionEnded(SessionId(1)));
+    let swept: Vec<_> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::SweepMember { member, ending: Ending::Died, .. } => *member,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(swept, [1, 2]);
+    let effects = open_member(&mut core, 2);
+    assert!(matches!(effects[..], [Effect::GrantMember { member: 1, .. }]), "{effects:?}");
+}
+
+#[test]
+fn the_longest_standing_consumer_is_the_active_one() {
+    let mut core = core();
+    queue(&mut core, single_active());
+    open_member(&mut core, 1);
+    core.apply(Event::RingMade(StreamId(1)));
+    let effects = open_member(&mut core, 1);
+    assert!(
+        matches!(effects[..], [Effect::Activate { member: 1, .. }, Effect::GrantMember { .. }]),
+        "{effects:?}"
+    );
+    let effects = open_member(&mut core, 2);
+    assert!(matches!(effects[..], [Effect::Activate { member: 1, .. }, Effect::GrantMember { .. }]));
+    let effects = core.apply(Event::SessionEnded(SessionId(1)));
+    assert!(
+        matches!(effects[..], [Effect::SweepMember { member: 1, .. }, Effect::Activate { member: 2, .. }]),
+        "{effects:?}"
+    );
+}
+
 /// The settings of the streams in random histories.
-const KINDS: [StreamSettings; 3] = [
+const KINDS: [StreamSettings; 4] = [
     SETTINGS,
     StreamSettings { producers: Producers::Shared, ..SETTINGS },
     StreamSettings { producers: Producers::Shared, overflow: Overflow::Detach { after_ms: 1 }, ..SETTINGS },
+    StreamSettings { kind: StreamKind::Queue, producers: Producers::Shared, ..SETTINGS },
 ];
 
 /// A random step: who, what, on which of three streams and subscriptions.
@@ -323,7 +444,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => (0..4_u64, 0..13_u8, 0..3_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
+        12 => (0..4_u64, 0..16_u8, 0..4_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
         1 => (0..4_u64).prop_map(Step::End),
         1 => Just(Step::Fail),
     ];
@@ -340,6 +461,8 @@ struct Books {
     /// The one that asks.
     asking: Option<EndpointId>,
     consumers: BTreeMap<(StreamId, Gate), (u64, EndpointId)>,
+    members: BTreeMap<(StreamId, Gate, u32), (u64, EndpointId)>,
+    active: BTreeMap<(StreamId, Gate), u32>,
     answers: u32,
 }
 
@@ -350,7 +473,9 @@ impl Books {
                 Effect::MakeRing { token, .. } if fail => self.answer(token),
                 Effect::MakeRing { stream, gates, token, caller, operation, .. } => {
                     assert!(
-                        self.rings.insert(stream, gates.into_iter().collect()).is_none(),
+                        self.rings
+                            .insert(stream, gates.into_iter().map(|(gate, _)| gate).collect())
+                            .is_none(),
                         "one ring a stream"
                     );
                     let effects = core.apply(Event::RingMade(stream));
@@ -399,6 +524,24 @@ impl Books {
                         self.obey(core, who, effects, false);
                     }
                 }
+                Effect::GrantMember { token, stream, gate, endpoint, session, member, .. } => {
+                    self.answer(token);
+                    assert!(self.rings[&stream].contains(&gate));
+                    assert_eq!(session, SessionId(who));
+                    let before = self.members.insert((stream, gate, member), (who, endpoint));
+                    assert!(before.is_none(), "one a member id");
+                    if fail {
+                        let effects = core.apply(Event::EndpointFailed(endpoint));
+                        self.obey(core, who, effects, false);
+                    }
+                }
+                Effect::SweepMember { stream, gate, session, member, .. } => {
+                    let (who, _) = self.members.remove(&(stream, gate, member)).expect("a member ends");
+                    assert_eq!(session, SessionId(who));
+                }
+                Effect::Activate { stream, gate, member } => {
+                    self.active.insert((stream, gate), member);
+                }
                 Effect::Bury(stream, owner) => {
                     let (_, endpoint) =
                         self.producers.remove(&(stream, owner)).expect("only a producer is buried");
@@ -425,7 +568,7 @@ impl Books {
                 Effect::DropArena(stream, arena) => {
                     assert_eq!(self.arenas.remove(&(stream, arena)), Some(self.asking), "its own arena");
                 }
-                Effect::GrantArena(token, stream, arena) => {
+                Effect::GrantArena { token, stream, arena, .. } => {
                     self.answer(token);
                     assert!(self.arenas.contains_key(&(stream, arena)), "an arena that is there");
                 }
@@ -440,6 +583,8 @@ impl Books {
                     self.consumers.remove(&(stream, gate)).expect("only a reader ends");
                 }
                 Effect::GrantGate(token, ..)
+                | Effect::Relieve(token, ..)
+                | Effect::Publish(token, ..)
                 | Effect::Detach(token, ..)
                 | Effect::Done(token)
                 | Effect::ShowStream(token, _)
@@ -448,6 +593,18 @@ impl Books {
                 | Effect::ShowSubscriptions(token, _)
                 | Effect::Refuse(token, _) => self.answer(token),
             }
+        }
+    }
+
+    /// Where there are members, one of them is the active one, and it stands the longest.
+    fn check_active(&self) {
+        let mut oldest: BTreeMap<(StreamId, Gate), (EndpointId, u32)> = BTreeMap::new();
+        for ((stream, gate, member), (_, endpoint)) in &self.members {
+            let found = oldest.entry((*stream, *gate)).or_insert((*endpoint, *member));
+            *found = (*found).min((*endpoint, *member));
+        }
+        for (subscription, (_, member)) in oldest {
+            assert_eq!(self.active.get(&subscription), Some(&member));
         }
     }
 
@@ -460,7 +617,7 @@ impl Books {
     }
 
     fn endpoints(&self) -> Vec<(u64, EndpointId)> {
-        self.producers.values().chain(self.consumers.values()).copied().collect()
+        self.producers.values().chain(self.consumers.values()).chain(self.members.values()).copied().collect()
     }
 }
 
@@ -490,9 +647,17 @@ proptest! {
                     books.asking = Some(held);
                     let gate = Gate { index: other, generation: 1 };
                     let operation = match what {
-                        0 => Operation::DeclareStream(stream, KINDS[usize::from(number)]),
+                        0 => {
+                            let settings = KINDS[usize::from(number)];
+                            let queue = (settings.kind == StreamKind::Queue).then(single_active);
+                            Operation::DeclareStream(stream, settings, queue)
+                        }
                         1 => Operation::DeleteStream(stream),
-                        2 | 3 => Operation::DeclareSubscription(stream, subscription, StartAt::Next),
+                        2 => Operation::DeclareSubscription(stream, subscription, StartAt::Next, None),
+                        3 => {
+                            let mode = Some(SubscriptionMode::Shared(single_active()));
+                            Operation::DeclareSubscription(stream, subscription, StartAt::Next, mode)
+                        }
                         4 => Operation::DeleteSubscription(stream, subscription),
                         5 => Operation::OpenProducer(stream),
                         6 => Operation::OpenConsumer(stream, subscription),
@@ -502,12 +667,17 @@ proptest! {
                         10 => Operation::RetireArena(held, 1 + u32::from(number)),
                         11 if number == 0 => Operation::DetachGate(held, gate),
                         11 => Operation::Attach(held, 5),
+                        12 => Operation::RelieveGate(held, gate),
+                        13 => Operation::Publish(stream, Body::default()),
+                        14 if number == 3 => Operation::OpenConsumer(stream.clone(), stream.stream),
+                        14 => Operation::OpenConsumer(stream, subscription),
                         _ => Operation::Close(held),
                     };
                     books.answers = 0;
                     let effects = ask(&mut core, who, operation);
                     books.obey(&mut core, who, effects, std::mem::take(&mut fail));
                     prop_assert_eq!(books.answers, 1, "every request has one answer");
+                    books.check_active();
                 }
             }
         }
@@ -517,7 +687,7 @@ proptest! {
             books.obey(&mut core, who, effects, false);
         }
         prop_assert!(books.endpoints().is_empty() && core.endpoints.is_empty());
-        for stream in 0..3 {
+        for stream in 0..4 {
             let effects = ask(&mut core, 9, Operation::DeleteStream(partition(&format!("s{stream}"))));
             books.obey(&mut core, 9, effects, false);
         }

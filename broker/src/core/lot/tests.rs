@@ -1,0 +1,1 @@
+//! The lot against a reference model.
