@@ -31,6 +31,9 @@ fn main() -> Result<(), Failure> {
         ["consumer", directory, stream, subscription, count] => {
             consumer(directory, stream, subscription, count.parse()?)
         }
+        ["shared-consumer", directory, stream, subscription, count] => {
+            shared_consumer(directory, stream, subscription, count.parse()?)
+        }
         _ => Err(format!("no such role: {arguments:?}").into()),
     }
 }
@@ -71,6 +74,16 @@ fn consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Re
     }
     consumer.commit()?;
     ready(&format!("read up to {}", consumer.positions()[0].position))
+}
+
+/// Takes `count` messages, settles none, and goes on holding them.
+fn shared_consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Result<(), Failure> {
+    let connection = Connection::open(directory)?;
+    let mut consumer = connection.shared_consumer(stream, subscription).open()?;
+    for _ in 0..count {
+        std::mem::forget(consumer.recv()?);
+    }
+    ready(&format!("has {count}"))
 }
 
 fn ready(line: &str) -> ! {

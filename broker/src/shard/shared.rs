@@ -21,7 +21,7 @@ use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
 use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegions, SubscriptionRegion};
 use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Settlement, Verdict};
-use ringway_shm_protocol::words::ClaimState;
+use ringway_shm_protocol::words::{ClaimState, ClaimWord};
 
 use super::arenas::RingArenas;
 use super::body;
@@ -304,9 +304,12 @@ impl Shared {
         let Settlement { position, attempt, verdict } = settlement;
         match self.lot.delivery(position) {
             Some((acquired, Some(at))) => {
-                let is_its_own = acquired == attempt && is_leased(self.regions.feed.claims(), at, member);
+                let feed = self.regions.feed.claims();
                 match verdict {
-                    _ if !is_its_own => false,
+                    _ if acquired != attempt => false,
+                    // It was faster with its ack.
+                    Verdict::Extend { .. } if is(feed, at, ClaimState::Acked, member) => true,
+                    _ if !is(feed, at, ClaimState::Leased, member) => false,
                     Verdict::Extend { .. } => self.lot.settle(settlement, member, now) != Judged::Late,
                     _ => self.unfeed(around, position, at, member, |lot| {
                         lot.settle(settlement, member, now);
@@ -315,11 +318,11 @@ impl Shared {
             }
             Some(_) => self.lot.settle(settlement, member, now) != Judged::Late,
             None => {
-                let is_live = self.range(around.partition).contains(&position);
-                if attempt != 1 || !is_live || !is_leased(&self.regions.live, position, member) {
-                    return false;
-                }
+                let (live, end) = (&self.regions.live, around.partition.ring.end());
                 match verdict {
+                    _ if attempt != 1 || position >= end => false,
+                    Verdict::Extend { .. } if is(live, position, ClaimState::Acked, member) => true,
+                    _ if !is(live, position, ClaimState::Leased, member) => false,
                     Verdict::Ack => self.regions.live.ack(position, member),
                     Verdict::Extend { lease_ms } => {
                         self.lot.extend(LeaseOn::Live(position), member, lease_ms, now);
@@ -479,11 +482,13 @@ impl Shared {
     }
 }
 
+/// Whether the claim of `position` is in this state, by this member.
+fn is(claims: &Claims<Mapped>, position: u64, state: ClaimState, member: u32) -> bool {
+    let lap = claims.geometry().lap(position);
+    claims.word(position) == ClaimWord { lap, state, member }
+}
+
 fn is_acked(claims: &Claims<Mapped>, position: u64) -> bool {
     let word = claims.word(position);
     word.lap == claims.geometry().lap(position) && word.state == ClaimState::Acked
-}
-
-fn is_leased(claims: &Claims<Mapped>, position: u64, member: u32) -> bool {
-    claims.leased(position, position + 1).any(|leased| leased.member == member)
 }
