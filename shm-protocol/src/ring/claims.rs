@@ -3,12 +3,10 @@
 //! ```text
 //!              consumer, slot committed          consumer
 //! older lap ───────────────────────────▶ leased ─────────▶ acked
-//!     │                                    │
-//!     │ shard                              │ shard
-//!     └──────────────▶ moving ◀────────────┘
-//!                        │ shard, once its own entry is there
-//!                        ▼
-//!                      moved
+//!                                          │ shard
+//!                                          ▼
+//!                                        moving ────────▶ moved
+//!                                            shard, once its own entry is there
 //! ```
 //!
 //! 1. One exchange claims a position and records who: two members never have the same delivery.
@@ -86,6 +84,10 @@ impl<M: Memory> Claims<M> {
 
     #[inline]
     fn change(&self, position: u64, from: ClaimState, to: ClaimState, member: u32) -> bool {
+        // Whoever names a position that cannot be does not have it.
+        if position >= self.geometry.position_end() {
+            return false;
+        }
         let lap = self.geometry.lap(position);
         let (from, to) = (ClaimWord { lap, state: from, member }, ClaimWord { lap, state: to, member });
         // Release: the member's copies are over before the floor passes. Acquire: whoever takes it over is behind its claim.
@@ -199,15 +201,17 @@ impl<M: Memory> Claimer<M> {
             && claim.member == self.member
     }
 
-    /// Whether there may be something to claim, a defect included.
+    /// Whether there is something to claim, a defect included: as far as [`claim`](Self::claim) looks.
     pub fn has_next(&self) -> bool {
-        let mut at = self.next;
-        while at < self.next + LOOK_PAST {
+        let (mut at, mut unfinished) = (self.next, None);
+        while at < unfinished.unwrap_or(at).saturating_add(LOOK_PAST) {
             match self.look(at) {
                 Look::Nothing => return false,
                 Look::Claimable(_) | Look::Overtaken(_) => return true,
-                Look::Passed | Look::Unfinished => at += 1,
+                Look::Unfinished => unfinished = unfinished.or(Some(at)),
+                Look::Passed => {}
             }
+            at += 1;
         }
         false
     }
@@ -246,6 +250,9 @@ impl<M: Memory> Claimer<M> {
     #[inline]
     fn look(&self, at: u64) -> Look {
         let geometry = self.claims.geometry;
+        if at >= geometry.position_end() {
+            return Look::Nothing;
+        }
         let lap = geometry.lap(at);
         // Acquire: pairs with the release store of `committed` in the producer.
         let slot = SlotWord::unpack(self.claims.slots.word(at).load(Ordering::Acquire));

@@ -4,6 +4,8 @@
 //! 2. It rises over claims that are acked or moved and over tombstones, and stops at everything else: at what is unclaimed,
 //!    leased, or moving. Whoever gets there raises it: every member, and the shard.
 //! 3. It is raised by an exchange from what was read, so that a slow one never puts it back.
+//! 4. Whoever has settled something raises it later. Both sides store, fence, load: of two that settle at the same time, the
+//!    one whose fence is the later sees what the other has settled. So the floor is where it can be once all have raised it.
 
 use std::sync::atomic::Ordering;
 
@@ -32,12 +34,15 @@ impl<M: Memory> Floor<M> {
 
     /// Raises it as far as it goes; returns whether it rose. Producers that wait for space must be woken then.
     pub fn raise(&self, claims: &Claims<M>) -> bool {
+        // Orders what the caller has settled before the loads of what others have; pairs with itself in the others.
+        M::full_fence();
         // Acquire: behind what the one who raised it last has seen.
         let mut found = self.0.load(Ordering::Acquire);
         let mut rose = false;
         loop {
             let floor = CursorWord::unpack(found);
-            let end = floor.position.saturating_add(claims.geometry().capacity());
+            let geometry = claims.geometry();
+            let end = floor.position.saturating_add(geometry.capacity()).min(geometry.position_end());
             let mut position = floor.position;
             while position < end && claims.is_settled(position) {
                 position += 1;

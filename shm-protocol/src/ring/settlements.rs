@@ -129,9 +129,9 @@ impl<M: Memory> Settlements<M> {
 
     /// Whether the shard must be woken: it has not been called since it last looked.
     pub fn call(&self) -> bool {
-        // AcqRel: what was written before is there when the shard, which clears it, looks; both are exchanges on one
-        // word, so either the shard's look is behind this, or it is called.
-        self.words.called.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        // AcqRel: what was written before is there when the shard, which clears it, looks; both change one word, this one
+        // also where it is set already, so either the shard's look is behind this, or it is called.
+        self.words.called.fetch_or(1, Ordering::AcqRel) == 0
     }
 
     /// How many settlements were left, and how many of them the shard has judged.
@@ -149,13 +149,14 @@ impl<M: Memory> Settlements<M> {
 pub struct Judge<M: Memory> {
     words: SettlementWords<M>,
     judged: u64,
+    confirmed: u64,
     late: u64,
 }
 
 impl<M: Memory> Judge<M> {
     /// An end of an empty ring.
     pub fn new(words: SettlementWords<M>) -> Self {
-        Self { words, judged: 0, late: 0 }
+        Self { words, judged: 0, confirmed: 0, late: 0 }
     }
 
     /// The member may call again: to be said before looking.
@@ -164,12 +165,13 @@ impl<M: Memory> Judge<M> {
         self.words.called.fetch_and(0, Ordering::AcqRel);
     }
 
-    /// The next settlement that was not judged; `None`: no more. One that makes no sense is passed over.
+    /// The next settlement that was not judged; `None`: no more, or as many as the ring holds were judged since the last were
+    /// confirmed. One that makes no sense is passed over.
     pub fn next(&mut self) -> Option<Settlement> {
         // Acquire: pairs with the release of the count.
         let written = self.words.written.load(Ordering::Acquire);
-        // A member that counts wrongly is read at most once round.
-        let written = written.min(self.judged + member::SETTLEMENTS);
+        // Who waits for confirmation has written no more; who counts wrongly is read at most once round.
+        let written = written.min(self.confirmed + member::SETTLEMENTS);
         while self.judged < written {
             let first = self.judged % member::SETTLEMENTS * member::SETTLEMENT_WORDS as u64;
             let entry = [0, 1, 2].map(|word| self.words.entries.at(first + word).load(Ordering::Relaxed));
@@ -188,7 +190,8 @@ impl<M: Memory> Judge<M> {
     }
 
     /// Confirms everything that was read.
-    pub fn confirm(&self) {
+    pub fn confirm(&mut self) {
+        self.confirmed = self.judged;
         self.words.late.store(self.late, Ordering::Release);
         // Release: behind the judgements, and the count of the late.
         self.words.judged.store(self.judged, Ordering::Release);
