@@ -23,7 +23,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Condvar, Mutex};
 use ringway_shm_protocol::layout::Geometry;
-use ringway_shm_protocol::memory::{Bell, Memory, Slots, Word};
+use ringway_shm_protocol::memory::{Bell, Memory, Slots, Word, Words};
 use ringway_shm_protocol::ring::shard::ShardRing;
 use ringway_shm_protocol::ring::{
     CursorReader, Doorbell, ExclusiveProducer, Gates, Hazards, Outgoing, Part, Room, SharedProducer,
@@ -32,7 +32,7 @@ use ringway_shm_protocol::words::CursorWord;
 
 /// Bytes of a slot in the models, and of a body.
 const SLOT_BYTES: u32 = 64;
-const BODY_BYTES: usize = 48;
+pub(crate) const BODY_BYTES: usize = 48;
 /// A sleep that never ends by itself; [`LoomBell`] ignores it.
 pub(crate) const FOR_EVER: Duration = Duration::MAX;
 
@@ -48,6 +48,13 @@ pub(crate) enum Role {
     Tail,
     /// The bit set of the hazards, and their positions.
     Hazard,
+    Claim,
+    /// The words of a feed's records, and of settlements.
+    Record,
+    Called,
+    /// How many settlements there are, and how many are judged.
+    Count,
+    Watch,
 }
 
 /// Which ordering a mutant lacks.
@@ -75,7 +82,7 @@ pub(crate) struct LoomWord {
 }
 
 impl LoomWord {
-    fn new(role: Role, weak: Weak, turns: &[Role]) -> Self {
+    pub(crate) fn new(role: Role, weak: Weak, turns: &[Role]) -> Self {
         let turn = turns.contains(&role).then(|| AtomicU32::new(0));
         Self { word: AtomicU64::new(0), turn, role, weak }
     }
@@ -290,6 +297,24 @@ impl Slots for LoomSlots {
     fn prefetch_for_write(&self, _index: u64, _bytes: usize) {}
 }
 
+/// A row of words.
+#[derive(Clone)]
+pub(crate) struct LoomWords(Arc<Vec<LoomWord>>);
+
+impl LoomWords {
+    pub(crate) fn new(count: usize, role: Role, weak: Weak, turns: &[Role]) -> Self {
+        Self(Arc::new((0..count).map(|_| LoomWord::new(role, weak, turns)).collect()))
+    }
+}
+
+impl Words for LoomWords {
+    type Word = LoomWord;
+
+    fn at(&self, index: u64) -> &LoomWord {
+        &self.0[index as usize % self.0.len()]
+    }
+}
+
 /// Loom's memory; the parameters say whether the fences do anything.
 pub(crate) enum Loom<const FULL_FENCE: bool, const RELEASE_FENCE: bool, const ACQUIRE_FENCE: bool> {}
 /// Memory as it should be.
@@ -308,6 +333,7 @@ impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool, const ACQUIRE_FENCE: boo
     type WordHandle = Arc<LoomWord>;
     type Bell = LoomBell;
     type Slots = LoomSlots;
+    type Words = LoomWords;
 
     fn full_fence() {
         if FULL_FENCE {
@@ -332,13 +358,20 @@ impl<const FULL_FENCE: bool, const RELEASE_FENCE: bool, const ACQUIRE_FENCE: boo
 }
 
 /// What [`World`]'s memory families have in common.
-pub(crate) trait LoomMemory:
-    'static + Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
+pub(crate) trait LoomMemory: 'static
+    + Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots, Words = LoomWords>
 {
 }
 
 impl<M> LoomMemory for M where
-    M: 'static + Memory<Word = LoomWord, WordHandle = Arc<LoomWord>, Bell = LoomBell, Slots = LoomSlots>
+    M: 'static
+        + Memory<
+            Word = LoomWord,
+            WordHandle = Arc<LoomWord>,
+            Bell = LoomBell,
+            Slots = LoomSlots,
+            Words = LoomWords,
+        >
 {
 }
 
