@@ -203,13 +203,14 @@ fn a_lease_ends_while_its_member_copies<M: LoomMemory>() {
     let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Racing, 2);
     let mut member = queue.member::<M>(ONE);
     let copying = thread::spawn(move || claim_intact(&mut member));
-    let claims = queue.claims::<M>();
+    // The shard's own fence would do the producer's work here, where one thread is both.
+    let claims = queue.claims::<NoFullFence>();
     for leased in claims.leased(0, 1).collect::<Vec<_>>() {
         if claims.begin_move(leased.position, leased.member) {
             claims.end_move(leased.position, leased.member);
         }
     }
-    if queue.floor::<M>().raise(&claims) {
+    if queue.floor().raise(&claims) {
         // As a producer that marks what it writes: its readers may look at a slot meanwhile.
         let mut producer = queue.world.shared::<M>(9, 2, 1);
         producer.publish(&outgoing(&message(2))).unwrap();
@@ -231,7 +232,7 @@ fn what_a_member_copied_while_its_lease_was_taken_away_is_not_returned() {
 
 /// Two members settle one message each, and each raises the floor.
 fn two_members_raise_the_floor<M: LoomMemory>() {
-    let queue = Queue::new(Weak::Nothing, &[Role::Claim, Role::Cursor], Bodies::Checked, 2);
+    let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Checked, 2);
     let settle = |number| {
         let mut member = queue.member::<M>(number);
         let position = claim(&mut member).unwrap().received.position;
