@@ -232,7 +232,7 @@ fn what_a_member_copied_while_its_lease_was_taken_away_is_not_returned() {
 
 /// Two members settle one message each, and each raises the floor.
 fn two_members_raise_the_floor<M: LoomMemory>() {
-    let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Checked, 2);
+    let queue = Queue::new(Weak::Nothing, &[], Bodies::Checked, 2);
     let settle = |number| {
         let mut member = queue.member::<M>(number);
         let position = claim(&mut member).unwrap().received.position;
