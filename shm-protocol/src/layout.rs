@@ -40,6 +40,12 @@ pub const SLOT_BYTES_DEFAULT: u32 = 128;
 pub const RING_BYTES_MAX: u64 = 64 << 30;
 /// Most slots of a feed.
 pub const FEED_CAPACITY_MAX: u64 = 4096;
+/// Words of a record of the feed: the message's position, and how often it was acquired and failed before.
+pub const FEED_RECORD_WORDS: usize = 2;
+/// Settlements that a member's ring holds.
+pub const SETTLEMENTS: u64 = 1024;
+/// Words of a settlement: position; attempt and verdict; argument.
+pub const SETTLEMENT_WORDS: usize = 4;
 /// Most messages of one reader that are held in place at the same time.
 pub const HAZARDS_MAX: usize = 64;
 /// Parts of a message's body begin at multiples of this, in bytes.
@@ -130,10 +136,8 @@ pub mod claims {
 
 /// Offsets inside a `feed` region, in bytes.
 pub mod feed {
-    /// Slot 0, as in a `slots` region; behind the slots come [`RECORD_WORDS`] words for each.
+    /// Slot 0, as in a `slots` region; behind the slots come [`FEED_RECORD_WORDS`](super::FEED_RECORD_WORDS) words for each.
     pub const FIRST: usize = super::slots::FIRST;
-    /// Words of a record: the message's position, and how often it was acquired and failed before.
-    pub const RECORD_WORDS: usize = 2;
 }
 
 /// Offsets inside a `member` region, in bytes.
@@ -148,12 +152,8 @@ pub mod member {
     pub const LATE: usize = 512;
     /// The first settlement.
     pub const FIRST: usize = 4096;
-    /// Settlements that the ring holds.
-    pub const SETTLEMENTS: u64 = 1024;
-    /// Words of a settlement: position; attempt and verdict; argument.
-    pub const SETTLEMENT_WORDS: usize = 4;
     /// Bytes of the region.
-    pub const BYTES: usize = FIRST + SETTLEMENTS as usize * SETTLEMENT_WORDS * 8;
+    pub const BYTES: usize = FIRST + super::SETTLEMENTS as usize * super::SETTLEMENT_WORDS * 8;
 }
 
 /// Offsets inside an `arena` region, in bytes.
@@ -294,7 +294,7 @@ impl Geometry {
 
     /// Bytes of a `feed` region whose slots are of this geometry.
     pub fn feed_region_bytes(self) -> usize {
-        (self.feed_records() + self.capacity as usize * feed::RECORD_WORDS * 8).next_multiple_of(PAGE_BYTES)
+        (self.feed_records() + self.capacity as usize * FEED_RECORD_WORDS * 8).next_multiple_of(PAGE_BYTES)
     }
 
     /// Where the records of a `feed` region begin whose slots are of this geometry.

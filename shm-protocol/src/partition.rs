@@ -210,11 +210,11 @@ fn feed_claims(ring: RingIdentity, feed: &Arc<Region>, claims: &Arc<Region>) -> 
 
 fn feed_records(ring: RingIdentity, feed: &Arc<Region>) -> MappedWords {
     let geometry = ring.geometry.of_feed();
-    feed.words(geometry.feed_records(), geometry.capacity() * layout::feed::RECORD_WORDS as u64)
+    feed.words(geometry.feed_records(), geometry.capacity() * layout::FEED_RECORD_WORDS as u64)
 }
 
 fn settlement_words(member: &Arc<Region>) -> SettlementWords<Mapped> {
-    let entries = layout::member::SETTLEMENTS * layout::member::SETTLEMENT_WORDS as u64;
+    let entries = layout::SETTLEMENTS * layout::SETTLEMENT_WORDS as u64;
     SettlementWords {
         called: member.word(layout::member::CALLED),
         written: member.word(layout::member::WRITTEN),

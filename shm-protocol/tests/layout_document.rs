@@ -11,7 +11,10 @@ use ringway_shm_protocol::attributes::{AttributeMap, Attributes, flag};
 use ringway_shm_protocol::layout::{self, Geometry, GeometryRecord, RegionHeader, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Access, FEATURES_KNOWN, Identity, Mapped, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
-use ringway_shm_protocol::ring::{ArenaBlock, Gates, Hazards, Outgoing, Part, Room, SharedProducer};
+use ringway_shm_protocol::ring::{
+    ArenaBlock, Claims, Feed, FeedRecord, Gates, Hazards, Outgoing, Part, Room, Settlement, SettlementWords,
+    Settlements, SharedProducer, Verdict,
+};
 use ringway_shm_protocol::words::{self, *};
 
 const DOCUMENT: &str = include_str!("../LAYOUT.md");
@@ -97,6 +100,9 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
         CAPACITY_MAX = layout::CAPACITY_MAX, CAPACITY_DEFAULT = layout::CAPACITY_DEFAULT,
         SLOT_BYTES_MIN = layout::SLOT_BYTES_MIN, SLOT_BYTES_MAX = layout::SLOT_BYTES_MAX,
         SLOT_BYTES_DEFAULT = layout::SLOT_BYTES_DEFAULT, RING_BYTES_MAX = layout::RING_BYTES_MAX,
+        FEED_CAPACITY_MAX = layout::FEED_CAPACITY_MAX, FEED_RECORD_WORDS = layout::FEED_RECORD_WORDS,
+        SETTLEMENTS = layout::SETTLEMENTS, SETTLEMENT_WORDS = layout::SETTLEMENT_WORDS,
+        MEMBER_BITS = words::MEMBER_BITS,
         HAZARDS_MAX = layout::HAZARDS_MAX, PART_ALIGN_BYTES = layout::PART_ALIGN_BYTES,
         ARENA_REFERENCE_BYTES = layout::ARENA_REFERENCE_BYTES, BLOCK_ALIGN_BYTES = layout::BLOCK_ALIGN_BYTES,
         ARENA_BYTES_MAX = layout::ARENA_BYTES_MAX,
@@ -117,7 +123,7 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
-    use layout::{arena, doorbell, meta, producers, slot, slots, subscription};
+    use layout::{arena, claims, doorbell, feed, member, meta, producers, slot, slots, subscription};
     let header = ("HEADER", 0, size_of::<RegionHeader>());
     let (geometry, gates) = (size_of::<GeometryRecord>(), layout::GATES_MAX * 8);
     expect_module(
@@ -167,7 +173,25 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
             ("CURSOR", subscription::CURSOR, 8),
             ("HAZARDS_ACTIVE", subscription::HAZARDS_ACTIVE, 8),
             ("HAZARDS", subscription::HAZARDS, layout::HAZARDS_MAX * 8),
+            ("WATCH", subscription::WATCH, 8),
+            ("ACTIVE", subscription::ACTIVE, 8),
+            ("REFILL", subscription::REFILL, 8),
             ("BYTES", subscription::BYTES, 0),
+        ],
+    );
+    expect_module("### Claims", "claims", &[header, ("FIRST", claims::FIRST, 0)]);
+    expect_module("### Feed", "feed", &[header, ("FIRST", feed::FIRST, 0)]);
+    expect_module(
+        "### Member",
+        "member",
+        &[
+            header,
+            ("CALLED", member::CALLED, 8),
+            ("WRITTEN", member::WRITTEN, 8),
+            ("JUDGED", member::JUDGED, 8),
+            ("LATE", member::LATE, 8),
+            ("FIRST", member::FIRST, 0),
+            ("BYTES", member::BYTES, 0),
         ],
     );
     expect_module("### Arena", "arena", &[header, ("FIRST", arena::FIRST, 0)]);
@@ -252,12 +276,12 @@ fn every_field_of_the_records_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_kind_and_state_has_its_number() {
-    use RegionKind::{Arena, Doorbell, Meta, Producers, Slots, Subscription};
+    use RegionKind::{Arena, Claims, Doorbell, Feed, Member, Meta, Producers, Slots, Subscription};
     let kinds: Vec<_> = table("## Region kinds", "| kind | region |")
         .into_iter()
         .map(|[kind, region, _]| (number(&kind), region))
         .collect();
-    let code = [Meta, Producers, Slots, Doorbell, Subscription, Arena];
+    let code = [Meta, Producers, Slots, Doorbell, Subscription, Arena, Claims, Feed, Member];
     assert_eq!(kinds, code.map(|kind| (kind as u64, format!("{kind:?}"))));
     let enumerated = block(LAYOUT_SOURCE, "pub enum RegionKind {").matches(" = ").count();
     assert_eq!(enumerated, code.len(), "kinds in layout.rs");
@@ -267,6 +291,14 @@ fn every_kind_and_state_has_its_number() {
         .map(|[state, name, _]| (number(&state), name))
         .collect();
     let code = [0, 1, 2, 3].map(|state| (state, format!("{:?}", SlotWord::unpack(state << 22).state)));
+    assert_eq!(states, code);
+
+    let states: Vec<_> = table("States of a claim:", "| state | name |")
+        .into_iter()
+        .map(|[state, name, _]| (number(&state), name))
+        .collect();
+    let code =
+        [0, 1, 2, 3, 4].map(|state| (state, format!("{:?}", ClaimWord::unpack(state << MEMBER_BITS).state)));
     assert_eq!(states, code);
 }
 
@@ -285,6 +317,7 @@ fn every_part_of_a_word_has_its_bits() {
     let slot = SlotWord { lap: 0, state: SlotState::Empty, owner: 0 };
     let (limit, gate) = (LimitWord { position: 0, epoch: 0 }, GateWord { position: 0, generation: 0 });
     let cursor = CursorWord { position: 0, pinned: false, live: false, generation: 0 };
+    let claim = ClaimWord { lap: 0, state: ClaimState::Free, member: 0 };
     let header = MessageHeader::default();
     let position = (1 << POSITION_BITS) - 1;
     let code = [
@@ -299,6 +332,14 @@ fn every_part_of_a_word_has_its_bits() {
         (("cursor", "pinned"), CursorWord { pinned: true, ..cursor }.pack()),
         (("cursor", "live"), CursorWord { live: true, ..cursor }.pack()),
         (("cursor", "generation"), CursorWord { generation: (1 << GENERATION_BITS) - 1, ..cursor }.pack()),
+        (("claim", "lap"), ClaimWord { lap: (1 << LAP_BITS) - 1, ..claim }.pack()),
+        // States need three bits; the last is the fourth.
+        (
+            ("claim", "state"),
+            ClaimWord { state: ClaimState::Moved, ..claim }.pack()
+                | ClaimWord { state: ClaimState::Moving, ..claim }.pack(),
+        ),
+        (("claim", "member"), ClaimWord { member: (1 << MEMBER_BITS) - 1, ..claim }.pack()),
         (("header", "flags"), MessageHeader { flags: u16::MAX, ..header }.pack()),
         (("header", "attributes_bytes"), MessageHeader { attributes_bytes: u16::MAX, ..header }.pack()),
         (("header", "payload_bytes"), MessageHeader { payload_bytes: u32::MAX, ..header }.pack()),
@@ -381,4 +422,71 @@ fn a_published_message_stands_at_the_documented_bytes() {
     assert_eq!(u32::from_le_bytes(raw(&slots, body + reference["reserved"].0)), 0);
     assert_eq!(word(&slots, body + reference["offset"].0), 0x0102_0304_0506);
     assert_eq!(&raw::<25>(&slots, body + 16), b"attributes of 25 bytes...");
+}
+
+#[test]
+fn what_consumers_of_a_shared_subscription_do_stands_at_the_documented_bytes() {
+    let (incarnation, geometry) = (7, Geometry::new(4, 64).unwrap());
+    let make = |kind, bytes| OwnedRegion::create(Identity { kind, incarnation, bytes }).unwrap();
+    let slots = make(RegionKind::Slots, geometry.slots_region_bytes());
+    let claims = make(RegionKind::Claims, geometry.claims_region_bytes());
+    let feed = make(RegionKind::Feed, geometry.of_feed().feed_region_bytes());
+    let member = make(RegionKind::Member, layout::member::BYTES);
+    let word = |region: &OwnedRegion, offset| u64::from_le_bytes(raw(region, offset));
+
+    // Position 5 of 4 slots: lap 2, slot 1.
+    let first = offsets("### Claims")["FIRST"].0;
+    let of_ring = Claims::<Mapped>::new(slots.region().slots(geometry), claims.region().words(first, 4));
+    let claimed = claims.region().word(first + 8);
+    claimed.store(2 << 24 | 1 << 21 | 9, std::sync::atomic::Ordering::Release);
+    assert!(!of_ring.ack(5, 8) && of_ring.ack(5, 9));
+    assert_eq!(word(&claims, first + 8), 2 << 24 | 2 << 21 | 9);
+    claimed.store(2 << 24 | 1 << 21 | 9, std::sync::atomic::Ordering::Release);
+    assert!(of_ring.begin_move(5, 9));
+    assert_eq!(word(&claims, first + 8), 2 << 24 | 3 << 21 | 9);
+    of_ring.end_move(5, 9);
+    assert_eq!(word(&claims, first + 8), 2 << 24 | 4 << 21 | 9);
+
+    // Behind the claims of the ring come those of the feed; behind its slots, its records.
+    let at = offsets("### Feed")["FIRST"].0;
+    let fed = Claims::<Mapped>::new(feed.region().slots(geometry), claims.region().words(first + 32, 4));
+    let records = feed.region().words(at + 4 * 64, 4 * layout::FEED_RECORD_WORDS as u64);
+    let mut shard = Feed::<Mapped>::new(fed, feed.region().slots(geometry), records);
+    let record = FeedRecord { position: 77, acquired: 3, failed: 2 };
+    assert_eq!(shard.write(record, &Outgoing::inline(b"again")), 0);
+    assert_eq!(word(&feed, at), 1 << 24 | 2 << 22);
+    assert_eq!(&raw::<5>(&feed, at + 16), b"again");
+    assert_eq!((word(&feed, at + 256), word(&feed, at + 264)), (77, 3 << 32 | 2));
+
+    let at = offsets("### Member");
+    let of = |name: &str| member.region().word(at[name].0);
+    let words = SettlementWords::<Mapped> {
+        called: of("CALLED"),
+        written: of("WRITTEN"),
+        judged: of("JUDGED"),
+        late: of("LATE"),
+        entries: member.region().words(at["FIRST"].0, layout::SETTLEMENTS * layout::SETTLEMENT_WORDS as u64),
+    };
+    let mut settlements = Settlements::new(words);
+    let documented: Vec<_> = table("A ring of SETTLEMENTS", "| verdict | name |");
+    let verdicts = [
+        ("Ack", Verdict::Ack, 0),
+        ("Nack", Verdict::Nack { delay_ms: None }, 0),
+        ("NackAfter", Verdict::Nack { delay_ms: Some(11) }, 11),
+        ("Reject", Verdict::Reject, 0),
+        ("Release", Verdict::Release, 0),
+        ("Extend", Verdict::Extend { lease_ms: 12 }, 12),
+    ];
+    assert_eq!(documented.len(), verdicts.len());
+    for ((index, (name, verdict, argument)), [value, documented, _]) in
+        verdicts.into_iter().enumerate().zip(documented)
+    {
+        assert_eq!(documented, name);
+        settlements.write(Settlement { position: 5, attempt: 4, verdict }).unwrap();
+        let entry = at["FIRST"].0 + index * layout::SETTLEMENT_WORDS * 8;
+        let found = [0, 8, 16].map(|offset| word(&member, entry + offset));
+        assert_eq!(found, [5, 4 << 32 | number(&value), argument], "{name}");
+    }
+    assert!(settlements.call() && !settlements.call());
+    assert_eq!((word(&member, at["CALLED"].0), word(&member, at["WRITTEN"].0)), (1, 6));
 }

@@ -5,13 +5,13 @@
 //! call      CALLED: 0 → 1? then ring its eventfd ────▶ shard: CALLED = 0, then looks
 //! ```
 //!
-//! 1. One member writes, the shard reads: a ring of [`SETTLEMENTS`](member::SETTLEMENTS) entries, used again when judged.
+//! 1. One member writes, the shard reads: a ring of [`SETTLEMENTS`] entries, used again when judged.
 //! 2. A settlement is confirmed when JUDGED has passed it.
 //! 3. The shard reads each word once into a local and believes none of them: the lot knows who has what.
 
 use std::sync::atomic::Ordering;
 
-use crate::layout::member;
+use crate::layout::{SETTLEMENT_WORDS, SETTLEMENTS};
 use crate::memory::{Memory, Word, Words};
 
 /// What a member says of a message.
@@ -114,10 +114,10 @@ impl<M: Memory> Settlements<M> {
     pub fn write(&mut self, settlement: Settlement) -> Result<(), SettlementsFull> {
         // Acquire: the shard has read what stood there.
         let judged = self.words.judged.load(Ordering::Acquire);
-        if self.written.saturating_sub(judged) >= member::SETTLEMENTS {
+        if self.written.saturating_sub(judged) >= SETTLEMENTS {
             return Err(SettlementsFull);
         }
-        let first = self.written % member::SETTLEMENTS * member::SETTLEMENT_WORDS as u64;
+        let first = self.written % SETTLEMENTS * SETTLEMENT_WORDS as u64;
         for (index, word) in settlement.pack().into_iter().enumerate() {
             self.words.entries.at(first + index as u64).store(word, Ordering::Relaxed);
         }
@@ -171,9 +171,9 @@ impl<M: Memory> Judge<M> {
         // Acquire: pairs with the release of the count.
         let written = self.words.written.load(Ordering::Acquire);
         // Who waits for confirmation has written no more; who counts wrongly is read at most once round.
-        let written = written.min(self.confirmed + member::SETTLEMENTS);
+        let written = written.min(self.confirmed + SETTLEMENTS);
         while self.judged < written {
-            let first = self.judged % member::SETTLEMENTS * member::SETTLEMENT_WORDS as u64;
+            let first = self.judged % SETTLEMENTS * SETTLEMENT_WORDS as u64;
             let entry = [0, 1, 2].map(|word| self.words.entries.at(first + word).load(Ordering::Relaxed));
             self.judged += 1;
             match Settlement::unpack(entry) {

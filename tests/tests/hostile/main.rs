@@ -13,7 +13,7 @@ use ringway_tests::{Heard, Peer, RawSession, TestBroker, hello};
 const SETTINGS: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
 
 fn declare(name: impl AsRef<[u8]>) -> Request {
-    Request::DeclareStream { name: name.as_ref().to_vec(), settings: SETTINGS }
+    Request::DeclareStream { name: name.as_ref().to_vec(), settings: SETTINGS, queue: None }
 }
 
 /// A session that works before, and must work after.
@@ -171,7 +171,7 @@ fn names_that_cannot_be_are_refused_and_the_session_goes_on() {
     assert!(matches!(session.ask(&declare("good")), Reply::Stream(_)));
     for (name, expected) in cases {
         let (stream, name, start) = (b"good".to_vec(), name.to_vec(), StartAt::Next);
-        let message = session.ask_in_vain(&Request::DeclareSubscription { stream, name, start });
+        let message = session.ask_in_vain(&Request::DeclareSubscription { stream, name, start, mode: None });
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -182,7 +182,7 @@ fn sizes_that_cannot_be_are_refused_with_the_next_that_can() {
     let mut session = RawSession::open(&broker.path());
     let mut refused = |slots, slot_bytes| {
         let settings = StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT };
-        session.ask_in_vain(&Request::DeclareStream { name: b"s".to_vec(), settings })
+        session.ask_in_vain(&Request::DeclareStream { name: b"s".to_vec(), settings, queue: None })
     };
     assert!(refused(1000, 64).contains("the next one is 1024"));
     assert!(refused(0, 64).contains("power of two"));
