@@ -9,7 +9,9 @@ use ringway_client::{
     Connection, Lag, PartitionInfo, Refusal, RefusalCode, StartAt, StreamInfo, StreamSettings,
     SubscriptionInfo,
 };
-use ringway_shm_protocol::control::message::{ConsumerGrant, CursorInfo, ProducerGrant, Reply, Request};
+use ringway_shm_protocol::control::message::{
+    ConsumerGrant, CursorInfo, ProducerGrant, Reply, Request, SubscriptionMode,
+};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
 use ringway_shm_protocol::ring::shard::Start;
@@ -137,8 +139,14 @@ impl Partition {
         let position = self.regions.ring.join(gate, 1, &region.cursor, start);
         self.subscriptions.insert(name.clone(), Subscription { gate, region });
         let lag = self.regions.ring.end() - position;
-        let cursor = CursorInfo { partition: 0, position, lag, consumer_pid: None, detached: false };
-        SubscriptionInfo { stream: "s".to_owned(), name, partitions: vec![cursor] }
+        let cursor =
+            CursorInfo { partition: 0, position, lag, consumer_pid: None, detached: false, shared: None };
+        SubscriptionInfo {
+            stream: "s".to_owned(),
+            name,
+            mode: SubscriptionMode::Cursor,
+            partitions: vec![cursor],
+        }
     }
 
     /// Hands the subscription out, also while somebody has it: a takeover.
