@@ -238,11 +238,10 @@ impl Sharing {
             return Ok(false);
         }
         let feed_first = self.single_active || self.live_in_a_row >= LIVE_IN_A_ROW;
-        Ok(if feed_first {
-            self.claim_fed(index)? || self.claim_live(index)?
-        } else {
-            self.claim_live(index)? || self.claim_fed(index)?
-        })
+        if feed_first && self.claim_fed(index)? {
+            return Ok(true);
+        }
+        Ok(self.claim_live(index)? || !feed_first && self.claim_fed(index)?)
     }
 
     #[inline]

@@ -340,7 +340,7 @@ fn two_settlements(weak: Weak) {
     let mut look = |judged: &mut Vec<u64>| {
         if calls.swap(0, Ordering::AcqRel) > 0 {
             judge.answer_call();
-            while let Some(found) = judge.next() {
+            while let Some(found) = judge.next_settlement() {
                 assert_eq!(found, settlement(found.position), "a torn settlement");
                 judged.push(found.position);
             }

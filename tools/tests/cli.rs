@@ -386,3 +386,67 @@ fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
         "{help}"
     );
 }
+
+#[test]
+fn a_queue_is_printed_and_acked_looked_at_and_given_back() {
+    let broker = Broker::start();
+    let made = broker.run(&["stream", "create", "jobs", "--kind", "queue", "--lease", "5m"]).ok();
+    assert!(made.starts_with("stream jobs: queue, 16,384 slots"), "{made}");
+    broker.run_with(&["pub", "jobs", "--lines", "-"], b"one\ntwo\nthree\n").ok();
+    assert_eq!(broker.run(&["sub", "jobs", "--count", "1"]).ok(), "one\n");
+    let look = ["sub", "jobs", "--count", "2", "--format", "json", "--no-ack"];
+    let given_back = broker.run(&[&look[..], &["--release"]].concat()).ok();
+    let line = |position, attempt, payload| json!({"partition": 0, "position": position, "attempt": attempt, "payload": payload});
+    let lines = |text: &str| -> Vec<Value> {
+        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.sort_by_key(|line| line["position"].as_u64());
+        lines
+    };
+    assert_eq!(lines(&given_back), [line(1, 1, "two"), line(2, 1, "three")]);
+    // The end of the command is the end of its leases.
+    assert_eq!(lines(&broker.run(&look).ok()), [line(1, 2, "two"), line(2, 2, "three")]);
+    let rest = broker.run(&["sub", "jobs", "--count", "2", "--format", "json"]).ok();
+    assert_eq!(lines(&rest), [line(1, 3, "two"), line(2, 3, "three")]);
+    broker.run(&["sub", "jobs", "--count", "1", "--timeout", "50ms"]).expect(4, &["0 of 1 message came"]);
+    let shown = broker.run(&["subscription", "show", "jobs", "jobs"]).ok();
+    for field in [
+        "mode          shared",
+        "lease 300s, 20 attempts, no backoff, dead messages to jobs.dead",
+        "ready         0 messages",
+    ] {
+        assert!(shown.contains(field), "{shown}");
+    }
+    let listed = broker.run(&["subscription", "list", "jobs"]).ok();
+    assert!(
+        listed.contains("READY") && listed.lines().nth(1).unwrap().starts_with("jobs  shared"),
+        "{listed}"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_of_a_queue_or_a_topic_is_said() {
+    let broker = Broker::start();
+    broker.stream("t", "a");
+    broker.run(&["stream", "create", "q", "--kind", "queue"]).ok();
+    broker
+        .run(&["sub", "t"])
+        .expect(2, &["stream t is a topic: name a subscription with --subscription NAME"]);
+    broker.run(&["sub", "t", "--subscription", "a", "--no-ack"]).expect(2, &["a is a cursor"]);
+    broker.run(&["sub", "q", "--release"]).expect(2, &["--no-ack"]);
+    broker.run(&["stream", "create", "x", "--lease", "5s"]).expect(2, &["--lease goes with --kind queue"]);
+    broker.run(&["stream", "create", "x", "--kind", "queue", "--lease", "13h"]).expect(2, &["12 hours"]);
+    broker
+        .run(&["stream", "create", "x", "--kind", "queue", "--overflow", "drop-oldest"])
+        .expect(2, &["keeps every message until it is acked"]);
+    broker
+        .run(&["stream", "create", "q", "--kind", "queue", "--lease", "5s"])
+        .expect(5, &["30000, not 5000"]);
+    broker.run(&["subscription", "create", "q", "b"]).expect(2, &["stream q is a queue"]);
+    broker.run(&["subscription", "delete", "q", "q"]).expect(2, &["ringway stream delete q"]);
+    broker.run(&["subscription", "create", "t", "b", "--max-attempts", "3"]).expect(2, &["--mode shared"]);
+    broker.run(&["subscription", "create", "t", "b", "--mode", "shared", "--max-attempts", "3"]).ok();
+    broker.run(&["subscription", "create", "t", "b"]).expect(5, &["mode shared, not cursor"]);
+    broker.run(&["pub", "t", "for both"]).ok();
+    assert_eq!(broker.run(&["sub", "t", "--subscription", "b", "--count", "1"]).ok(), "for both\n");
+    broker.run(&["stream", "delete", "q"]).ok();
+}

@@ -134,7 +134,7 @@ pub(super) fn check_shared(
         let percent = backoff.jitter_percent;
         return invalid(format!("a backoff shortened by up to {percent} % cannot be had: at most 100 %"));
     }
-    match dead_letter.as_ref().map(|name| Name::parse(name.as_bytes().to_vec())) {
+    match dead_letter.as_ref().map(|name| Name::parse(name.as_bytes())) {
         Some(Err(error)) => return invalid(format!("the dead-letter stream: {error}")),
         Some(Ok(name)) if name == *stream => {
             return invalid(format!("stream {name} cannot get its own dead letters: name another stream"));

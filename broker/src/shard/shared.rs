@@ -288,7 +288,7 @@ impl Shared {
     fn judge_member(&mut self, around: &mut Around<'_>, member: u32, now: Nanos) {
         let Some(mut region) = self.members.remove(&member) else { return };
         region.judge.answer_call();
-        while let Some(settlement) = region.judge.next() {
+        while let Some(settlement) = region.judge.next_settlement() {
             if !self.judge(around, settlement, member, now) {
                 region.judge.was_late();
             } else if !self.lot.contains(settlement.position) {

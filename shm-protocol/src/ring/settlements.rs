@@ -122,7 +122,7 @@ impl<M: Memory> Settlements<M> {
             self.words.entries.at(first + index as u64).store(word, Ordering::Relaxed);
         }
         self.written += 1;
-        // Release: pairs with the acquire in Judge::next.
+        // Release: pairs with the acquire in Judge::next_settlement.
         self.words.written.store(self.written, Ordering::Release);
         Ok(())
     }
@@ -167,7 +167,7 @@ impl<M: Memory> Judge<M> {
 
     /// The next settlement that was not judged; `None`: no more, or as many as the ring holds were judged since the last were
     /// confirmed. One that makes no sense is passed over.
-    pub fn next(&mut self) -> Option<Settlement> {
+    pub fn next_settlement(&mut self) -> Option<Settlement> {
         // Acquire: pairs with the release of the count.
         let written = self.words.written.load(Ordering::Acquire);
         // Who waits for confirmation has written no more; who counts wrongly is read at most once round.

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use ringway_client::{Connection, SharedSettings};
 use ringway_shm_protocol::control::frame::{self, Kind, PACKET_BYTES_MAX};
 use ringway_shm_protocol::control::message::{Reply, Request, StartAt, StreamSettings};
 use ringway_shm_protocol::control::socket;
@@ -295,4 +296,74 @@ fn at_the_descriptor_limit(limit: u32) {
             Reply::Producer(_)
         )
     });
+}
+
+/// Opens queue "q" as a consumer and keeps the descriptors as they came: six regions, and the session's eventfd.
+fn open_member(session: &RawSession, request: u32) -> Vec<OwnedFd> {
+    let open = Request::OpenConsumer { stream: b"q".to_vec(), partition: 0, subscription: b"q".to_vec() };
+    session.send(&frame::encode(Kind::Request, request, &open).unwrap());
+    let packet = socket::receive(&session.socket).unwrap();
+    let reply = frame::Frame::parse(&packet.bytes).unwrap().message("reply").unwrap();
+    assert!(matches!(reply, Reply::Member(_)), "{reply:?}");
+    packet.descriptors
+}
+
+#[test]
+fn a_consumer_that_scribbles_over_all_that_it_may_write_harms_its_own_queue_alone() {
+    let broker = TestBroker::start();
+    let connection = Connection::open(broker.path()).unwrap();
+    let settings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
+    let dead_letter = Some("safe".to_owned());
+    let usual = SharedSettings { lease_ms: 40, ..SharedSettings::default() };
+    connection.declare_queue("safe", settings, usual.clone()).unwrap();
+    connection.declare_queue("q", settings, SharedSettings { dead_letter, ..usual }).unwrap();
+    let mut producer = connection.producer("q").open().unwrap();
+    let mut safe =
+        (connection.producer("safe").open().unwrap(), connection.queue_consumer("safe").open().unwrap());
+
+    let session = RawSession::open(&broker.path());
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for round in 0..60_u64 {
+        let descriptors = open_member(&session, round as u32 + 1);
+        let [_slots, doorbell, subscription, claims, _feed, member, eventfd] = &descriptors[..] else {
+            panic!("{descriptors:?}")
+        };
+        for _ in 0..2000 {
+            let (region, words) = match random() % 4 {
+                0 => (doorbell, 512),
+                1 => (subscription, 512),
+                2 => (claims, 640),
+                _ => (member, 4608),
+            };
+            // Words that could be, as well as any: laps and members are small.
+            let word = match random() % 3 {
+                0 => random(),
+                1 => (random() % 4) << 24 | random() % 8 << 21 | random() % 4,
+                _ => random() % 70,
+            };
+            let at = 64 + random() % (words - 8) * 8;
+            rustix::io::pwrite(region, &word.to_le_bytes(), at).unwrap();
+        }
+        rustix::io::write(eventfd, &1_u64.to_ne_bytes()).unwrap();
+        let _ = producer.try_send(&round.to_le_bytes());
+        // What dies of it goes to a stream where all is well.
+        safe.0.send(b"song").unwrap();
+        loop {
+            let delivery = safe.1.recv_timeout(ringway_tests::PATIENCE).unwrap().expect("it comes");
+            let is_song = delivery.payload() == b"song";
+            delivery.ack().unwrap();
+            if is_song {
+                break;
+            }
+        }
+    }
+    assert!(connection.subscription("q", "q").unwrap().shared().consumers > 0);
+    drop(session);
+    assert_eq!(connection.subscription("safe", "safe").unwrap().shared().consumers, 1);
 }

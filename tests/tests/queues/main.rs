@@ -152,7 +152,7 @@ fn a_message_that_failed_too_often_is_a_dead_letter_with_its_history() {
         shared.dead_letter = Some("graveyard".into());
     });
     let (mut producer, mut consumer) = both(&connection);
-    producer.send(&ringway_client::Outgoing::new(b"poison").key(b"k")).unwrap();
+    producer.send(ringway_client::Outgoing::new(b"poison").key(b"k")).unwrap();
     for attempt in 1..=3 {
         let delivery = next(&mut consumer);
         assert_eq!(delivery.attempt(), attempt);
