@@ -344,7 +344,7 @@ fn a_consumer_that_scribbles_over_all_that_it_may_write_harms_its_own_queue_alon
             // Words that could be, as well as any: laps and members are small.
             let word = match random() % 3 {
                 0 => random(),
-                1 => (random() % 4) << 24 | random() % 8 << 21 | random() % 4,
+                1 => ((random() % 4) << 24) | ((random() % 8) << 21) | (random() % 4),
                 _ => random() % 70,
             };
             let at = 64 + random() % (words - 8) * 8;
