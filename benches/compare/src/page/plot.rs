@@ -47,6 +47,7 @@ fn color_of(peer: Peer) -> RGBColor {
     match peer {
         Peer::Ringway => RGBColor(200, 30, 30),
         Peer::RingwayShared => RGBColor(235, 130, 60),
+        Peer::RingwayQueue => RGBColor(200, 160, 30),
         Peer::PingPong => RGBColor(120, 120, 120),
         Peer::Futex => RGBColor(80, 80, 80),
         Peer::PrivateMemory => RGBColor(20, 20, 20),

@@ -46,6 +46,8 @@ pub(crate) enum Peer {
     Ringway,
     /// Ringway as above, but the topic is declared for any number of producers
     RingwayShared,
+    /// Ringway with queues: any number of producers, and a consumer that claims and acks each message
+    RingwayQueue,
     /// Bare shared memory, payload and flag lines, two processes spinning; the floor, one_way only
     PingPong,
     /// A bare futex in shared memory between two processes; the floor of sleeping, wake only
@@ -76,6 +78,7 @@ impl Peer {
         match self {
             Self::Ringway => "ringway",
             Self::RingwayShared => "ringway_shared",
+            Self::RingwayQueue => "ringway_queue",
             Self::PingPong => "ping_pong",
             Self::Futex => "futex",
             Self::PrivateMemory => "private_memory",
@@ -95,6 +98,7 @@ impl Peer {
         match self {
             Self::Ringway => matches!(case, OneWay | Throughput | Large | FanOut | Wake | Steady),
             Self::RingwayShared => matches!(case, OneWay | Throughput | Producers | Steady),
+            Self::RingwayQueue => matches!(case, OneWay | Throughput | Steady),
             Self::PingPong => matches!(case, OneWay),
             Self::Futex => matches!(case, Wake),
             Self::PrivateMemory => matches!(case, Large),
@@ -116,6 +120,7 @@ impl Peer {
         match self {
             Self::Ringway => ringway::measure(trial, Producers::Exclusive),
             Self::RingwayShared => ringway::measure(trial, Producers::Shared),
+            Self::RingwayQueue => ringway::measure_queue(trial),
             Self::PingPong => ping_pong::measure(trial),
             Self::Futex => futex::measure(trial),
             Self::PrivateMemory => private_memory::measure(trial),
@@ -136,6 +141,7 @@ impl Peer {
     ) -> Result<(), CompareError> {
         match self {
             Self::Ringway | Self::RingwayShared => ringway::far_end(side, reporter),
+            Self::RingwayQueue => ringway::far_end_of_queue(side, reporter),
             Self::PingPong => ping_pong::far_end(side, reporter),
             Self::Futex => futex::far_end(side, reporter),
             Self::PrivateMemory | Self::Rtrb => {

@@ -7,7 +7,8 @@
 //!    gates, sleepers looked for at every publish. Nothing is switched off.
 //! 2. A trial has its own broker in a private directory, which ends with the trial.
 //! 3. Each message is published by a call of its own.
-//! 4. The two peers differ in what the streams are declared with alone: exclusive or shared producers.
+//! 4. The peers differ in what the streams are declared with alone: exclusive or shared producers; a topic, or a queue
+//!    whose consumer acks each message by a call of its own.
 //! 5. In `large` a message is a loan that is written in place; what does not fit a slot is read in place.
 
 use std::io::Write;
@@ -18,8 +19,8 @@ use std::time::Duration;
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, BrokerError, Stopper};
 use ringway_client::{
-    Connection, Consumer, Message, Producer, Producers, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, StartAt,
-    StreamSettings, WaitStrategy,
+    Connection, Consumer, Message, Producer, Producers, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, SharedConsumer,
+    SharedSettings, StartAt, StreamSettings, WaitStrategy,
 };
 use tempfile::TempDir;
 
@@ -74,6 +75,33 @@ pub(super) fn far_end<W: Write>(side: &mut FarSide, reporter: &mut Reporter<W>) 
         return fan_out::far_end(&side.trial, sender, receivers, reporter);
     }
     let receiver = open_receiver(&connection, THERE, 0, wait)?;
+    measure::far_end(&side.trial, sender, receiver, reporter)
+}
+
+/// Runs one trial with queues.
+pub(super) fn measure_queue(trial: &Trial) -> Result<Measured, CompareError> {
+    let broker = PrivateBroker::start()?;
+    let directory = broker.directory.path().to_owned();
+    let connection = connect(&directory)?;
+    for queue in [THERE, BACK] {
+        connection
+            .declare_queue(queue, settings(trial, Producers::Shared), SharedSettings::default())
+            .map_err(failed("declare a queue"))?;
+    }
+    let sender = open_sender(&connection, THERE)?;
+    let receiver = open_queue(&connection, BACK)?;
+    let attachment = Attachment { descriptors: Vec::new(), directory: Some(directory) };
+    let (_far_process, mut control) = FarProcess::start(trial, attachment)?;
+    measure::near_end(trial, sender, receiver, &mut control)
+}
+
+/// Runs the far end of queues.
+pub(super) fn far_end_of_queue<W: Write>(
+    side: &mut FarSide,
+    reporter: &mut Reporter<W>,
+) -> Result<(), CompareError> {
+    let connection = connect(side.directory()?)?;
+    let (sender, receiver) = (open_sender(&connection, BACK)?, open_queue(&connection, THERE)?);
     measure::far_end(&side.trial, sender, receiver, reporter)
 }
 
@@ -145,6 +173,11 @@ fn open_receiver(
     Ok(RingwayReceiver(builder.open().map_err(failed("open a consumer"))?))
 }
 
+fn open_queue(connection: &Connection, queue: &str) -> Result<QueueReceiver, CompareError> {
+    let builder = connection.queue_consumer(queue).wait(WaitStrategy::Spin);
+    Ok(QueueReceiver(builder.open().map_err(failed("open a queue"))?))
+}
+
 struct RingwaySender(Producer);
 
 impl Sender for RingwaySender {
@@ -182,6 +215,22 @@ impl Receiver for RingwayReceiver {
             None => Ok(false),
             Some(message) => {
                 read(&message, verifier);
+                Ok(true)
+            }
+        }
+    }
+}
+
+struct QueueReceiver(SharedConsumer);
+
+impl Receiver for QueueReceiver {
+    #[inline]
+    fn try_receive(&mut self, verifier: &mut Verifier) -> Result<bool, CompareError> {
+        match self.0.try_recv().map_err(failed("receive a message"))? {
+            None => Ok(false),
+            Some(delivery) => {
+                verifier.read(delivery.payload());
+                delivery.ack().map_err(failed("ack a message"))?;
                 Ok(true)
             }
         }
