@@ -132,8 +132,11 @@ impl Sharing {
         in_range("feed position", feed_from, ring.geometry.of_feed().position_end())?;
         let descriptors: [OwnedFd; MEMBER_DESCRIPTORS + 1] = exactly("a consumer", descriptors)?;
         let [slots, doorbell, words, claims, feed, own, call] = descriptors;
-        let regions =
+        let mut regions =
             MemberRegions::open(ring, [slots, doorbell, words, claims, feed, own], member, feed_from)?;
+        if single_active {
+            regions.live.keep_order();
+        }
         let body = || vec![0; ring.geometry.body_bytes()].into_boxed_slice();
         let sharing = Self {
             partition,
@@ -189,7 +192,9 @@ impl Sharing {
                     return Ok(None);
                 }
             } else if !self.still_has(self.next) {
-                // Claimed ahead, and taken over meanwhile.
+                // Claimed ahead, and taken over meanwhile: as in `give_back_lost`.
+                let claim = self.claimed(self.next);
+                let _ = self.settle(claim, Verdict::Release);
                 self.next += 1;
                 continue;
             }
@@ -246,8 +251,12 @@ impl Sharing {
 
     #[inline]
     fn claim_live(&mut self, index: usize) -> Result<bool, RecvError> {
+        let claimed = self.regions.live.claim(&mut self.slots[index].body);
+        if let Some(position) = self.regions.live.take_lost() {
+            self.give_back_lost(position);
+        }
         let slot = &mut self.slots[index];
-        match self.regions.live.claim(&mut slot.body) {
+        match claimed {
             Ok(Some(Claimed { received, .. })) => {
                 let position = received.position;
                 slot.claim = Some(Claim { received, position, attempt: 1, failed: 0, fed_at: None });
@@ -264,6 +273,14 @@ impl Sharing {
                 Err(error.into())
             }
         }
+    }
+
+    /// The shard took a message over while it was being copied: because its lease is over, or only because a producer wanted
+    /// its slot. Then the shard holds it for this consumer, which does not have it.
+    #[cold]
+    fn give_back_lost(&mut self, position: u64) {
+        // Where it cannot be said, the shard finds it when the lease ends.
+        let _ = self.leave(Settlement { position, attempt: 1, verdict: Verdict::Release });
     }
 
     #[inline]
@@ -324,7 +341,11 @@ impl Sharing {
             }
         }
         match missing {
-            _ if !self.still_has(index) => Ok(false),
+            _ if !self.still_has(index) => {
+                // As in `give_back_lost`.
+                let _ = self.settle(claim, Verdict::Release);
+                Ok(false)
+            }
             None => Ok(true),
             Some(ArenaBlock { arena, offset, bytes }) => {
                 self.reject(claim);

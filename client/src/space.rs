@@ -22,7 +22,7 @@ const GATE_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How soon the broker is asked again for a gate that it did not hand over, or to help against one.
 pub(crate) const GATE_RETRY: Duration = Duration::from_millis(100);
 /// How long a `shared` subscription may hold a stream up before the broker is asked to take over what its consumers have.
-const RELIEVE_AFTER: Duration = Duration::from_millis(20);
+const RELIEVE_AFTER: Duration = Duration::from_millis(100);
 /// How long the broker may take to name a subscription.
 const NAME_ANSWER_MAX: Duration = Duration::from_millis(100);
 /// How long a name is good for.

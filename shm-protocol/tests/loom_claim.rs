@@ -101,6 +101,27 @@ fn two_members_never_have_the_same_message_and_together_they_have_all() {
     });
 }
 
+/// A member that finds a slot unfinished looks past it, where by now the next one of the same producer is finished.
+#[test]
+fn what_one_producer_publishes_one_member_claims_in_its_order() {
+    explore_within("claim: order of one producer", Some(3), || {
+        let queue = Queue::new(Weak::Nothing, &[Role::Slot], Bodies::Checked, 0);
+        let mut producer = queue.world.shared::<Sound>(9, 0, 1);
+        let publishing = thread::spawn(move || {
+            for position in 0..2 {
+                producer.publish(&outgoing(&message(position))).unwrap();
+            }
+        });
+        let mut member = queue.member::<Sound>(ONE);
+        let mut seen: Vec<u64> = (0..2).filter_map(|_| claim_intact(&mut member)).collect();
+        publishing.join().unwrap();
+        while let Some(position) = claim_intact(&mut member) {
+            seen.push(position);
+        }
+        assert_eq!(seen, [0, 1]);
+    });
+}
+
 #[test]
 fn a_message_is_acked_or_taken_over_and_never_both() {
     explore("claim: an ack against the shard", || {

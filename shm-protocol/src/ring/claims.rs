@@ -16,7 +16,9 @@
 //!    [floor](super::floor) is not above it, so its slot is not written again.
 //! 4. The shard may take a leased position over while its member still copies. So the member looks at its claim again after
 //!    it has copied: what it copied while the claim was its own is the message.
-//! 5. A slot that is still being written holds nobody up: members look past it, a bounded number of slots.
+//! 5. A slot that is still being written holds nobody up: members look past it, a bounded number of slots, unless they are to
+//!    keep the order. What one producer has published they claim in its order in any case: before a member claims behind
+//!    such a slot, it looks once more whether it is finished by now.
 
 use std::sync::atomic::Ordering;
 
@@ -165,12 +167,21 @@ pub struct Claimer<M: Memory> {
     member: u32,
     /// Everything below is claimed.
     next: u64,
+    /// How many slots it looks past one that is still being written, that one included.
+    look_past: u64,
+    /// What was claimed and could not be returned.
+    lost: Option<u64>,
 }
 
 impl<M: Memory> Claimer<M> {
     /// Claims as `member`, from `next` on.
     pub fn new(claims: Claims<M>, records: Option<M::Words>, member: u32, next: u64) -> Self {
-        Self { claims, records, member, next }
+        Self { claims, records, member, next, look_past: LOOK_PAST, lost: None }
+    }
+
+    /// Claims nothing behind a slot that is still being written.
+    pub fn keep_order(&mut self) {
+        self.look_past = 1;
     }
 
     /// The ring and its claim words.
@@ -189,6 +200,13 @@ impl<M: Memory> Claimer<M> {
         self.claims.ack(position, self.member)
     }
 
+    /// The position that was claimed last and taken over before it could be returned, once. The shard may take it that this
+    /// member has it: give it back.
+    #[inline]
+    pub fn take_lost(&mut self) -> Option<u64> {
+        self.lost.take()
+    }
+
     /// Whether this member still has `position`. Behind copies of what its message refers to: if it has, they are the
     /// message's.
     #[inline]
@@ -204,7 +222,7 @@ impl<M: Memory> Claimer<M> {
     /// Whether there is something to claim, a defect included: as far as [`claim`](Self::claim) looks.
     pub fn has_next(&self) -> bool {
         let (mut at, mut unfinished) = (self.next, None);
-        while at < unfinished.unwrap_or(at).saturating_add(LOOK_PAST) {
+        while at < unfinished.unwrap_or(at).saturating_add(self.look_past) {
             match self.look(at) {
                 Look::Nothing => return false,
                 Look::Claimable(_) | Look::Overtaken(_) => return true,
@@ -225,7 +243,7 @@ impl<M: Memory> Claimer<M> {
         let mut at = self.next;
         // Where a slot is still being written that must be looked at again.
         let mut unfinished = None;
-        while at < unfinished.unwrap_or(at).saturating_add(LOOK_PAST) {
+        while at < unfinished.unwrap_or(at).saturating_add(self.look_past) {
             match self.look(at) {
                 Look::Nothing => break,
                 Look::Overtaken(oldest) => {
@@ -235,6 +253,13 @@ impl<M: Memory> Claimer<M> {
                 Look::Unfinished => unfinished = unfinished.or(Some(at)),
                 Look::Passed => {}
                 Look::Claimable(found) => {
+                    // Behind the acquiring look at this one: what its producer has published before is seen finished.
+                    if let Some(passed) = unfinished
+                        && !matches!(self.look(passed), Look::Unfinished)
+                    {
+                        (at, unfinished) = (passed, None);
+                        continue;
+                    }
                     if let Some(claimed) = self.try_claim(at, found, buffer)? {
                         self.next = unfinished.unwrap_or(at + 1);
                         return Ok(Some(claimed));
@@ -276,7 +301,7 @@ impl<M: Memory> Claimer<M> {
     }
 
     #[inline]
-    fn try_claim(&self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+    fn try_claim(&mut self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
         let lap = self.claims.geometry.lap(at);
         let mine = ClaimWord { lap, state: ClaimState::Leased, member: self.member }.pack();
         let word = self.claims.words.at(at);
@@ -295,6 +320,7 @@ impl<M: Memory> Claimer<M> {
         // this sees that the claim was taken away, without which the floor could not have passed.
         M::acquire_fence();
         if word.load(Ordering::Relaxed) != mine {
+            self.lost = Some(at);
             return Ok(None);
         }
         received.map(|received| Some(Claimed { received, record }))
