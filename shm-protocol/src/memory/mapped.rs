@@ -515,6 +515,22 @@ impl Slots for MappedSlots {
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (index, bytes);
     }
+
+    #[inline]
+    fn prefetch_for_read(&self, index: u64) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let first = self.slot(index);
+            // The word, the header and a short body; of a longer one the processor sees by itself that it is read on.
+            for line in 0..2 {
+                // SAFETY: a prefetch has no effect that a program can observe, whatever the address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * LINE_BYTES).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = index;
+    }
 }
 
 /// Bytes of a cache line.

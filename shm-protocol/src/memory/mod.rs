@@ -62,6 +62,8 @@ pub trait Slots {
     fn read(&self, index: u64, into: &mut [u8]);
     /// Hints that slot `index` will soon be written, with a body of `bytes`.
     fn prefetch_for_write(&self, index: u64, bytes: usize);
+    /// Hints that slot `index` will soon be read.
+    fn prefetch_for_read(&self, index: u64);
 }
 
 /// A row of words.

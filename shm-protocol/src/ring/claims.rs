@@ -31,6 +31,9 @@ use crate::words::{ClaimState, ClaimWord, MessageHeader, SlotState, SlotWord};
 /// How many slots a member looks past one that is still being written.
 const LOOK_PAST: u64 = 64;
 
+/// How many slots ahead of a claim a member that lags fetches.
+const PREFETCH_SLOTS: u64 = 12;
+
 /// The slots and claim words of a ring, or of a feed.
 pub struct Claims<M: Memory> {
     slots: M::Slots,
@@ -169,6 +172,8 @@ pub struct Claimer<M: Memory> {
     next: u64,
     /// How many slots it looks past one that is still being written, that one included.
     look_past: u64,
+    /// Claims in a row without coming to the end: it lags.
+    in_a_row: u32,
     /// What was claimed and could not be returned.
     lost: Option<u64>,
 }
@@ -176,7 +181,7 @@ pub struct Claimer<M: Memory> {
 impl<M: Memory> Claimer<M> {
     /// Claims as `member`, from `next` on.
     pub fn new(claims: Claims<M>, records: Option<M::Words>, member: u32, next: u64) -> Self {
-        Self { claims, records, member, next, look_past: LOOK_PAST, lost: None }
+        Self { claims, records, member, next, look_past: LOOK_PAST, in_a_row: 0, lost: None }
     }
 
     /// Claims nothing behind a slot that is still being written.
@@ -245,7 +250,10 @@ impl<M: Memory> Claimer<M> {
         let mut unfinished = None;
         while at < unfinished.unwrap_or(at).saturating_add(self.look_past) {
             match self.look(at) {
-                Look::Nothing => break,
+                Look::Nothing => {
+                    self.in_a_row = 0;
+                    break;
+                }
                 Look::Overtaken(oldest) => {
                     (self.next, at, unfinished) = (oldest, oldest, None);
                     continue;
@@ -302,6 +310,12 @@ impl<M: Memory> Claimer<M> {
 
     #[inline]
     fn try_claim(&mut self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+        // An exchange lets no later load begin before it: without the hint, every message would wait for its slot's lines. Who
+        // has caught up would only take them from the producer.
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if u64::from(self.in_a_row) > PREFETCH_SLOTS {
+            self.claims.slots.prefetch_for_read(at + PREFETCH_SLOTS);
+        }
         let lap = self.claims.geometry.lap(at);
         let mine = ClaimWord { lap, state: ClaimState::Leased, member: self.member }.pack();
         let word = self.claims.words.at(at);

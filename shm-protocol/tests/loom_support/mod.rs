@@ -295,6 +295,8 @@ impl Slots for LoomSlots {
     }
 
     fn prefetch_for_write(&self, _index: u64, _bytes: usize) {}
+
+    fn prefetch_for_read(&self, _index: u64) {}
 }
 
 /// A row of words.
