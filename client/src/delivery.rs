@@ -19,30 +19,32 @@ use crate::sharing::{Claim, Sharing};
 pub struct Delivery<'a> {
     sharing: &'a mut Sharing,
     index: usize,
-    claim: Claim,
     settled: bool,
 }
 
 impl<'a> Delivery<'a> {
     pub(crate) fn new(sharing: &'a mut Sharing, index: usize) -> Self {
-        let claim = sharing.claimed(index);
-        Self { sharing, index, claim, settled: false }
+        Self { sharing, index, settled: false }
+    }
+
+    fn claim(&self) -> Claim {
+        self.sharing.claimed(self.index)
     }
 
     /// Where the message is in its stream.
     pub fn position(&self) -> Position {
-        self.sharing.position(self.claim)
+        self.sharing.position(self.claim())
     }
 
     /// Which delivery of the message this is: 1 for the first.
     pub fn attempt(&self) -> u32 {
-        self.claim.attempt
+        self.claim().attempt
     }
 
     /// How many of the deliveries before have failed: nacked, or ended by a lease that ran out or a consumer that died.
     /// Those that were given back do not count.
     pub fn failed(&self) -> u32 {
-        self.claim.failed
+        self.claim().failed
     }
 
     /// The payload.
@@ -67,7 +69,7 @@ impl<'a> Delivery<'a> {
     #[inline]
     pub fn ack(mut self) -> Result<(), SettleError> {
         self.settled = true;
-        self.sharing.ack(self.claim)
+        self.sharing.ack_slot(self.index)
     }
 
     /// Says that handling the message has failed: it is delivered again after the subscription's backoff, or dead when it
@@ -93,7 +95,8 @@ impl<'a> Delivery<'a> {
 
     /// Lets the lease last for `lease` from now on, twelve hours at most, in whole milliseconds.
     pub fn extend(&mut self, lease: Duration) -> Result<(), SettleError> {
-        self.sharing.settle(self.claim, Verdict::Extend { lease_ms: millis(lease) })
+        let claim = self.claim();
+        self.sharing.settle(claim, Verdict::Extend { lease_ms: millis(lease) })
     }
 
     /// Keeps the message beyond the next call of its consumer, with a copy of it; the lease goes on.
@@ -101,12 +104,12 @@ impl<'a> Delivery<'a> {
         self.settled = true;
         let (flags, section) = self.attributes().parts();
         let attributes = (flags, section.into());
-        Leased { position: self.position(), claim: self.claim, attributes, payload: self.payload().into() }
+        Leased { position: self.position(), claim: self.claim(), attributes, payload: self.payload().into() }
     }
 
     fn settle(mut self, verdict: Verdict) -> Result<(), SettleError> {
         self.settled = true;
-        self.sharing.settle(self.claim, verdict)
+        self.sharing.settle(self.claim(), verdict)
     }
 }
 
@@ -116,7 +119,7 @@ impl Drop for Delivery<'_> {
             let panics = std::thread::panicking();
             let verdict = if panics { Verdict::Nack { delay_ms: None } } else { Verdict::Release };
             // What cannot be said the broker sees when the lease ends.
-            let _ = self.sharing.settle(self.claim, verdict);
+            let _ = self.sharing.settle(self.claim(), verdict);
         }
     }
 }

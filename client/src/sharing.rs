@@ -200,8 +200,7 @@ impl Sharing {
             }
             let index = self.next;
             self.next += 1;
-            let is_in_arena = self.slots[index].claim.is_some_and(|claim| claim.received.is_in_arena());
-            if !is_in_arena || self.copy_parts(index)? {
+            if !self.claim_in(index).received.is_in_arena() || self.copy_parts(index)? {
                 return Ok(Some(index));
             }
         }
@@ -356,7 +355,13 @@ impl Sharing {
 
     /// The message in a slot.
     pub(crate) fn claimed(&self, index: usize) -> Claim {
-        self.slots[index].claim.expect("it was claimed")
+        *self.claim_in(index)
+    }
+
+    /// By reference: on the way of every message a copy costs more than its exchanges.
+    #[inline]
+    fn claim_in(&self, index: usize) -> &Claim {
+        self.slots[index].claim.as_ref().expect("it was claimed")
     }
 
     /// Where it is.
@@ -371,13 +376,14 @@ impl Sharing {
     /// Fails for a message whose attributes cannot be: nobody shall have it.
     #[inline]
     pub(crate) fn check_attributes(&mut self, index: usize) -> Result<(), RecvError> {
-        let claim = self.claimed(index);
-        if !claim.received.has_attributes() {
-            return Ok(());
-        }
+        if self.claim_in(index).received.has_attributes() { self.parse_attributes(index) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn parse_attributes(&mut self, index: usize) -> Result<(), RecvError> {
         let checked = self.attributes(index).map(|_| ());
         if checked.is_err() {
-            self.reject(claim);
+            self.reject(self.claimed(index));
         }
         checked
     }
@@ -385,8 +391,7 @@ impl Sharing {
     /// The payload of the message in a slot.
     #[inline]
     pub(crate) fn payload(&self, index: usize) -> &[u8] {
-        let slot = &self.slots[index];
-        match slot.claim.expect("it was claimed").received.payload(&slot.body) {
+        match self.claim_in(index).received.payload(&self.slots[index].body) {
             Part::Inline(payload) => payload,
             Part::Arena(_) => &self.copied,
         }
@@ -407,14 +412,26 @@ impl Sharing {
         AttributesView::parse(received.flags(), section).map_err(corrupt)
     }
 
-    /// Settles a message that this consumer has.
+    /// Settles the message in a slot.
     #[inline]
+    pub(crate) fn ack_slot(&mut self, index: usize) -> Result<(), SettleError> {
+        let Claim { position, fed_at, .. } = *self.claim_in(index);
+        if self.try_ack(position, fed_at)? { Ok(()) } else { self.ack_taken_over(self.claimed(index)) }
+    }
+
+    /// Settles a message that this consumer has.
     pub(crate) fn ack(&mut self, claim: Claim) -> Result<(), SettleError> {
+        if self.try_ack(claim.position, claim.fed_at)? { Ok(()) } else { self.ack_taken_over(claim) }
+    }
+
+    /// `false`: the shard has taken it over.
+    #[inline]
+    fn try_ack(&mut self, position: u64, fed_at: Option<u64>) -> Result<bool, SettleError> {
         if !self.fork.is_here() {
             return Err(SettleError::Forked);
         }
-        let is_acked = match claim.fed_at {
-            None => self.regions.live.ack(claim.position),
+        let is_acked = match fed_at {
+            None => self.regions.live.ack(position),
             Some(at) => {
                 self.regions.feed.ack(at) && {
                     self.feed_acks += 1;
@@ -425,14 +442,13 @@ impl Sharing {
                 }
             }
         };
-        if !is_acked {
-            return self.ack_taken_over(claim);
+        if is_acked {
+            self.acks += 1;
+            if self.acks >= self.acks_max {
+                self.raise_floor();
+            }
         }
-        self.acks += 1;
-        if self.acks >= self.acks_max {
-            self.raise_floor();
-        }
-        Ok(())
+        Ok(is_acked)
     }
 
     /// The shard has taken the message over: it may be this consumer's all the same.

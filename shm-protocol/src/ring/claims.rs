@@ -137,7 +137,7 @@ impl<M: Memory> Claims<M> {
 }
 
 /// Copies the body of the slot at `position` to `buffer`, after checking its lengths.
-#[inline]
+#[inline(always)]
 pub(super) fn copy_out(
     slots: &impl Slots,
     geometry: Geometry,
@@ -243,8 +243,20 @@ impl<M: Memory> Claimer<M> {
     /// there is none.
     ///
     /// A message that cannot be is an error; the member has claimed it then, and the shard takes it over with the lease.
-    #[inline]
+    #[inline(always)]
     pub fn claim(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+        let at = self.next;
+        if let Look::Claimable(found) = self.look(at)
+            && let Some(claimed) = self.try_claim(at, found, buffer)?
+        {
+            self.next = at + 1;
+            return Ok(Some(claimed));
+        }
+        self.claim_further(buffer)
+    }
+
+    /// The same when it is not the very next one.
+    fn claim_further(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
         let mut at = self.next;
         // Where a slot is still being written that must be looked at again.
         let mut unfinished = None;
@@ -280,7 +292,7 @@ impl<M: Memory> Claimer<M> {
         Ok(None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&self, at: u64) -> Look {
         let geometry = self.claims.geometry;
         if at >= geometry.position_end() {
@@ -308,7 +320,7 @@ impl<M: Memory> Claimer<M> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_claim(&mut self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
         // An exchange lets no later load begin before it: without the hint, every message would wait for its slot's lines. Who
         // has caught up would only take them from the producer.
