@@ -147,17 +147,15 @@ impl Lot {
 
     /// How many messages are where.
     pub fn counts(&self) -> LotCounts {
-        let mut counts = LotCounts::default();
-        for entry in self.entries.values() {
-            match entry.state {
-                State::Ready => counts.ready += 1,
-                State::Delayed { .. } => counts.delayed += 1,
-                State::Fed { .. } => counts.fed += 1,
-                State::Held { .. } => counts.held += 1,
-                State::Dead { .. } => counts.dead += 1,
-            }
+        let count = |number: usize| number as u64;
+        let elsewhere = self.ready.len() + self.delayed.len() + self.fed.len() + self.dead.len();
+        LotCounts {
+            ready: count(self.ready.len()),
+            delayed: count(self.delayed.len()),
+            fed: count(self.fed.len()),
+            held: count(self.entries.len() - elsewhere),
+            dead: count(self.dead.len()),
         }
-        counts
     }
 
     /// Whether there is nothing in it.

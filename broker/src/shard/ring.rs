@@ -170,16 +170,14 @@ impl Ring {
         act: impl FnOnce(&mut Shared, &mut Around<'_>, &SubscriptionRegion) -> R,
     ) -> R {
         let shared = self.shared.get_mut(&gate).expect("the core names subscriptions that are there");
-        let mut around = Around { partition: &self.partition, arenas: &mut self.arenas };
+        let mut around =
+            Around { partition: &self.partition, arenas: &mut self.arenas, data: &mut self.data };
         act(shared, &mut around, &self.subscriptions[&gate])
     }
 
     /// Does what there is to do for a `shared` subscription, and wakes who waits for it.
     pub(super) fn look(&mut self, gate: Gate, now: Nanos) -> Looked {
         let looked = self.with_shared(gate, |shared, around, _| shared.look(around, now));
-        if looked.fed {
-            self.data.ring(&self.partition.data);
-        }
         if looked.freed {
             self.space.ring(&self.partition.space);
         }

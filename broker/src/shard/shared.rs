@@ -17,10 +17,10 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use ringway_shm_protocol::control::message::{DeathReason, SharedInfo, SharedSettings};
-use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::layout::{FEED_CAPACITY_MAX, Geometry};
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
 use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegions, SubscriptionRegion};
-use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Settlement, Verdict};
+use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Ringer, Settlement, Verdict};
 use ringway_shm_protocol::words::{ClaimState, ClaimWord};
 
 use super::arenas::RingArenas;
@@ -42,13 +42,13 @@ pub(super) const RETRY: Nanos = 1000 * MS;
 pub(super) struct Around<'a> {
     pub(super) partition: &'a PartitionRegions,
     pub(super) arenas: &'a mut RingArenas,
+    /// Wakes consumers for what was fed.
+    pub(super) data: &'a mut Ringer,
 }
 
 /// What a look has come to.
 #[derive(Default)]
 pub(super) struct Looked {
-    /// Members have something to receive.
-    pub(super) fed: bool,
     /// Producers have room.
     pub(super) freed: bool,
     /// Dead messages that are to be sent to their dead-letter stream: position, attempts, reason.
@@ -131,8 +131,12 @@ impl Shared {
             Ending::Closed => Ended::Released,
             Ending::Died => Ended::Died,
         };
-        for position in self.leased_live(around, Some(member)) {
-            self.take_over(around, position, member, |lot| lot.take(position, ended));
+        for positions in self.leased_live(around, member).chunks(FEED_CAPACITY_MAX as usize) {
+            for position in positions {
+                self.take_over(around, *position, member, |lot| lot.take(*position, ended));
+            }
+            // Others need not wait until all is taken over.
+            self.feed(around, now);
         }
         let feed = self.regions.feed.in_use();
         let fed: Vec<_> = self.regions.feed.claims().leased(feed.start, feed.end).collect();
@@ -172,9 +176,9 @@ impl Shared {
             None => self.scan_at = Some(now + self.scan_every()),
         }
         self.expire(around, now);
-        let fed = self.feed(around, now);
+        self.feed(around, now);
         let freed = self.regions.floor.raise(&self.regions.live);
-        Looked { fed, freed, dead: self.dead(), again_at: self.again_at(now) }
+        Looked { freed, dead: self.dead(), again_at: self.again_at(now) }
     }
 
     /// The message is in its dead-letter stream (or not: then it is tried again).
@@ -227,13 +231,10 @@ impl Shared {
         self.regions.live.geometry()
     }
 
-    fn leased_live(&self, around: &Around<'_>, member: Option<u32>) -> Vec<u64> {
+    fn leased_live(&self, around: &Around<'_>, member: u32) -> Vec<u64> {
         let range = self.range(around.partition);
         let leased = self.regions.live.leased(range.start, range.end);
-        leased
-            .filter(|leased| member.is_none_or(|member| leased.member == member))
-            .map(|l| l.position)
-            .collect()
+        leased.filter(|leased| leased.member == member).map(|leased| leased.position).collect()
     }
 
     /// Takes a message over from the ring, if this member still has it: `enter` puts it into the lot.
@@ -405,8 +406,8 @@ impl Shared {
     /// What was acked in the feed is settled, and its slots can be used again.
     fn harvest(&mut self, around: &mut Around<'_>) {
         for at in self.regions.feed.in_use() {
-            if let Some(position) = self.lot.at_feed(at)
-                && is_acked(self.regions.feed.claims(), at)
+            if is_acked(self.regions.feed.claims(), at)
+                && let Some(position) = self.lot.at_feed(at)
             {
                 self.lot.acked(position);
                 self.forget_body(around, position);
@@ -415,9 +416,16 @@ impl Shared {
         self.regions.feed.reuse();
     }
 
-    /// Feeds what is ready, as far as there is room; returns whether members have something to receive.
-    fn feed(&mut self, around: &mut Around<'_>, now: Nanos) -> bool {
+    /// Feeds what is ready, as far as there is room, and wakes who waits for it.
+    fn feed(&mut self, around: &mut Around<'_>, now: Nanos) {
         self.lot.advance(now);
+        if self.fill_feed(around) {
+            around.data.ring(&around.partition.data);
+        }
+    }
+
+    /// Whether anything was fed.
+    fn fill_feed(&mut self, around: &mut Around<'_>) -> bool {
         let mut fed = false;
         loop {
             self.harvest(around);
@@ -442,7 +450,7 @@ impl Shared {
             }
             // Whoever acks something of the feed from here on calls.
             let (feed, lot) = (&self.regions.feed, &self.lot);
-            let is_settled = |at| lot.at_feed(at).is_some() && is_acked(feed.claims(), at);
+            let is_settled = |at| is_acked(feed.claims(), at) && lot.at_feed(at).is_some();
             if self.regions.refill.end(|| feed.in_use().any(is_settled)) {
                 return fed;
             }
