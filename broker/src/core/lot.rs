@@ -15,6 +15,8 @@
 //!    that died. Only `failed` counts against the limit; a message that is given back untouched costs nothing.
 //! 4. A settlement names the delivery that it is on: one of an earlier delivery is late, and changes nothing.
 //! 5. Never early: a delay or a lease that ends at *t* is acted upon at *t* or later.
+//! 6. What is in the lot is not taken over again, and only what is fed or held can end. Members write the claim words: a
+//!    claim that they have forged on a message of the lot changes nothing here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +56,9 @@ struct Entry {
     failed: u32,
     state: State,
 }
+
+/// A message that was just taken over: the ring delivers once.
+const TAKEN: Entry = Entry { acquired: 1, failed: 0, state: State::Ready };
 
 /// How many messages are where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,15 +152,11 @@ impl Lot {
 
     /// How many messages are where.
     pub fn counts(&self) -> LotCounts {
-        let count = |number: usize| number as u64;
-        let elsewhere = self.ready.len() + self.delayed.len() + self.fed.len() + self.dead.len();
-        LotCounts {
-            ready: count(self.ready.len()),
-            delayed: count(self.delayed.len()),
-            fed: count(self.fed.len()),
-            held: count(self.entries.len() - elsewhere),
-            dead: count(self.dead.len()),
-        }
+        let (ready, delayed) = (self.ready.len() as u64, self.delayed.len() as u64);
+        let (fed, dead) = (self.fed.len() as u64, self.dead.len() as u64);
+        // An entry is in one state at a time: what is in none of the others is held.
+        let held = self.entries.len() as u64 - ready - delayed - fed - dead;
+        LotCounts { ready, delayed, fed, held, dead }
     }
 
     /// Whether there is nothing in it.
@@ -210,8 +211,13 @@ impl Lot {
 
     /// What a member has in the lot and in no ring.
     pub fn held_by(&self, member: u32) -> Vec<u64> {
-        let held = self.entries.iter().filter(|(_, entry)| entry.state == State::Held { member });
-        held.map(|(position, _)| *position).collect()
+        // Whatever is held has a lease, of the member that holds it.
+        let held = self.leases.ends.range(LeaseOn::Held(0)..).filter(|(_, (holder, _))| *holder == member);
+        let positions = held.filter_map(|(on, _)| match on {
+            LeaseOn::Held(position) => Some(*position),
+            _ => None,
+        });
+        positions.collect()
     }
 
     /// Whether this lease is known.
@@ -239,20 +245,23 @@ impl Lot {
         self.fed.get(&at).copied()
     }
 
-    /// A message was taken over from the ring, where it had been delivered once, and its delivery has ended.
+    /// A message was taken over from the ring, where it had been delivered once, and its delivery has ended. One that is in
+    /// the lot stays as it is.
     pub fn take(&mut self, position: u64, ended: Ended) {
         self.leases.remove(LeaseOn::Live(position));
-        self.entries.insert(position, Entry { acquired: 1, failed: 0, state: State::Ready });
-        self.end(position, ended);
+        if !self.contains(position) {
+            self.ended(position, TAKEN, ended);
+        }
     }
 
-    /// A message was taken over from the ring while `member` has it: its lease goes on.
+    /// A message was taken over from the ring while `member` has it: its lease goes on. One that is in the lot stays as it
+    /// is.
     pub fn take_held(&mut self, position: u64, member: u32, now: Nanos) {
-        let end = self.leases.ends.get(&LeaseOn::Live(position)).map(|(_, end)| *end);
-        self.leases.remove(LeaseOn::Live(position));
-        self.entries.insert(position, Entry { acquired: 1, failed: 0, state: State::Held { member } });
-        let lease = u64::from(self.settings.lease_ms) * MS;
-        self.leases.set(LeaseOn::Held(position), member, end.unwrap_or(now.saturating_add(lease)));
+        if self.contains(position) {
+            return self.leases.remove(LeaseOn::Live(position));
+        }
+        self.entries.insert(position, Entry { state: State::Held { member }, ..TAKEN });
+        self.go_on(LeaseOn::Live(position), position, member, now);
     }
 
     /// A message was taken out of the feed while `member` has it, because its slot is wanted.
@@ -261,16 +270,28 @@ impl Lot {
         let State::Fed { at } = entry.state else { return };
         entry.state = State::Held { member };
         self.fed.remove(&at);
-        let end = self.leases.ends.get(&LeaseOn::Feed(at)).map(|(_, end)| *end);
-        self.leases.remove(LeaseOn::Feed(at));
-        let lease = u64::from(self.settings.lease_ms) * MS;
-        self.leases.set(LeaseOn::Held(position), member, end.unwrap_or(now.saturating_add(lease)));
+        self.go_on(LeaseOn::Feed(at), position, member, now);
+    }
+
+    /// The lease that `member` has there is on the message held from now on. It begins now if that one is not known, or is
+    /// another member's.
+    fn go_on(&mut self, on: LeaseOn, position: u64, member: u32, now: Nanos) {
+        self.saw_lease(on, member, now);
+        let (_, end) = self.leases.ends[&on];
+        self.leases.remove(on);
+        self.leases.set(LeaseOn::Held(position), member, end);
     }
 
     /// The delivery of a message that is fed or held has ended, and the shard has it back.
     pub fn end(&mut self, position: u64, ended: Ended) {
         let Some(entry) = self.entries.get(&position).copied() else { return };
-        self.leave(position, entry.state);
+        if matches!(entry.state, State::Fed { .. } | State::Held { .. }) {
+            self.leave(position, entry.state);
+            self.ended(position, entry, ended);
+        }
+    }
+
+    fn ended(&mut self, position: u64, entry: Entry, ended: Ended) {
         let reason = match ended {
             Ended::Released => return self.enter(position, entry, State::Ready),
             Ended::Expired => DeathReason::Expired,
@@ -281,8 +302,9 @@ impl Lot {
 
     /// A message that is fed was acked in its claim word.
     pub fn acked(&mut self, position: u64) {
-        if let Some(entry) = self.entries.remove(&position) {
-            self.leave(position, entry.state);
+        if let Some(Entry { state: state @ State::Fed { .. }, .. }) = self.entries.get(&position).copied() {
+            self.leave(position, state);
+            self.entries.remove(&position);
         }
     }
 
@@ -319,11 +341,14 @@ impl Lot {
         self.judge(position, entry, verdict, now)
     }
 
-    /// A verdict of a member on a message that it has on the ring and that the shard has just taken over for it.
+    /// A verdict of a member on a message that it has on the ring and that the shard has just taken over for it. It does not
+    /// have it any more, so an `Extend` is a `Release`. `Late`: the message was in the lot, and stays as it is.
     pub fn settle_taken(&mut self, settlement: Settlement, now: Nanos) -> Judged {
         self.leases.remove(LeaseOn::Live(settlement.position));
-        let entry = Entry { acquired: 1, failed: 0, state: State::Ready };
-        self.judge(settlement.position, entry, settlement.verdict, now)
+        if self.contains(settlement.position) {
+            return Judged::Late;
+        }
+        self.judge(settlement.position, TAKEN, settlement.verdict, now)
     }
 
     fn judge(&mut self, position: u64, entry: Entry, verdict: Verdict, now: Nanos) -> Judged {
@@ -445,6 +470,10 @@ impl Lot {
 /// How long after its failure number `failed` (0 for the first) a message waits: initial × multiplier^failed, at most max,
 /// less up to `jitter` percent. The jitter comes from position and count, so that the same history gives the same times.
 fn backoff(backoff: &Backoff, position: u64, failed: u32) -> Nanos {
+    // Zero times a factor that has grown infinite would be no number, and then the longest delay.
+    if backoff.initial_ms == 0 {
+        return 0;
+    }
     let factor = f64::from(backoff.multiplier_percent) / 100.0;
     let delay = f64::from(backoff.initial_ms) * factor.powf(f64::from(failed));
     let delay = delay.min(f64::from(backoff.max_ms));

@@ -250,7 +250,9 @@ impl Shared {
             return false;
         }
         // What is no message cannot be delivered again: its producer broke the protocol.
-        if let Some(body) = body::copy(live, position, around.arenas, &mut self.buffer) {
+        // And a claim on what is in the lot already is forged: the lot knows better.
+        let body = body::copy(live, position, around.arenas, &mut self.buffer);
+        if let Some(body) = body.filter(|_| !self.lot.contains(position)) {
             enter(&mut self.lot);
             if self.lot.contains(position) {
                 self.bodies.insert(position, body);
