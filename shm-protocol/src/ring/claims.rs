@@ -112,21 +112,29 @@ impl<M: Memory> Claims<M> {
         claim.lap < lap && slot.lap == lap && slot.state == SlotState::Tombstone
     }
 
-    /// What members have from `from` up to `to`.
+    /// What may be looked at from `from` up to `to`: an end that somebody has forged does not make it more than the ring
+    /// holds.
+    fn within(&self, from: u64, to: u64) -> std::ops::Range<u64> {
+        let to = to.min(self.geometry.position_end());
+        from.max(to.saturating_sub(self.geometry.capacity()))..to
+    }
+
+    /// What members have from `from` up to `to`; of more than a capacity, the last.
     pub fn leased(&self, from: u64, to: u64) -> impl Iterator<Item = Leased> + '_ {
-        (from..to).filter_map(|position| {
+        self.within(from, to).filter_map(|position| {
             let claim = self.word(position);
             let leased = claim.lap == self.geometry.lap(position) && claim.state == ClaimState::Leased;
             leased.then_some(Leased { position, member: claim.member })
         })
     }
 
-    /// How many positions from `from` up to `to` nobody has claimed; those whose producer died do not count.
+    /// How many positions from `from` up to `to` nobody has claimed; those whose producer died do not count. Of more than
+    /// a capacity, the last.
     pub fn unclaimed(&self, from: u64, to: u64) -> u64 {
         let free = |position: &u64| {
             self.word(*position).lap < self.geometry.lap(*position) && !self.is_settled(*position)
         };
-        (from..to).filter(free).count() as u64
+        self.within(from, to).filter(free).count() as u64
     }
 
     /// Copies the body at `position` out. The caller knows that it is committed, and looks afterwards whether it was its
