@@ -1,23 +1,17 @@
 //! Reading a stream as one subscription: the partitions in turn, and the user's side of it.
 //!
 //! 1. Within a partition messages come in order; between partitions there is none.
-//! 2. A partition that always has messages is left after [`TURN_MESSAGES`], so that the others get their turn.
-//! 3. Asking for the next message consumes what was returned before; what is not committed at a crash is delivered again.
+//! 2. Asking for the next message consumes what was returned before; what is not committed at a crash is delivered again.
 
 use std::fmt;
 use std::time::Duration;
 
-use ringway_shm_protocol::memory::bell::{LocalBell, MappedBell, wait_any};
-use ringway_shm_protocol::ring::Received;
-
 use crate::connection::Connection;
 use crate::error::{CloseError, OpenError, RecvError};
 use crate::message::{Message, Position};
+use crate::partitions::Partitions;
 use crate::reading::Reading;
-use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
-
-/// Messages of one partition in a row while others may have some.
-const TURN_MESSAGES: u32 = 32;
+use crate::wait::{Deadline, WaitStrategy};
 
 /// What a [`Consumer`] will be like; made by [`Connection::consumer`].
 #[derive(Clone, Debug)]
@@ -61,38 +55,13 @@ impl ConsumerBuilder {
     /// [`NotFound`](crate::RefusalCode::NotFound) when there is no such stream or subscription, and as
     /// [`Invalid`](crate::RefusalCode::Invalid) when there is no such partition, or none is named.
     pub fn open(self) -> Result<Consumer, OpenError> {
-        let open = |partition| Reading::open(&self.connection, &self.stream, partition, &self.subscription);
-        let mut readings = Vec::new();
-        match &self.partitions {
-            Some(partitions) => {
-                if partitions.is_empty() {
-                    return Err(OpenError::NoPartition);
-                }
-                for partition in partitions {
-                    readings.push(open(*partition)?.0);
-                }
-            }
-            None => {
-                let (first, settings) = open(0)?;
-                readings.push(first);
-                for partition in 1..settings.partitions {
-                    readings.push(open(partition)?.0);
-                }
-            }
-        }
+        let Self { connection, stream, subscription, partitions, wait, courtesy } = self;
+        let open = |partition| Reading::open(&connection, &stream, partition, &subscription);
+        let mut readings = Partitions::open(partitions.as_deref(), wait, open)?;
         // Pausing for one partition would delay the others.
-        let courtesy = self.courtesy && readings.len() == 1;
+        let courtesy = courtesy && readings.len() == 1;
         readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
-        let Self { stream, subscription, wait, .. } = self;
-        Ok(Consumer {
-            readings,
-            turn: 0,
-            in_turn: 0,
-            wait,
-            stream,
-            subscription,
-            local: LocalBell::default(),
-        })
+        Ok(Consumer { readings, stream, subscription })
     }
 }
 
@@ -102,29 +71,19 @@ impl ConsumerBuilder {
 /// at most a second for the broker and ignores errors; during a panic it commits nothing, so that the message
 /// whose handling panicked is delivered again.
 pub struct Consumer {
-    /// One for each partition.
-    readings: Vec<Reading>,
-    /// The one to be looked at first, and how many messages in a row came from it.
-    turn: usize,
-    in_turn: u32,
-    wait: WaitStrategy,
+    readings: Partitions<Reading>,
     stream: String,
     subscription: String,
-    /// Never rung: a wait for many takes one.
-    local: LocalBell,
 }
-
-/// A message and the index of the reading that has it.
-type Found = (usize, Received);
 
 impl Consumer {
     /// The next message, if there is one now. What was returned before counts as consumed.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
-        match self.next()? {
+        match self.readings.next()? {
             Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
             None => {
-                for reading in &mut self.readings {
+                for reading in self.readings.iter_mut() {
                     reading.found_nothing()?;
                 }
                 Ok(None)
@@ -138,9 +97,9 @@ impl Consumer {
     /// A signal does not end the wait: who has to react to one calls [`recv_timeout`](Self::recv_timeout) in a loop.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        let (index, received) = match self.next()? {
+        let (index, received) = match self.readings.next()? {
             Some(found) => found,
-            None => self.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
+            None => self.readings.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
         };
         self.readings[index].message(received)
     }
@@ -149,20 +108,16 @@ impl Consumer {
     /// the time is over and the broker is gone, the error is [`Disconnected`](RecvError::Disconnected).
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'_>>, RecvError> {
-        let found = match self.next()? {
+        let found = match self.readings.next()? {
             Some(found) => Some(found),
-            None => self.wait(Deadline::after(timeout))?,
+            None => self.readings.wait(Deadline::after(timeout))?,
         };
         found.map(|(index, received)| self.readings[index].message(received)).transpose()
     }
 
     /// Declares everything returned so far consumed, at once.
     pub fn commit(&mut self) -> Result<(), RecvError> {
-        for reading in &mut self.readings {
-            reading.check_fork()?;
-            reading.commit()?;
-        }
-        Ok(())
+        self.readings.rest()
     }
 
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
@@ -190,99 +145,18 @@ impl Consumer {
     /// message of it is [held](Message::hold), that happens when the last one is dropped.
     /// Whatever it returns, the consumer is closed; the broker notices at the end of the session at the latest.
     pub fn close(self) -> Result<(), CloseError> {
-        let closed: Vec<_> = self.readings.into_iter().map(Reading::close).collect();
+        let closed: Vec<_> = self.readings.into_all().map(Reading::close).collect();
         closed.into_iter().collect()
     }
 
-    /// Looks at the partitions, from the one whose turn it is.
-    #[inline]
-    fn next(&mut self) -> Result<Option<Found>, RecvError> {
-        if let [reading] = &mut self.readings[..] {
-            return Ok(reading.next()?.map(|received| (0, received)));
-        }
-        self.next_of_many()
-    }
-
-    fn next_of_many(&mut self) -> Result<Option<Found>, RecvError> {
-        if self.in_turn >= TURN_MESSAGES {
-            self.take_turn(self.turn + 1);
-        }
-        let count = self.readings.len();
-        for index in (self.turn..count).chain(0..self.turn) {
-            if let Some(received) = self.readings[index].next()? {
-                if index != self.turn {
-                    self.take_turn(index);
-                }
-                self.in_turn += 1;
-                return Ok(Some((index, received)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn take_turn(&mut self, index: usize) {
-        self.turn = index % self.readings.len();
-        self.in_turn = 0;
-    }
-
-    /// Waits for a message; `None`: the deadline is over.
-    #[cold]
-    fn wait(&mut self, deadline: Deadline) -> Result<Option<Found>, RecvError> {
-        let mut wait = Waiter::new(self.wait, deadline);
-        loop {
-            let step = wait.step_after(self.readings.len() as u32);
-            match step {
-                Step::Look => {}
-                // Looking briefly is cheaper than a commit per message when the next one is under way.
-                Step::Idle => self.commit()?,
-                Step::Sleep(at_most) => self.sleep(at_most)?,
-                Step::CheckBroker | Step::Over => self.commit()?,
-            }
-            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
-            // After the broker was looked at, so that all that came before its end is returned.
-            if let Some(found) = self.next()? {
-                return Ok(Some(found));
-            }
-            if gone {
-                return Err(RecvError::Disconnected);
-            }
-            if step == Step::Over {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
-    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
-        if let [reading] = &mut self.readings[..] {
-            return reading.sleep(at_most);
-        }
-        let counts = self.announce()?;
-        if !self.has_next() {
-            let local = (&self.local, 0);
-            wait_any(self.bells().zip(counts), local, at_most);
-        }
-        Ok(())
-    }
-
-    /// Whether there is something to receive, a defect included.
-    pub(crate) fn has_next(&self) -> bool {
-        self.readings.iter().any(Reading::has_next)
+    /// Its partitions, to wait for them among others.
+    pub(crate) fn partitions(&self) -> &Partitions<Reading> {
+        &self.readings
     }
 
     /// Commits everything returned and announces a sleep that ends when one of the bells counts otherwise than this.
     pub(crate) fn announce(&mut self) -> Result<Vec<u32>, RecvError> {
-        self.readings.iter_mut().map(Reading::announce).collect()
-    }
-
-    /// What is rung when there is something to receive, one for each partition.
-    pub(crate) fn bells(&self) -> impl Iterator<Item = &MappedBell> {
-        self.readings.iter().map(Reading::bell)
-    }
-
-    /// Whether the broker is there.
-    pub(crate) fn is_open(&self) -> bool {
-        self.readings[0].connection().is_open()
+        self.readings.announce()
     }
 }
 
@@ -293,7 +167,7 @@ impl fmt::Debug for Consumer {
             .field("stream", &self.stream)
             .field("subscription", &self.subscription)
             .field("positions", &self.positions())
-            .field("wait", &self.wait)
+            .field("wait", &self.readings.wait_strategy())
             .finish_non_exhaustive()
     }
 }

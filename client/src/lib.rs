@@ -29,6 +29,7 @@
 //! | lane | publishing into one partition's ring |
 //! | loan | memory to write a payload into where its readers will read it |
 //! | space | who holds a full stream |
+//! | partitions | the partitions of a consumer: in turn, and waited for together |
 //! | consumer | reading a stream as one subscription: the user's side |
 //! | reading | reading one partition's ring in order |
 //! | message | what a consumer returns, borrowed or held |
@@ -66,6 +67,7 @@ mod loan;
 mod memory;
 mod message;
 mod outgoing;
+mod partitions;
 mod producer;
 mod reading;
 mod session;

@@ -36,6 +36,7 @@ use crate::endpoint::{Endpoint, exactly, in_range, ring};
 use crate::error::{CloseError, OpenError, RecvError};
 use crate::memory::MappedArenas;
 use crate::message::{Body, Keeper, Message, Position};
+use crate::partitions::Partition;
 use crate::session::{ANSWER_MAX, Answer};
 
 /// Most messages that are returned and not committed.
@@ -136,23 +137,6 @@ impl Reading {
         self.reader.missed()
     }
 
-    /// Whether there is something to receive, a defect included.
-    pub(crate) fn has_next(&self) -> bool {
-        self.reader.has_next()
-    }
-
-    /// Commits everything returned and announces a sleep that ends when the bell counts otherwise than this.
-    pub(crate) fn announce(&mut self) -> Result<u32, RecvError> {
-        self.check_fork()?;
-        self.commit()?;
-        Ok(self.data.announce())
-    }
-
-    /// What is rung when there is something to receive.
-    pub(crate) fn bell(&self) -> &MappedBell {
-        self.data.bell()
-    }
-
     /// Commits everything returned and gives the partition back; while a message of it is held, that happens when the
     /// last one is dropped.
     pub(crate) fn close(mut self) -> Result<(), CloseError> {
@@ -163,26 +147,6 @@ impl Reading {
         let closed = Arc::into_inner(endpoint).map_or(Ok(()), |mut endpoint| endpoint.close());
         committed?;
         Ok(closed?)
-    }
-
-    /// Copies the next message out, after committing those before it if there are many.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<Received>, RecvError> {
-        self.check_fork()?;
-        if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
-            self.commit()?;
-        }
-        loop {
-            match self.reader.read(&mut self.buffer)? {
-                Some(received) if received.is_in_arena() => {
-                    if self.find_parts(received)? {
-                        return Ok(Some(received));
-                    }
-                }
-                None if self.reader.gives_way() => {}
-                received => return Ok(received),
-            }
-        }
     }
 
     /// Finds the parts of a message that are in arenas; `false`: they were overwritten meanwhile.
@@ -247,10 +211,6 @@ impl Reading {
         AttributesView::parse(received.flags(), section).map_err(corrupt)
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        self.keeper.endpoint.connection()
-    }
-
     #[inline]
     pub(crate) fn check_fork(&self) -> Result<(), RecvError> {
         if self.fork.is_here() { Ok(()) } else { Err(forked()) }
@@ -300,12 +260,57 @@ impl Reading {
             _ => Err(failed(unexpected("a cursor"))),
         }
     }
+}
 
-    /// Sleeps until there is a message. Commits first: no producer may wait for a sleeper.
-    pub(crate) fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
+impl Partition for Reading {
+    type Found = Received;
+
+    #[inline]
+    fn next(&mut self) -> Result<Option<Received>, RecvError> {
+        self.check_fork()?;
+        if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
+            self.commit()?;
+        }
+        loop {
+            match self.reader.read(&mut self.buffer)? {
+                Some(received) if received.is_in_arena() => {
+                    if self.find_parts(received)? {
+                        return Ok(Some(received));
+                    }
+                }
+                None if self.reader.gives_way() => {}
+                received => return Ok(received),
+            }
+        }
+    }
+
+    fn rest(&mut self) -> Result<(), RecvError> {
+        self.check_fork()?;
+        self.commit()
+    }
+
+    fn has_next(&self) -> bool {
+        self.reader.has_next()
+    }
+
+    fn announce(&mut self) -> Result<u32, RecvError> {
+        self.check_fork()?;
+        self.commit()?;
+        Ok(self.data.announce())
+    }
+
+    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
         self.commit()?;
         self.data.sleep_unless(at_most, || self.reader.has_next());
         Ok(())
+    }
+
+    fn bell(&self) -> &MappedBell {
+        self.data.bell()
+    }
+
+    fn connection(&self) -> &Connection {
+        self.keeper.endpoint.connection()
     }
 }
 

@@ -1,24 +1,21 @@
 //! Consuming a `shared` subscription: the partitions in turn, and the user's side of it.
 //!
 //! 1. Every message that comes back has a position and an attempt; the consumer has it until it settles it.
-//! 2. A partition that always has messages is left after [`TURN_MESSAGES`], so that the others get their turn.
-//! 3. Closing gives back what was not settled: it does not count as failed. A process that dies with messages has failed
+//! 2. Closing gives back what was not settled: it does not count as failed. A process that dies with messages has failed
 //!    each of them.
 
 use std::fmt;
 use std::time::Duration;
 
-use ringway_shm_protocol::memory::bell::{LocalBell, wait_any};
 use ringway_shm_protocol::ring::Verdict;
 
 use crate::connection::Connection;
 use crate::delivery::{Delivery, Leased, millis};
 use crate::error::{CloseError, OpenError, RecvError, SettleError};
+use crate::partitions::Partitions;
 use crate::sharing::Sharing;
-use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
+use crate::wait::{Deadline, WaitStrategy};
 
-/// Messages of one partition in a row while others may have some.
-const TURN_MESSAGES: u32 = 32;
 /// Most messages that a consumer claims ahead, for each partition.
 const PREFETCH_MAX: usize = 4096;
 
@@ -63,26 +60,8 @@ impl SharedConsumerBuilder {
     pub fn open(self) -> Result<SharedConsumer, OpenError> {
         let Self { connection, stream, subscription, partitions, wait, prefetch } = self;
         let open = |partition| Sharing::open(&connection, &stream, partition, &subscription, prefetch);
-        let mut sharings = Vec::new();
-        match partitions {
-            Some(partitions) => {
-                if partitions.is_empty() {
-                    return Err(OpenError::NoPartition);
-                }
-                for partition in partitions {
-                    sharings.push(open(partition)?.0);
-                }
-            }
-            None => {
-                let (first, settings) = open(0)?;
-                sharings.push(first);
-                for partition in 1..settings.partitions {
-                    sharings.push(open(partition)?.0);
-                }
-            }
-        }
-        let local = LocalBell::default();
-        Ok(SharedConsumer { sharings, turn: 0, in_turn: 0, wait, stream, subscription, local })
+        let sharings = Partitions::open(partitions.as_deref(), wait, open)?;
+        Ok(SharedConsumer { sharings, stream, subscription })
     }
 }
 
@@ -108,26 +87,16 @@ impl SharedConsumerBuilder {
 /// It may move between threads and be used by one at a time. Dropping it does what [`close`](Self::close) does, waits
 /// at most a second for the broker and ignores errors.
 pub struct SharedConsumer {
-    /// One for each partition.
-    sharings: Vec<Sharing>,
-    /// The one to be looked at first, and how many messages in a row came from it.
-    turn: usize,
-    in_turn: u32,
-    wait: WaitStrategy,
+    sharings: Partitions<Sharing>,
     stream: String,
     subscription: String,
-    /// Never rung: a wait for many takes one.
-    local: LocalBell,
 }
-
-/// The index of a partition, and of its message.
-type Found = (usize, usize);
 
 impl SharedConsumer {
     /// The next message, if there is one now.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Delivery<'_>>, RecvError> {
-        match self.next()? {
+        match self.sharings.next()? {
             Some(found) => self.delivery(found).map(Some),
             None => {
                 self.sharings.iter_mut().for_each(Sharing::found_nothing);
@@ -141,9 +110,9 @@ impl SharedConsumer {
     /// A signal does not end the wait: who has to react to one calls [`recv_timeout`](Self::recv_timeout) in a loop.
     #[inline]
     pub fn recv(&mut self) -> Result<Delivery<'_>, RecvError> {
-        let found = match self.next()? {
+        let found = match self.sharings.next()? {
             Some(found) => found,
-            None => self.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
+            None => self.sharings.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
         };
         self.delivery(found)
     }
@@ -152,9 +121,9 @@ impl SharedConsumer {
     /// [`Disconnected`](RecvError::Disconnected).
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery<'_>>, RecvError> {
-        let found = match self.next()? {
+        let found = match self.sharings.next()? {
             Some(found) => Some(found),
-            None => self.wait(Deadline::after(timeout))?,
+            None => self.sharings.wait(Deadline::after(timeout))?,
         };
         found.map(|found| self.delivery(found)).transpose()
     }
@@ -193,7 +162,7 @@ impl SharedConsumer {
     /// verdicts so far came too late, as [`late`](Self::late) does. An ack needs no waiting: it is done when it returns.
     pub fn confirm(&mut self) -> Result<u64, SettleError> {
         let mut late = 0;
-        for sharing in &mut self.sharings {
+        for sharing in self.sharings.iter_mut() {
             late += sharing.confirm()?;
         }
         Ok(late)
@@ -217,7 +186,7 @@ impl SharedConsumer {
     /// Gives back what was not settled, and stops consuming. Whatever it returns, the consumer is closed; the broker notices
     /// at the end of the session at the latest.
     pub fn close(self) -> Result<(), CloseError> {
-        let closed: Vec<_> = self.sharings.into_iter().map(Sharing::close).collect();
+        let closed: Vec<_> = self.sharings.into_all().map(Sharing::close).collect();
         closed.into_iter().collect()
     }
 
@@ -231,84 +200,10 @@ impl SharedConsumer {
     }
 
     #[inline]
-    fn delivery(&mut self, (partition, index): Found) -> Result<Delivery<'_>, RecvError> {
+    fn delivery(&mut self, (partition, index): (usize, usize)) -> Result<Delivery<'_>, RecvError> {
         let sharing = &mut self.sharings[partition];
         sharing.check_attributes(index)?;
         Ok(Delivery::new(sharing, index))
-    }
-
-    /// Looks at the partitions, from the one whose turn it is.
-    #[inline]
-    fn next(&mut self) -> Result<Option<Found>, RecvError> {
-        if let [sharing] = &mut self.sharings[..] {
-            return Ok(sharing.next()?.map(|index| (0, index)));
-        }
-        self.next_of_many()
-    }
-
-    fn next_of_many(&mut self) -> Result<Option<Found>, RecvError> {
-        if self.in_turn >= TURN_MESSAGES {
-            self.take_turn(self.turn + 1);
-        }
-        let count = self.sharings.len();
-        for partition in (self.turn..count).chain(0..self.turn) {
-            if let Some(index) = self.sharings[partition].next()? {
-                if partition != self.turn {
-                    self.take_turn(partition);
-                }
-                self.in_turn += 1;
-                return Ok(Some((partition, index)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn take_turn(&mut self, partition: usize) {
-        self.turn = partition % self.sharings.len();
-        self.in_turn = 0;
-    }
-
-    /// Waits for a message; `None`: the deadline is over.
-    #[cold]
-    fn wait(&mut self, deadline: Deadline) -> Result<Option<Found>, RecvError> {
-        let mut wait = Waiter::new(self.wait, deadline);
-        loop {
-            let step = wait.step_after(self.sharings.len() as u32);
-            match step {
-                Step::Look => {}
-                Step::Idle | Step::CheckBroker | Step::Over => {
-                    self.sharings.iter_mut().try_for_each(Sharing::rest)?;
-                }
-                Step::Sleep(at_most) => self.sleep(at_most)?,
-            }
-            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
-            // After the broker was looked at, so that all that came before its end is returned.
-            if let Some(found) = self.next()? {
-                return Ok(Some(found));
-            }
-            if gone {
-                return Err(RecvError::Disconnected);
-            }
-            if step == Step::Over {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
-        if let [sharing] = &mut self.sharings[..] {
-            return sharing.sleep(at_most);
-        }
-        let counts: Vec<u32> = self.sharings.iter_mut().map(Sharing::announce).collect::<Result<_, _>>()?;
-        if !self.sharings.iter().any(Sharing::has_next) {
-            let bells = self.sharings.iter().map(Sharing::bell);
-            wait_any(bells.zip(counts), (&self.local, 0), at_most);
-        }
-        Ok(())
-    }
-
-    fn is_open(&self) -> bool {
-        self.sharings[0].connection().is_open()
     }
 }
 
@@ -318,7 +213,7 @@ impl fmt::Debug for SharedConsumer {
             .debug_struct("SharedConsumer")
             .field("stream", &self.stream)
             .field("subscription", &self.subscription)
-            .field("wait", &self.wait)
+            .field("wait", &self.sharings.wait_strategy())
             .finish_non_exhaustive()
     }
 }

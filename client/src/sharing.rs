@@ -26,7 +26,7 @@ use ringway_shm_protocol::memory::arena::ArenaView;
 use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::partition::{MEMBER_DESCRIPTORS, MemberRegions};
 use ringway_shm_protocol::ring::{
-    ArenaBlock, Claimed, FeedRecord, Part, ReadError, Received, Ringer, Settlement, Verdict,
+    ArenaBlock, ClaimError, Claimed, FeedRecord, Part, ReadError, Received, Ringer, Settlement, Verdict,
 };
 use ringway_shm_protocol::words::MEMBER_BITS;
 
@@ -35,6 +35,7 @@ use crate::endpoint::{Endpoint, exactly, in_range, ring};
 use crate::error::{CloseError, OpenError, RecvError, SettleError};
 use crate::memory::MappedArenas;
 use crate::message::Position;
+use crate::partitions::Partition;
 use crate::session::{ANSWER_MAX, Answer};
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
@@ -162,15 +163,6 @@ impl Sharing {
         Ok((sharing, settings))
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        self.endpoint.connection()
-    }
-
-    /// What is rung when there is something to receive.
-    pub(crate) fn bell(&self) -> &MappedBell {
-        self.regions.data.bell()
-    }
-
     #[inline]
     fn check_fork(&self) -> Result<(), RecvError> {
         if self.fork.is_here() { Ok(()) } else { Err(RecvError::Forked) }
@@ -180,30 +172,6 @@ impl Sharing {
     fn is_active(&self) -> bool {
         // Acquire: pairs with the shard's release, so that what the one before had is in the feed.
         !self.single_active || self.regions.active.load(Ordering::Acquire) == u64::from(self.member)
-    }
-
-    /// The next message that this consumer can have; it is in the slot of the returned index until the next call.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<usize>, RecvError> {
-        self.check_fork()?;
-        loop {
-            if self.next == self.slots.len() || self.slots[self.next].claim.is_none() {
-                if !self.claim_ahead()? {
-                    return Ok(None);
-                }
-            } else if !self.still_has(self.next) {
-                // Claimed ahead, and taken over meanwhile: as in `give_back_lost`.
-                let claim = self.claimed(self.next);
-                let _ = self.settle(claim, Verdict::Release);
-                self.next += 1;
-                continue;
-            }
-            let index = self.next;
-            self.next += 1;
-            if !self.claim_in(index).received.is_in_arena() || self.copy_parts(index)? {
-                return Ok(Some(index));
-            }
-        }
     }
 
     /// Fills the slots, as far as there is something; `false`: there is nothing.
@@ -250,56 +218,57 @@ impl Sharing {
 
     #[inline]
     fn claim_live(&mut self, index: usize) -> Result<bool, RecvError> {
-        let claimed = self.regions.live.claim(&mut self.slots[index].body);
-        if let Some(position) = self.regions.live.take_lost() {
-            self.give_back_lost(position);
-        }
-        let slot = &mut self.slots[index];
-        match claimed {
-            Ok(Some(Claimed { received, .. })) => {
-                let position = received.position;
-                slot.claim = Some(Claim { received, position, attempt: 1, failed: 0, fed_at: None });
-                self.live_in_a_row += 1;
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
-            Err(error) => {
-                if let ReadError::Corrupt { position, .. } = error {
-                    let verdict = Verdict::Reject;
-                    // Where it cannot be said, the shard finds it when the lease ends.
-                    let _ = self.leave(Settlement { position, attempt: 1, verdict });
+        loop {
+            let slot = &mut self.slots[index];
+            match self.regions.live.claim(&mut slot.body) {
+                Ok(Some(Claimed { received, .. })) => {
+                    let position = received.position;
+                    slot.claim = Some(Claim { received, position, attempt: 1, failed: 0, fed_at: None });
+                    self.live_in_a_row += 1;
+                    return Ok(true);
                 }
-                Err(error.into())
+                Ok(None) => return Ok(false),
+                // Because its lease is over, or only because a producer wanted its slot: then it is to be given back.
+                Err(ClaimError::TakenOver { position }) => self.say(position, Verdict::Release),
+                Err(ClaimError::Read(error)) => {
+                    if let ReadError::Corrupt { position, .. } = error {
+                        self.say(position, Verdict::Reject);
+                    }
+                    return Err(error.into());
+                }
             }
         }
     }
 
-    /// The shard took a message over while it was being copied: because its lease is over, or only because a producer wanted
-    /// its slot. Then the shard holds it for this consumer, which does not have it.
+    /// Leaves a verdict on a message of the ring that is not returned.
     #[cold]
-    fn give_back_lost(&mut self, position: u64) {
+    fn say(&mut self, position: u64, verdict: Verdict) {
         // Where it cannot be said, the shard finds it when the lease ends.
-        let _ = self.leave(Settlement { position, attempt: 1, verdict: Verdict::Release });
+        let _ = self.leave(Settlement { position, attempt: 1, verdict });
     }
 
     #[inline]
     fn claim_fed(&mut self, index: usize) -> Result<bool, RecvError> {
         self.live_in_a_row = 0;
         let slot = &mut self.slots[index];
-        match self.regions.feed.claim(&mut slot.body)? {
-            Some(Claimed { received, record }) => {
-                let FeedRecord { position, acquired, failed } = FeedRecord::unpack(record);
-                let (attempt, fed_at) = (acquired.saturating_add(1), Some(received.position));
-                slot.claim = Some(Claim { received, position, attempt, failed, fed_at });
-                Ok(true)
+        let claimed = loop {
+            match self.regions.feed.claim(&mut slot.body) {
+                Ok(claimed) => break claimed,
+                // The shard takes a message out of the feed when its lease is over, or has lasted for long.
+                Err(ClaimError::TakenOver { .. }) => {}
+                Err(ClaimError::Read(error)) => return Err(error.into()),
             }
-            None => {
-                if self.feed_acks > 0 {
-                    self.ask_for_refill();
-                }
-                Ok(false)
+        };
+        let Some(Claimed { received, record }) = claimed else {
+            if self.feed_acks > 0 {
+                self.ask_for_refill();
             }
-        }
+            return Ok(false);
+        };
+        let FeedRecord { position, acquired, failed } = FeedRecord::unpack(record);
+        let (attempt, fed_at) = (acquired.saturating_add(1), Some(received.position));
+        slot.claim = Some(Claim { received, position, attempt, failed, fed_at });
+        Ok(true)
     }
 
     /// What was claimed is no message: nobody shall have it.
@@ -341,7 +310,7 @@ impl Sharing {
         }
         match missing {
             _ if !self.still_has(index) => {
-                // As in `give_back_lost`.
+                // To be given back.
                 let _ = self.settle(claim, Verdict::Release);
                 Ok(false)
             }
@@ -545,15 +514,6 @@ impl Sharing {
         }
     }
 
-    /// Nobody waits for this consumer while it rests.
-    pub(crate) fn rest(&mut self) -> Result<(), RecvError> {
-        self.check_fork()?;
-        if self.acks > 0 {
-            self.raise_floor();
-        }
-        Ok(())
-    }
-
     /// The caller has looked in vain.
     #[inline]
     pub(crate) fn found_nothing(&mut self) {
@@ -565,25 +525,6 @@ impl Sharing {
         }
     }
 
-    /// Whether there is something to receive, a defect included.
-    pub(crate) fn has_next(&self) -> bool {
-        self.slots.get(self.next).is_some_and(|slot| slot.claim.is_some())
-            || self.is_active() && (self.regions.live.has_next() || self.regions.feed.has_next())
-    }
-
-    /// Announces a sleep that ends when the bell counts otherwise than this.
-    pub(crate) fn announce(&mut self) -> Result<u32, RecvError> {
-        self.rest()?;
-        Ok(self.regions.data.announce())
-    }
-
-    /// Sleeps until there is a message.
-    pub(crate) fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
-        self.rest()?;
-        self.regions.data.sleep_unless(at_most, || self.has_next());
-        Ok(())
-    }
-
     /// Gives back what it has, and the partition.
     pub(crate) fn close(mut self) -> Result<(), CloseError> {
         let rested = self.rest();
@@ -592,5 +533,64 @@ impl Sharing {
         let closed = endpoint.close();
         rested?;
         Ok(closed?)
+    }
+}
+
+impl Partition for Sharing {
+    type Found = usize;
+
+    #[inline]
+    fn next(&mut self) -> Result<Option<usize>, RecvError> {
+        self.check_fork()?;
+        loop {
+            if self.next == self.slots.len() || self.slots[self.next].claim.is_none() {
+                if !self.claim_ahead()? {
+                    return Ok(None);
+                }
+            } else if !self.still_has(self.next) {
+                // Claimed ahead, and taken over meanwhile: to be given back.
+                let claim = self.claimed(self.next);
+                let _ = self.settle(claim, Verdict::Release);
+                self.next += 1;
+                continue;
+            }
+            let index = self.next;
+            self.next += 1;
+            if !self.claim_in(index).received.is_in_arena() || self.copy_parts(index)? {
+                return Ok(Some(index));
+            }
+        }
+    }
+
+    fn rest(&mut self) -> Result<(), RecvError> {
+        self.check_fork()?;
+        if self.acks > 0 {
+            self.raise_floor();
+        }
+        Ok(())
+    }
+
+    fn has_next(&self) -> bool {
+        self.slots.get(self.next).is_some_and(|slot| slot.claim.is_some())
+            || self.is_active() && (self.regions.live.has_next() || self.regions.feed.has_next())
+    }
+
+    fn announce(&mut self) -> Result<u32, RecvError> {
+        self.rest()?;
+        Ok(self.regions.data.announce())
+    }
+
+    fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
+        self.rest()?;
+        self.regions.data.sleep_unless(at_most, || self.has_next());
+        Ok(())
+    }
+
+    fn bell(&self) -> &MappedBell {
+        self.regions.data.bell()
+    }
+
+    fn connection(&self) -> &Connection {
+        self.endpoint.connection()
     }
 }

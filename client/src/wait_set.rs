@@ -210,7 +210,7 @@ impl WaitSet {
         let near = self.near.iter().zip(&counts[excess..]);
         let bells = near.flat_map(|(key, counts)| {
             let entry = self.consumers[*key].as_ref().expect("near ones are there");
-            entry.consumer.bells().zip(counts.iter().copied())
+            entry.consumer.partitions().bells().zip(counts.iter().copied())
         });
         wait_any(bells, (&self.watch.bell, rung), at_most);
         Ok(())
@@ -222,7 +222,7 @@ impl WaitSet {
         for (key, counts) in self.near.drain(..excess).zip(counts) {
             let entry = self.consumers[key].as_mut().expect("near ones are there");
             entry.parked = true;
-            for (bell, count) in entry.consumer.bells().zip(counts) {
+            for (bell, count) in entry.consumer.partitions().bells().zip(counts) {
                 let mut watched = Watched { key, bell: bell.clone(), count: *count };
                 loop {
                     if watcher == self.watchers.len() {
@@ -261,7 +261,9 @@ impl WaitSet {
     fn check_all(&mut self) -> Result<(), WaitError> {
         self.ready.clear();
         // After the broker was looked at, so that all that came before its end is returned.
-        let is_gone = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| !entry.consumer.is_open());
+        let is_gone = |entry: &Option<Entry>| {
+            entry.as_ref().is_some_and(|entry| !entry.consumer.partitions().is_open())
+        };
         let gone = self.consumers.iter().position(is_gone);
         self.ready
             .extend((0..self.consumers.len()).filter(|key| has_next(&self.consumers, *key)).map(ConsumerKey));
@@ -286,7 +288,7 @@ impl fmt::Debug for WaitSet {
 }
 
 fn has_next(consumers: &[Option<Entry>], key: usize) -> bool {
-    consumers[key].as_ref().is_some_and(|entry| entry.consumer.has_next())
+    consumers[key].as_ref().is_some_and(|entry| entry.consumer.partitions().has_next())
 }
 
 fn failed(key: usize, source: RecvError) -> WaitError {

@@ -193,7 +193,7 @@ pub struct ClaimWord {
     pub lap: u64,
     /// How far it is.
     pub state: ClaimState,
-    /// Who claimed it; 0 where the shard took it unclaimed. 21 bits.
+    /// Who claimed it. 21 bits.
     pub member: u32,
 }
 

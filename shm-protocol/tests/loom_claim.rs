@@ -17,8 +17,8 @@ use loom_support::{
 use ringway_shm_protocol::memory::Word;
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::ring::{
-    Claimed, Claimer, Claims, Feed, FeedRecord, Floor, Judge, Part, Settlement, SettlementWords, Settlements,
-    Verdict, Watch,
+    ClaimError, Claimed, Claimer, Claims, Feed, FeedRecord, Floor, Judge, Part, Settlement, SettlementWords,
+    Settlements, Verdict, Watch,
 };
 use ringway_shm_protocol::words::{ClaimState, CursorWord};
 
@@ -67,9 +67,26 @@ fn claim<M: LoomMemory>(member: &mut Claimer<M>) -> Option<Claimed> {
 /// Claims the next message, which must be whole.
 fn claim_bytes<M: LoomMemory>(member: &mut Claimer<M>) -> Option<(Claimed, Vec<u8>)> {
     let mut buffer = [0; BODY_BYTES];
-    let claimed = member.claim(&mut buffer).expect("what is there is a message")?;
+    let claimed = match member.claim(&mut buffer) {
+        Err(ClaimError::TakenOver { .. }) => None,
+        claimed => claimed.expect("what is there is a message"),
+    }?;
     let Part::Inline(payload) = claimed.received.payload(&buffer) else { panic!("no arenas here") };
     Some((claimed, payload.to_vec()))
+}
+
+/// The position of the next message, which must be whole, or of one that was taken over.
+fn claim_intact_or_lose<M: LoomMemory>(member: &mut Claimer<M>) -> Result<u64, u64> {
+    let mut buffer = [0; BODY_BYTES];
+    match member.claim(&mut buffer) {
+        Ok(Some(Claimed { received, .. })) => {
+            let Part::Inline(payload) = received.payload(&buffer) else { panic!("no arenas here") };
+            assert_eq!(payload, message(received.position), "torn or foreign message");
+            Ok(received.position)
+        }
+        Err(ClaimError::TakenOver { position }) => Err(position),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn claim_intact<M: LoomMemory>(member: &mut Claimer<M>) -> Option<u64> {
@@ -223,12 +240,14 @@ fn acks_that_do_not_release_and_floors_that_do_not_order_let_a_slot_go_too_early
 fn a_lease_ends_while_its_member_copies<M: LoomMemory>() {
     let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Racing, 2);
     let mut member = queue.member::<M>(ONE);
-    let copying = thread::spawn(move || claim_intact(&mut member));
+    let copying = thread::spawn(move || claim_intact_or_lose(&mut member));
     // The shard's own fence would do the producer's work here, where one thread is both.
     let claims = queue.claims::<NoFullFence>();
+    let mut moved = false;
     for leased in claims.leased(0, 1).collect::<Vec<_>>() {
         if claims.begin_move(leased.position, leased.member) {
             claims.end_move(leased.position, leased.member);
+            moved = true;
         }
     }
     if queue.floor().raise(&claims) {
@@ -236,7 +255,12 @@ fn a_lease_ends_while_its_member_copies<M: LoomMemory>() {
         let mut producer = queue.world.shared::<M>(9, 2, 1);
         producer.publish(&outgoing(&message(2))).unwrap();
     }
-    copying.join().unwrap();
+    // What the member does not return, because the shard took it over, it knows of.
+    let position = copying.join().unwrap().unwrap_or_else(|taken_over| {
+        assert!(moved);
+        taken_over
+    });
+    assert_eq!(position, 0);
 }
 
 #[test]

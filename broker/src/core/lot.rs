@@ -169,11 +169,6 @@ impl Lot {
         self.entries.contains_key(&position)
     }
 
-    /// Whether a lease is known.
-    pub fn has_leases(&self) -> bool {
-        !self.leases.ends.is_empty()
-    }
-
     /// When something is to be done that nobody tells of: a delay or a lease ends.
     pub fn wakes_at(&self) -> Option<Nanos> {
         let delay = self.delayed.first().map(|(until, _)| *until);

@@ -170,6 +170,19 @@ pub struct Claimed {
     pub record: [u64; 2],
 }
 
+/// Why a message that was claimed is not returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimError {
+    /// It is none.
+    Read(ReadError),
+    /// The shard took it over while it was being copied. If that was only for its slot, the shard takes it that this member
+    /// has it: to be given back.
+    TakenOver {
+        /// Its position in the ring it was claimed on.
+        position: u64,
+    },
+}
+
 /// One member's way through a ring, or through a feed.
 pub struct Claimer<M: Memory> {
     claims: Claims<M>,
@@ -182,14 +195,12 @@ pub struct Claimer<M: Memory> {
     look_past: u64,
     /// Claims in a row without coming to the end: it lags.
     in_a_row: u32,
-    /// What was claimed and could not be returned.
-    lost: Option<u64>,
 }
 
 impl<M: Memory> Claimer<M> {
     /// Claims as `member`, from `next` on.
     pub fn new(claims: Claims<M>, records: Option<M::Words>, member: u32, next: u64) -> Self {
-        Self { claims, records, member, next, look_past: LOOK_PAST, in_a_row: 0, lost: None }
+        Self { claims, records, member, next, look_past: LOOK_PAST, in_a_row: 0 }
     }
 
     /// Claims nothing behind a slot that is still being written.
@@ -202,22 +213,10 @@ impl<M: Memory> Claimer<M> {
         &self.claims
     }
 
-    /// A position below which everything is claimed.
-    pub fn next(&self) -> u64 {
-        self.next
-    }
-
     /// Settles what this member has at `position`. `false`: the shard has taken it over.
     #[inline]
     pub fn ack(&self, position: u64) -> bool {
         self.claims.ack(position, self.member)
-    }
-
-    /// The position that was claimed last and taken over before it could be returned, once. The shard may take it that this
-    /// member has it: give it back.
-    #[inline]
-    pub fn take_lost(&mut self) -> Option<u64> {
-        self.lost.take()
     }
 
     /// Whether this member still has `position`. Behind copies of what its message refers to: if it has, they are the
@@ -252,7 +251,7 @@ impl<M: Memory> Claimer<M> {
     ///
     /// A message that cannot be is an error; the member has claimed it then, and the shard takes it over with the lease.
     #[inline(always)]
-    pub fn claim(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+    pub fn claim(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ClaimError> {
         let at = self.next;
         if let Look::Claimable(found) = self.look(at)
             && let Some(claimed) = self.try_claim(at, found, buffer)?
@@ -264,7 +263,7 @@ impl<M: Memory> Claimer<M> {
     }
 
     /// The same when it is not the very next one.
-    fn claim_further(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+    fn claim_further(&mut self, buffer: &mut [u8]) -> Result<Option<Claimed>, ClaimError> {
         let mut at = self.next;
         // Where a slot is still being written that must be looked at again.
         let mut unfinished = None;
@@ -329,7 +328,7 @@ impl<M: Memory> Claimer<M> {
     }
 
     #[inline(always)]
-    fn try_claim(&mut self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ReadError> {
+    fn try_claim(&mut self, at: u64, found: u64, buffer: &mut [u8]) -> Result<Option<Claimed>, ClaimError> {
         // An exchange lets no later load begin before it: without the hint, every message would wait for its slot's lines. Who
         // has caught up would only take them from the producer.
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -354,10 +353,9 @@ impl<M: Memory> Claimer<M> {
         // this sees that the claim was taken away, without which the floor could not have passed.
         M::acquire_fence();
         if word.load(Ordering::Relaxed) != mine {
-            self.lost = Some(at);
-            return Ok(None);
+            return Err(ClaimError::TakenOver { position: at });
         }
-        received.map(|received| Some(Claimed { received, record }))
+        Ok(Some(Claimed { received: received.map_err(ClaimError::Read)?, record }))
     }
 }
 

@@ -27,11 +27,6 @@ impl<M: Memory> Floor<M> {
         CursorWord::unpack(self.0.load(Ordering::Acquire)).position
     }
 
-    /// The word.
-    pub fn word(&self) -> &M::Word {
-        &self.0
-    }
-
     /// Raises it as far as it goes; returns whether it rose. Producers that wait for space must be woken then.
     pub fn raise(&self, claims: &Claims<M>) -> bool {
         // Orders what the caller has settled before the loads of what others have; pairs with itself in the others.

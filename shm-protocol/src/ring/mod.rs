@@ -55,7 +55,7 @@ pub mod shared;
 pub mod watch;
 
 pub use blocks::{Blocks, Reclaim, Taken};
-pub use claims::{Claimed, Claimer, Claims, Leased};
+pub use claims::{ClaimError, Claimed, Claimer, Claims, Leased};
 pub use doorbell::{Doorbell, Ringer};
 pub use exclusive::ExclusiveProducer;
 pub use feed::{Feed, FeedRecord};

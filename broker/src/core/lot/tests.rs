@@ -133,7 +133,7 @@ fn a_forged_claim_on_a_message_of_the_lot_changes_nothing() {
     lot.take(7, Ended::Expired);
     lot.take_held(7, ANN, 0);
     assert_eq!(lot.settle_taken(on(7, 1, Verdict::Reject), 0), Judged::Late);
-    assert_eq!((lot.wakes_at(), lot.has_leases()), (Some(5 * MS), false));
+    assert_eq!((lot.wakes_at(), lot.knows_lease(LeaseOn::Live(7))), (Some(5 * MS), false));
     lot.advance(5 * MS);
     assert_eq!(lot.next_ready(), Some((7, 1, 1)));
 }
