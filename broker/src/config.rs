@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Most connections at the same time when nothing else is said.
@@ -20,7 +20,7 @@ pub const SESSIONS_MAX_DEFAULT: u32 = 1024;
 pub const HELLO_TIMEOUT_MS_DEFAULT: u64 = 5000;
 
 /// Checked settings of a broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Where the control socket and the lock file are.
     pub directory: PathBuf,

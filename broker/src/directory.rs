@@ -2,14 +2,15 @@
 //!
 //! 1. The lock on `broker.lock` is held from before the socket is made until after it is removed; so whoever holds it
 //!    may remove a socket that a killed broker left.
-//! 2. The lock file holds the broker's process id, for the error that a second broker shows.
+//! 2. The lock file holds the process id of the broker, or of its keeper, for the error that a second broker shows.
 //! 3. A directory that the broker made it also removes, if nothing else is in it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX};
 use ringway_shm_protocol::control::{LOCK_NAME, SOCKET_NAME};
@@ -73,7 +74,7 @@ fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Direct
 pub(crate) struct ServedDirectory {
     path: PathBuf,
     made: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl ServedDirectory {
@@ -86,7 +87,7 @@ impl ServedDirectory {
         }
         let made = make(path)?;
         let served = match lock(path) {
-            Ok(lock) => Self { path: path.to_owned(), made, _lock: lock },
+            Ok(lock) => Self { path: path.to_owned(), made, lock },
             Err(error) => {
                 if made {
                     let _ = std::fs::remove_dir(path);
@@ -104,8 +105,23 @@ impl ServedDirectory {
         Ok((served, listener))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The lock, for a process that is to hold it, too: it is free when nobody holds it any more.
+    pub(crate) fn lock(&self) -> io::Result<Arc<OwnedFd>> {
+        Ok(Arc::new(self.lock.try_clone()?.into()))
+    }
+
+    /// What a process must know, beside the lock, to serve this directory on.
+    pub(crate) fn note(&self) -> Vec<u8> {
+        postcard::to_stdvec(&(&self.path, self.made)).expect("a path that was opened is UTF-8")
+    }
+
+    /// Serves a directory on for a process that is gone, whose lock this process has; `None`: this is no such note.
+    pub(crate) fn inherit(note: &[u8], lock: File) -> Option<Self> {
+        let (path, made) = postcard::from_bytes(note).ok()?;
+        let served = Self { path, made, lock };
+        // Only the error that a second broker shows depends on it.
+        let _ = write_pid(&served.lock);
+        Some(served)
     }
 }
 
@@ -172,8 +188,12 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         {
             continue;
         }
-        file.set_len(0).map_err(system("write", &path))?;
-        writeln!(file, "{}", std::process::id()).map_err(system("write", &path))?;
+        write_pid(&file).map_err(system("write", &path))?;
         return Ok(file);
     }
+}
+
+fn write_pid(lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
 }

@@ -18,12 +18,15 @@ pub mod config;
 mod control;
 pub mod core;
 mod directory;
+pub mod keeper;
+mod memory_log;
 mod runtime;
 mod shard;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,11 +36,13 @@ use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
 
 use config::Config;
-use control::{Control, Parts};
+use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
 use directory::ServedDirectory;
+use keeper::{Estate, Keeping, Kept, Key, Link, Message};
 use runtime::PinnedThread;
 pub use runtime::RuntimeError;
+pub use shard::AdoptError;
 use shard::{Command, Mailbox, Shard};
 
 /// Why a broker could not start. Nothing is left behind.
@@ -50,6 +55,9 @@ pub enum StartError {
     /// The runtime cannot run here.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// It cannot go on where the broker before has stopped.
+    #[error("the broker cannot take over from the one before: {0}")]
+    Adopt(#[from] AdoptError),
     /// The kernel refused something else.
     #[error("the broker cannot {action}: {source}")]
     System {
@@ -74,7 +82,12 @@ pub enum BrokerError {
 
 /// A running broker.
 pub struct Broker {
-    directory: ServedDirectory,
+    path: PathBuf,
+    /// Its own, if there is no keeper.
+    _directory: Option<ServedDirectory>,
+    /// What a successor needs to begin.
+    _kept: Vec<Kept>,
+    keeping: Arc<Keeping>,
     config: Config,
     stop: Arc<OwnedFd>,
     mailboxes: Vec<Mailbox>,
@@ -96,11 +109,46 @@ impl Stopper {
 
 impl Broker {
     /// Takes the directory, starts a shard on each configured core and the control plane; returns when clients
-    /// can connect.
+    /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
         runtime::probe()?;
-        raise_descriptor_limit();
         let (directory, listener) = ServedDirectory::take(&config.directory)?;
+        Self::launch(config, Some(directory), listener, Arc::default(), Estate::new())
+    }
+
+    /// Becomes the broker of the keeper at the other end of `link`, and goes on where the one before has stopped, if there was
+    /// one. A thread that panics then ends the process, so that it is succeeded.
+    pub fn succeed(link: OwnedFd) -> Result<Self, StartError> {
+        abort_on_panic();
+        runtime::probe()?;
+        raise_descriptor_limit();
+        let system = |action| move |source: io::Error| StartError::System { action, source };
+        let (keeping, mut estate) =
+            Keeping::begin(Link::of(link)).map_err(system("hear what its keeper holds"))?;
+        let config = keeping.adopt(Key::Config, &mut estate);
+        let directory = keeping.adopt(Key::Directory, &mut estate);
+        let (Some((config, config_kept)), Some((directory, directory_kept))) = (config, directory) else {
+            return Err(system("find its configuration")(io::ErrorKind::NotFound.into()));
+        };
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let config = postcard::from_bytes(&config.note).map_err(invalid);
+        let config: Config = config.map_err(system("read its configuration"))?;
+        let listener = directory.exactly().ok_or_else(|| io::ErrorKind::InvalidData.into());
+        let [_lock, listener] = listener.map_err(system("find its socket"))?;
+        let listener = listener.try_clone().map_err(system("duplicate its socket"))?;
+        let mut broker = Self::launch(config, None, listener, keeping, estate)?;
+        broker._kept = vec![config_kept, directory_kept];
+        Ok(broker)
+    }
+
+    fn launch(
+        config: Config,
+        directory: Option<ServedDirectory>,
+        listener: OwnedFd,
+        keeping: Arc<Keeping>,
+        mut estate: Estate,
+    ) -> Result<Self, StartError> {
+        raise_descriptor_limit();
         let system = |action| move |source: io::Error| StartError::System { action, source };
         let eventfd = |flags| rustix::event::eventfd(0, flags).map_err(io::Error::from);
         let stop =
@@ -108,34 +156,57 @@ impl Broker {
         let stop_reader = stop.try_clone().map_err(system("duplicate an eventfd"))?;
         let (answers, answer_inbox) = shard::answers().map_err(system("make an eventfd"))?;
 
-        let mut shards = Shards { mailboxes: Vec::new(), threads: Vec::new() };
-        for (number, core) in config.cores.iter().enumerate() {
+        let (mut mailboxes, mut prepared) = (Vec::new(), Vec::new());
+        for number in 0..config.cores.len() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
-            let mut shard = Shard::new(number as u32, config.payload_bytes_max, inbox, answers.clone());
-            let thread = runtime::spawn(*core, &format!("shard-{number}"), wake, move || shard.turn());
-            shards.threads.push(thread?);
-            shards.mailboxes.push(mailbox);
+            let payload_bytes_max = config.payload_bytes_max;
+            let mut shard = Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping);
+            shard.adopt(&mut estate)?;
+            mailboxes.push(mailbox);
+            prepared.push((shard, wake));
         }
-        let control = Control::new(Parts {
+        let before = finish_what_was_begun(&mut prepared);
+        let mut control = Control::new(Parts {
             listener,
-            shards: shards.mailboxes.clone(),
+            shards: mailboxes.clone(),
             answers: answer_inbox,
             stop: stop_reader,
             sessions_max: config.sessions_max,
             hello_timeout: Duration::from_millis(config.hello_timeout_ms),
+            keeping: Arc::clone(&keeping),
         })
         .map_err(system("watch its sockets"))?;
+        control.adopt(before, &mut estate).map_err(system("watch its sockets"))?;
+
+        let mut shards = Shards { mailboxes, threads: Vec::new() };
+        for ((number, core), (mut shard, wake)) in config.cores.iter().enumerate().zip(prepared) {
+            let thread = runtime::spawn(*core, &format!("shard-{number}"), wake, move || shard.turn());
+            shards.threads.push(thread?);
+        }
+        keeping.settle(estate);
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.run())
             .map_err(system("start the control thread"))?;
         let (mailboxes, threads) = shards.running();
-        Ok(Self { directory, config, stop: Arc::new(stop), mailboxes, threads, control })
+        keeping.say(&Message::Ready);
+        let (path, stop) = (config.directory.clone(), Arc::new(stop));
+        Ok(Self {
+            path,
+            _directory: directory,
+            _kept: Vec::new(),
+            keeping,
+            config,
+            stop,
+            mailboxes,
+            threads,
+            control,
+        })
     }
 
     /// The directory that clients connect to.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     /// The cores that shards are pinned to, in order of the shards.
@@ -152,6 +223,9 @@ impl Broker {
     /// client that sleeps, and removes what it made in the directory.
     pub fn wait(self) -> Result<(), BrokerError> {
         let control = self.control.join().expect("the control plane does not panic");
+        if control.is_err() {
+            self.keeping.leave_everything();
+        }
         // The sockets are closed now, so whoever is woken sees that the broker has gone.
         let mut ended = Ok(());
         for mailbox in &self.mailboxes {
@@ -161,8 +235,50 @@ impl Broker {
             ended = ended.and(thread.join());
         }
         control.map_err(BrokerError::Control)?;
-        Ok(ended?)
+        ended?;
+        self.keeping.say(&Message::Ended);
+        Ok(())
     }
+}
+
+/// What concerns a stream as a whole and was being done when the broker before was killed: a stream, or a subscription, that
+/// is not in all partitions was being made or deleted, and nobody was told that it is there. It is deleted.
+fn finish_what_was_begun(shards: &mut [(Shard, OwnedFd)]) -> Before {
+    let mut before = Before::default();
+    let (mut partitions, mut subscriptions) = (BTreeMap::new(), BTreeMap::new());
+    for (shard, _) in &*shards {
+        for session in shard.core().holders() {
+            *before.holders.entry(session).or_default() += 1;
+        }
+        for (partition, of, names) in shard.core().partitions() {
+            before.partitions.insert(partition.stream.clone(), of);
+            *partitions.entry(partition.stream.clone()).or_insert(0) += 1;
+            for name in names {
+                *subscriptions.entry((partition.stream.clone(), name.clone())).or_insert(0) += 1;
+            }
+        }
+    }
+    for (stream, found) in &partitions {
+        if *found != before.partitions[stream] {
+            shards.iter_mut().for_each(|(shard, _)| shard.delete_what_is_there(stream, None));
+        }
+    }
+    before.partitions.retain(|stream, of| partitions[stream] == *of);
+    for ((stream, name), found) in &subscriptions {
+        if before.partitions.get(stream).is_some_and(|of| of != found) {
+            shards.iter_mut().for_each(|(shard, _)| shard.delete_what_is_there(stream, Some(name)));
+        }
+    }
+    before
+}
+
+/// A thread that panics has left something half done: a successor goes on from what was remembered.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 /// Shards that are being started: ended again if something fails.

@@ -23,7 +23,9 @@ use crate::wait::Deadline;
 /// A session with the broker. Clones share it, and any thread may use it; one request is under way at a time.
 ///
 /// The session ends when the last clone is dropped, and with it the last producer and consumer opened through it;
-/// if the broker ends first, [`is_open`](Self::is_open) says `false` for ever: open a new one.
+/// if the broker ends first, [`is_open`](Self::is_open) says `false` for ever: open a new one. A broker that was killed while it
+/// had a keeper (as `ringway serve` has) is succeeded within milliseconds, and the session goes on by itself; messages between
+/// processes that are awake do not even pause.
 #[derive(Clone, Debug)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -53,9 +55,9 @@ impl Connection {
         &self.inner.directory
     }
 
-    /// The broker's process id, as the broker sees it.
+    /// The broker's process id, as the broker sees it: that of its successor from the first answer of that one on.
     pub fn broker_pid(&self) -> u32 {
-        self.control().welcome().broker_pid
+        self.control().broker_pid()
     }
 
     /// How many shards the broker has.
@@ -184,7 +186,7 @@ impl Connection {
         self.ask_done(Request::DeleteSubscription { stream: stream.into(), name: name.into() })
     }
 
-    /// Tells the broker to end and waits until its process is gone, at most `timeout`; then the error is
+    /// Tells the broker to end and waits until its process and its keeper's are gone, at most `timeout`; then the error is
     /// [`StillRunning`](AdminError::StillRunning), and it may still end later.
     pub fn stop_broker(&self, timeout: Duration) -> Result<(), AdminError> {
         let control = self.control();
@@ -193,16 +195,16 @@ impl Connection {
         }
         let deadline = Deadline::after(timeout);
         // Before the request: afterwards the process may be gone already.
-        let broker = control.broker().map_err(AdminError::System)?;
+        let listener = control.listener();
         match control.request(&Request::Stop, timeout.min(ANSWER_MAX)) {
             Ok(_) | Err(AdminError::Disconnected | AdminError::Ended { .. }) => {}
             Err(error) => return Err(error),
         }
-        if wait_for(&broker.pidfd, PollFlags::IN, deadline).map_err(AdminError::System)? {
-            Ok(())
-        } else {
-            Err(AdminError::StillRunning { pid: broker.pid, waited: timeout })
+        let mut gone = control.wait_for_end(deadline).map_err(AdminError::System)?;
+        if let (true, Ok(listener)) = (gone, listener) {
+            gone = wait_for(&listener.pidfd, PollFlags::IN, deadline).map_err(AdminError::System)?;
         }
+        if gone { Ok(()) } else { Err(AdminError::StillRunning { pid: self.broker_pid(), waited: timeout }) }
     }
 
     /// Prepares to open `stream` as its one producer.

@@ -62,7 +62,7 @@ impl Lane {
     ) -> Result<Self, OpenError> {
         let request = Request::OpenProducer { stream: stream.into(), partition };
         let answer = connection.control().request(&request, ANSWER_MAX)?;
-        let Answer { reply: Reply::Producer(grant), descriptors } = answer else {
+        let Answer { reply: Reply::Producer(grant), descriptors, .. } = answer else {
             return Err(unexpected("a producer").into());
         };
         // From here on whatever fails gives the endpoint back.

@@ -63,7 +63,7 @@ fn open(
     access: Access,
 ) -> Result<(u32, Arc<Region>), OpenError> {
     let answer = endpoint.connection().control().request(request, ANSWER_MAX)?;
-    let Answer { reply: Reply::Arena { arena, bytes }, descriptors } = answer else {
+    let Answer { reply: Reply::Arena { arena, bytes }, descriptors, .. } = answer else {
         return Err(unexpected("an arena").into());
     };
     if !is_arena_size(bytes) {

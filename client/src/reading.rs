@@ -83,7 +83,7 @@ impl Reading {
     ) -> Result<(Self, StreamSettings), OpenError> {
         let request =
             Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
-        let Answer { reply, descriptors } = connection.control().request(&request, ANSWER_MAX)?;
+        let Answer { reply, descriptors, .. } = connection.control().request(&request, ANSWER_MAX)?;
         let grant = match reply {
             Reply::Consumer(grant) => grant,
             Reply::Member(grant) => {

@@ -3,16 +3,19 @@
 //! 1. A mutex lets one request in at a time; its reply bears the same number.
 //! 2. No wait for the broker is without a bound. A reply that comes after nobody waits for it any more is recognised
 //!    by its number and dropped; what it opened is closed.
-//! 3. After a fork the child neither sends nor receives on the socket, which it shares with its parent.
+//! 3. A broker that dies is succeeded, and the session goes on: the successor says `Resumed`, and what was not answered is
+//!    asked again, under the same number.
+//! 4. After a fork the child neither sends nor receives on the socket, which it shares with its parent.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
-use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_shm_protocol::control::message::{RefusalCode, Reply, Request};
 use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX, Packet};
 use ringway_shm_protocol::control::{PROTOCOL_VERSION, SOCKET_NAME};
 use ringway_shm_protocol::fork::ForkMark;
@@ -25,6 +28,8 @@ use crate::wait::Deadline;
 
 /// How long a broker may take for an answer.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How often a connection is made that ends before its welcome.
+const GREETINGS_MAX: u32 = 3;
 /// Longest single poll: beyond it the kernel's arithmetic is not relied on.
 const POLL_MAX: Duration = Duration::from_secs(3600);
 
@@ -34,6 +39,8 @@ pub(crate) struct Session {
     socket: OwnedFd,
     fork: ForkMark,
     welcome: Welcome,
+    /// The process of the broker, or of its successor.
+    broker: AtomicU32,
     turn: Mutex<Turn>,
 }
 
@@ -50,6 +57,8 @@ struct Turn {
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// It was asked of two brokers: the first one may have done it.
+    asked_again: bool,
 }
 
 /// Why no packet came.
@@ -75,8 +84,22 @@ impl Session {
         if path.as_os_str().len() > PATH_BYTES_MAX {
             return Err(ConnectError::path_too_long(path));
         }
-        let socket = socket::connect(&path).map_err(|source| no_connection(directory, source))?;
-        let welcome = greet(&socket, answer_max).map_err(|trouble| {
+        let mut greetings = 0;
+        let (socket, greeted) = loop {
+            let socket = match socket::connect(&path) {
+                Err(_) if greetings > 0 => {
+                    return Err(ConnectError::Disconnected { directory: directory.to_owned() });
+                }
+                connected => connected.map_err(|source| no_connection(directory, source))?,
+            };
+            greetings += 1;
+            match greet(&socket, answer_max) {
+                // The broker died before it knew of us: its successor takes connections at the same socket.
+                Err(Trouble::Disconnected) if greetings < GREETINGS_MAX => {}
+                greeted => break (socket, greeted),
+            }
+        };
+        let welcome = greeted.map_err(|trouble| {
             let directory = directory.to_owned();
             match trouble {
                 Trouble::NoAnswer => ConnectError::NoAnswer { directory, waited: answer_max },
@@ -87,11 +110,17 @@ impl Session {
             }
         })?;
         let turn = Mutex::new(Turn { next: 1, unanswered: Vec::new() });
-        Ok(Self { socket, fork: ForkMark::here(), welcome, turn })
+        let broker = AtomicU32::new(welcome.broker_pid);
+        Ok(Self { socket, fork: ForkMark::here(), welcome, broker, turn })
     }
 
     pub(crate) fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// The process of the broker that was heard last.
+    pub(crate) fn broker_pid(&self) -> u32 {
+        self.broker.load(Ordering::Relaxed)
     }
 
     /// In which process the session may be used.
@@ -113,9 +142,15 @@ impl Session {
         }
     }
 
-    /// The broker's process, to wait for its end.
-    pub(crate) fn broker(&self) -> io::Result<socket::Peer> {
+    /// The process that listens for connections, to wait for its end: the broker's keeper, or the broker itself. An error
+    /// where it has ended already, and another keeps its socket.
+    pub(crate) fn listener(&self) -> io::Result<socket::Peer> {
         socket::peer(&self.socket)
+    }
+
+    /// Waits until the broker has closed the session, whatever it says before; `false`: the deadline is over.
+    pub(crate) fn wait_for_end(&self, deadline: Deadline) -> io::Result<bool> {
+        wait_for(&self.socket, PollFlags::RDHUP, deadline)
     }
 
     /// Sends a request and waits for its reply, at most `answer_max`, and for requests of other threads before it.
@@ -154,6 +189,12 @@ impl Session {
             .ask(&mut turn, request, Deadline::after(answer_max))
             .map_err(|t| self.explain(t, answer_max))?;
         match answer.reply {
+            // The broker before had done it, and died before it could say so.
+            Reply::Refused(refusal)
+                if answer.asked_again && deletes(request) && refusal.code == RefusalCode::NotFound =>
+            {
+                Ok(Answer { reply: Reply::Done, ..answer })
+            }
             Reply::Refused(refusal) => Err(AdminError::Refused(refusal)),
             _ => Ok(answer),
         }
@@ -161,9 +202,19 @@ impl Session {
 
     fn ask(&self, turn: &mut Turn, request: &Request, deadline: Deadline) -> Result<Answer, Trouble> {
         let number = self.send(turn, request, deadline)?;
+        let mut asked_again = false;
         loop {
             let packet = receive(&self.socket, deadline)?;
             let frame = Frame::parse(&packet.bytes).map_err(ProtocolError::from)?;
+            if frame.kind == Kind::Resumed {
+                let welcome: Welcome = frame.fixed("welcome").map_err(ProtocolError::from)?;
+                self.broker.store(welcome.broker_pid, Ordering::Relaxed);
+                // Nobody answers what was asked before this.
+                turn.unanswered.retain(|asked| *asked == number);
+                self.transmit(number, request, deadline)?;
+                asked_again = true;
+                continue;
+            }
             expect_kind(&frame, Kind::Reply, "a reply")?;
             let Some(at) = turn.unanswered.iter().position(|&sent| sent == frame.request) else {
                 let (found, expected) = (frame.request, number);
@@ -173,7 +224,7 @@ impl Session {
             turn.unanswered.drain(..=at);
             let reply = frame.message::<Reply>("reply").map_err(ProtocolError::from)?;
             if frame.request == number {
-                return Ok(Answer { reply, descriptors: packet.descriptors });
+                return Ok(Answer { reply, descriptors: packet.descriptors, asked_again });
             }
             self.close_late(turn, &reply, deadline)?;
         }
@@ -182,10 +233,14 @@ impl Session {
     fn send(&self, turn: &mut Turn, request: &Request, deadline: Deadline) -> Result<u32, Trouble> {
         let number = turn.next;
         turn.next = number.wrapping_add(1);
-        let packet = frame::encode(Kind::Request, number, request).map_err(ProtocolError::from)?;
-        transmit(&self.socket, &packet, deadline)?;
+        self.transmit(number, request, deadline)?;
         turn.unanswered.push(number);
         Ok(number)
+    }
+
+    fn transmit(&self, number: u32, request: &Request, deadline: Deadline) -> Result<(), Trouble> {
+        let packet = frame::encode(Kind::Request, number, request).map_err(ProtocolError::from)?;
+        transmit(&self.socket, &packet, deadline)
     }
 
     /// Gives up what a reply opened that nobody waits for any more.
@@ -201,13 +256,20 @@ impl Session {
 
     fn explain(&self, trouble: Trouble, waited: Duration) -> AdminError {
         match trouble {
-            Trouble::NoAnswer => AdminError::NoAnswer { pid: self.welcome.broker_pid, waited },
+            Trouble::NoAnswer => AdminError::NoAnswer { pid: self.broker_pid(), waited },
             Trouble::Disconnected => AdminError::Disconnected,
             Trouble::Ended(message) => AdminError::Ended { message },
             Trouble::Protocol(error) => AdminError::Protocol(error),
             Trouble::System(error) => AdminError::System(error),
         }
     }
+}
+
+fn deletes(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::DeleteStream { .. } | Request::DeleteSubscription { .. } | Request::Close { .. }
+    )
 }
 
 fn no_connection(directory: &Path, source: io::Error) -> ConnectError {
@@ -234,7 +296,10 @@ fn greet(socket: &OwnedFd, answer_max: Duration) -> Result<Welcome, Trouble> {
     transmit(socket, &frame::packet(Kind::Hello, 0, hello.as_bytes()), deadline)?;
     let packet = receive(socket, deadline)?;
     let frame = Frame::parse(&packet.bytes).map_err(ProtocolError::from)?;
-    expect_kind(&frame, Kind::Welcome, "a welcome")?;
+    // The broker that read the hello may have been succeeded.
+    if frame.kind != Kind::Resumed {
+        expect_kind(&frame, Kind::Welcome, "a welcome")?;
+    }
     let welcome: Welcome = frame.fixed("welcome").map_err(ProtocolError::from)?;
     if welcome.version != PROTOCOL_VERSION {
         let (found, expected) = (welcome.version, PROTOCOL_VERSION);
@@ -251,6 +316,7 @@ fn expect_kind(frame: &Frame<'_>, kind: Kind, expected: &'static str) -> Result<
         Kind::Welcome => "a welcome",
         Kind::Request => "a request",
         Kind::Reply => "a reply",
+        Kind::Resumed => "a word of a successor",
     };
     Err(ProtocolError::Unexpected { found, expected }.into())
 }

@@ -114,7 +114,7 @@ impl Sharing {
     ) -> Result<(Self, StreamSettings), OpenError> {
         let request =
             Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
-        let Answer { reply, descriptors } = connection.control().request(&request, ANSWER_MAX)?;
+        let Answer { reply, descriptors, .. } = connection.control().request(&request, ANSWER_MAX)?;
         let grant = match reply {
             Reply::Member(grant) => grant,
             Reply::Consumer(grant) => {

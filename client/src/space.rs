@@ -123,7 +123,8 @@ impl Space {
         let Lowest { gate, generation, .. } = holder;
         let request = Request::OpenGate { endpoint: endpoint.number(), gate, generation };
         let control = endpoint.connection().control();
-        let Answer { reply: Reply::Gate, descriptors } = control.request(&request, GATE_ANSWER_MAX)? else {
+        let Answer { reply: Reply::Gate, descriptors, .. } = control.request(&request, GATE_ANSWER_MAX)?
+        else {
             return Err(unexpected("a gate").into());
         };
         let [descriptor] = exactly("a gate", descriptors)?;

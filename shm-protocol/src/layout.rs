@@ -73,6 +73,8 @@ pub mod meta {
     pub const GEOMETRY: usize = 64;
     /// Bit set of the gates in force.
     pub const GATES_ACTIVE: usize = 512;
+    /// How many arenas of its own the shard has made.
+    pub const SHARD_ARENAS_MADE: usize = 576;
     /// Gate mirror: one gate word per gate.
     pub const GATES: usize = 1024;
     /// Bytes of the region.

@@ -126,6 +126,8 @@ pub struct PartitionRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
+    /// How many arenas of its own the shard has made.
+    pub arenas_made: MappedWord,
 }
 
 impl PartitionRegions {
@@ -136,6 +138,27 @@ impl PartitionRegions {
         let producers = OwnedRegion::create(identity.producers())?;
         let slots = OwnedRegion::create(identity.slots())?;
         let doorbell = OwnedRegion::create(identity.doorbell())?;
+        Ok(Self::of(identity, meta, producers, slots, doorbell))
+    }
+
+    /// Takes over the regions of a partition whose shard is gone, by what [`descriptors`](Self::descriptors) gave.
+    pub fn adopt(identity: RingIdentity, descriptors: [Arc<OwnedFd>; 4]) -> Result<Self, RegionError> {
+        let [meta, producers, slots, doorbell] = descriptors;
+        check_geometry(&*meta, identity.geometry)?;
+        let meta = OwnedRegion::adopt(meta, identity.meta())?;
+        let producers = OwnedRegion::adopt(producers, identity.producers())?;
+        let slots = OwnedRegion::adopt(slots, identity.slots())?;
+        let doorbell = OwnedRegion::adopt(doorbell, identity.doorbell())?;
+        Ok(Self::of(identity, meta, producers, slots, doorbell))
+    }
+
+    fn of(
+        identity: RingIdentity,
+        meta: OwnedRegion,
+        producers: OwnedRegion,
+        slots: OwnedRegion,
+        doorbell: OwnedRegion,
+    ) -> Self {
         let ring = ShardRing::new(
             slots.region().slots(identity.geometry),
             producers.region().word(layout::producers::LIMIT),
@@ -144,7 +167,13 @@ impl PartitionRegions {
         );
         let data = data_doorbell(doorbell.region());
         let space = space_doorbell(doorbell.region());
-        Ok(Self { identity, meta, producers, slots, doorbell, ring, data, space })
+        let arenas_made = meta.region().word(layout::meta::SHARD_ARENAS_MADE);
+        Self { identity, meta, producers, slots, doorbell, ring, data, space, arenas_made }
+    }
+
+    /// The descriptors themselves, by which a successor takes the partition over.
+    pub fn descriptors(&self) -> [Arc<OwnedFd>; 4] {
+        [&self.meta, &self.producers, &self.slots, &self.doorbell].map(|region| region.descriptor().clone())
     }
 
     /// What identifies the ring.
@@ -184,9 +213,22 @@ pub struct SubscriptionRegion {
 impl SubscriptionRegion {
     /// Makes the region of a subscription on the ring with this identity.
     pub fn create(ring: RingIdentity) -> Result<Self, RegionError> {
-        let region = OwnedRegion::create(ring.subscription())?;
+        Ok(Self::of(OwnedRegion::create(ring.subscription())?))
+    }
+
+    /// Takes over the region of a subscription whose shard is gone.
+    pub fn adopt(ring: RingIdentity, descriptor: Arc<OwnedFd>) -> Result<Self, RegionError> {
+        Ok(Self::of(OwnedRegion::adopt(descriptor, ring.subscription())?))
+    }
+
+    fn of(region: OwnedRegion) -> Self {
         let (cursor, hazards) = (cursor_word(region.region()), hazards(region.region()));
-        Ok(Self { region, cursor, hazards })
+        Self { region, cursor, hazards }
+    }
+
+    /// The descriptor itself, by which a successor takes the region over.
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+        self.region.descriptor()
     }
 
     /// The descriptor for a producer that wants to look at this gate.
@@ -250,7 +292,30 @@ impl SharedRegions {
         subscription: &SubscriptionRegion,
     ) -> Result<Self, RegionError> {
         let ring = partition.identity();
-        let (claims, feed_region) = (OwnedRegion::create(ring.claims())?, OwnedRegion::create(ring.feed())?);
+        let (claims, feed) = (OwnedRegion::create(ring.claims())?, OwnedRegion::create(ring.feed())?);
+        Ok(Self::of(partition, subscription, claims, feed))
+    }
+
+    /// Takes over the claims and the feed of a subscription whose shard is gone, by what
+    /// [`descriptors`](Self::descriptors) gave. The feed must be [resumed](Feed::resume).
+    pub fn adopt(
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+        [claims, feed]: [Arc<OwnedFd>; 2],
+    ) -> Result<Self, RegionError> {
+        let ring = partition.identity();
+        let claims = OwnedRegion::adopt(claims, ring.claims())?;
+        let feed = OwnedRegion::adopt(feed, ring.feed())?;
+        Ok(Self::of(partition, subscription, claims, feed))
+    }
+
+    fn of(
+        partition: &PartitionRegions,
+        subscription: &SubscriptionRegion,
+        claims: OwnedRegion,
+        feed_region: OwnedRegion,
+    ) -> Self {
+        let ring = partition.identity();
         let feed = Feed::new(
             feed_claims(ring, feed_region.region(), claims.region()),
             feed_region.region().slots(ring.geometry.of_feed()),
@@ -262,14 +327,22 @@ impl SharedRegions {
         let watch = Watch::new(words.word(layout::subscription::WATCH));
         let refill = Watch::new(words.word(layout::subscription::REFILL));
         let active = words.word(layout::subscription::ACTIVE);
-        Ok(Self { ring, claims, feed_region, live, floor, feed, watch, refill, active })
+        Self { ring, claims, feed_region, live, floor, feed, watch, refill, active }
+    }
+
+    /// The descriptors themselves, by which a successor takes them over.
+    pub fn descriptors(&self) -> [Arc<OwnedFd>; 2] {
+        [&self.claims, &self.feed_region].map(|region| region.descriptor().clone())
     }
 
     /// Makes the region of a new member.
     pub fn new_member(&self) -> Result<MemberRegion, RegionError> {
-        let region = OwnedRegion::create(self.ring.member())?;
-        let judge = Judge::new(settlement_words(region.region()));
-        Ok(MemberRegion { region, judge })
+        Ok(MemberRegion::of(OwnedRegion::create(self.ring.member())?))
+    }
+
+    /// Takes over the region of a member whose shard is gone. Its judge must be [resumed](Judge::resume).
+    pub fn adopt_member(&self, descriptor: Arc<OwnedFd>) -> Result<MemberRegion, RegionError> {
+        Ok(MemberRegion::of(OwnedRegion::adopt(descriptor, self.ring.member())?))
     }
 
     /// The descriptors for a consumer, in the order that [`MemberRegions::open`] takes; without the eventfd.
@@ -292,6 +365,18 @@ pub struct MemberRegion {
     region: OwnedRegion,
     /// What it says of messages.
     pub judge: Judge<Mapped>,
+}
+
+impl MemberRegion {
+    fn of(region: OwnedRegion) -> Self {
+        let judge = Judge::new(settlement_words(region.region()));
+        Self { region, judge }
+    }
+
+    /// The descriptor itself, by which a successor takes the region over.
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+        self.region.descriptor()
+    }
 }
 
 /// How many descriptors a consumer of a `shared` subscription is given, without its session's eventfd.

@@ -133,6 +133,7 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
             header,
             ("GEOMETRY", meta::GEOMETRY, geometry),
             ("GATES_ACTIVE", meta::GATES_ACTIVE, 8),
+            ("SHARD_ARENAS_MADE", meta::SHARD_ARENAS_MADE, 8),
             ("GATES", meta::GATES, gates),
             ("BYTES", meta::BYTES, 0),
         ],

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 use ringway_client::{
     Backoff, CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT,
     SharedSettings, StartAt, StreamKind, Value, WaitStrategy,
@@ -64,6 +65,12 @@ pub(crate) enum Command {
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
     #[command(after_help = DEMO_AFTER)]
     Demo(DemoArgs),
+    /// The broker of `ringway serve`, with its keeper at standard input.
+    #[command(hide = true, name = BROKER_COMMAND)]
+    Broker,
+    /// Another keeper for such a broker, which is at standard input.
+    #[command(hide = true, name = KEEPER_COMMAND)]
+    Keeper,
     /// The producer of `ringway demo`.
     #[command(hide = true)]
     DemoProducer(DemoProducerArgs),

@@ -63,6 +63,11 @@ pub(crate) enum Failure {
         /// What happened and what to do, for the user.
         message: String,
     },
+    /// It failed in another process, which has told the user.
+    Told {
+        /// How that has ended.
+        code: u8,
+    },
     /// Whoever read the output has gone: nobody is interested any more, which is no failure.
     OutputClosed,
     /// A signal ended it.
@@ -87,6 +92,7 @@ impl Failure {
                 output::say(&message);
                 exit.code().into()
             }
+            Self::Told { code } => code.into(),
             Self::OutputClosed => ExitCode::SUCCESS,
             Self::Interrupted => Exit::Interrupted.code().into(),
         }

@@ -36,6 +36,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { dir, command } = cli;
     match command {
         Command::Serve(args) => serve::run(&args, dir),
+        Command::Broker => serve::run_broker(),
+        Command::Keeper => serve::run_keeper(),
         Command::Stop(args) => admin::stop(&args, &connect(dir)?),
         Command::Stream(command) => admin::stream(command, &connect(dir)?),
         Command::Subscription(command) => admin::subscription(command, &connect(dir)?),

@@ -1,10 +1,14 @@
-//! `ringway serve`: runs a broker in this process until it is told to end.
+//! `ringway serve`: a keeper in this process, and a broker in another, which it starts and succeeds until it is told to end.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use ringway_broker::config::{Config, ConfigError};
+use ringway_broker::keeper::{self, GuardError, Notice};
 use ringway_broker::{Broker, DirectoryError, StartError};
 use ringway_client::directory::default_directory;
+use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,23 +23,93 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
         end_with_parent(parent, Signal::TERM)?;
     }
     let config = load(args, directory).map_err(|error| Failure::with(Exit::Usage, error))?;
-    // Caught before the broker makes anything, so that no signal finds something that nobody removes.
-    let mut signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Failure::new(format!("cannot catch signals: {error}")))?;
-    let broker = Broker::start(config)?;
+    // Caught before anything is made, so that no signal finds something that nobody removes.
+    let stop = stop_by_signal()?;
+    Ok(keeper::serve(&config, &stop, |notice| tell(&notice, &config))?)
+}
 
+/// The broker of a keeper, which is at standard input.
+pub(crate) fn run_broker() -> Result<(), Failure> {
+    let mut signals = catch()?;
+    let broker = Broker::succeed(standard_input()?)?;
     let stopper = broker.stopper();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || signals.forever().for_each(|_| stopper.stop()))
-        .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
-    let cores = broker.cores().iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    let directory = broker.directory().display();
-    let ready =
-        format!("ringway: serving {directory} (pid {}, shards on cores {cores})\n", std::process::id());
-    // The broker serves whether or not somebody reads this.
-    let _ = output::print(&ready);
+    on_signal(move || signals.forever().for_each(|_| stopper.stop()))?;
     broker.wait().map_err(Failure::new)
+}
+
+/// The keeper of a broker whose keeper has died; the broker is at standard input.
+pub(crate) fn run_keeper() -> Result<(), Failure> {
+    let stop = stop_by_signal()?;
+    Ok(keeper::guard(standard_input()?, &stop, |notice| {
+        if let Notice::Succeeded { ended, broker } = notice {
+            say_succeeded(&ended, broker);
+        }
+    })?)
+}
+
+fn tell(notice: &Notice, config: &Config) {
+    match notice {
+        Notice::Ready { .. } => {
+            let cores = config.cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+            let (directory, pid) = (config.directory.display(), std::process::id());
+            // The broker serves whether or not somebody reads this.
+            let _ = output::print(&format!(
+                "ringway: serving {directory} (pid {pid}, shards on cores {cores})\n"
+            ));
+        }
+        Notice::Succeeded { ended, broker } => say_succeeded(ended, *broker),
+        _ => {}
+    }
+}
+
+fn say_succeeded(ended: &str, broker: u32) {
+    output::say(&format!("the broker has ended ({ended}); process {broker} goes on with all that it held"));
+}
+
+fn standard_input() -> Result<OwnedFd, Failure> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned();
+    input.map_err(|error| Failure::new(format!("cannot use standard input: {error}")))
+}
+
+fn catch() -> Result<Signals, Failure> {
+    Signals::new([SIGINT, SIGTERM]).map_err(|error| Failure::new(format!("cannot catch signals: {error}")))
+}
+
+fn on_signal(wait: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))
+}
+
+/// An eventfd that is written to when a signal says that this process shall end.
+fn stop_by_signal() -> Result<OwnedFd, Failure> {
+    let mut signals = catch()?;
+    let failed = |error| Failure::new(format!("cannot make an eventfd: {error}"));
+    let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|error| failed(error.into()))?;
+    let written = stop.try_clone().map_err(failed)?;
+    on_signal(move || {
+        signals.forever().for_each(|_| {
+            // Fails only when it has been written to often enough.
+            let _ = rustix::io::write(&written, &1_u64.to_ne_bytes());
+        });
+    })?;
+    Ok(stop)
+}
+
+impl From<GuardError> for Failure {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::Directory(error) => StartError::from(error).into(),
+            GuardError::NotStarted { status } => {
+                let code = ExitStatus::code(&status).and_then(|code| u8::try_from(code).ok());
+                code.filter(|code| *code != 0).map_or_else(
+                    || Self::new(format!("the broker did not start ({status})")),
+                    |code| Self::Told { code },
+                )
+            }
+            error => Self::new(error),
+        }
+    }
 }
 
 impl From<StartError> for Failure {

@@ -348,11 +348,11 @@ fn a_broker_ends_by_signal_or_stop_and_leaves_nothing_behind() {
 
 #[test]
 fn a_subscriber_says_that_the_broker_has_gone() {
-    let mut broker = Broker::start();
+    let broker = Broker::start();
     broker.stream("s", "a");
     let (child, _out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
     until("it is open", || !broker.subscription("s", "a", "consumer_pid").is_null());
-    broker.process.kill().unwrap();
+    broker.run(&["stop"]).ok();
     ended(child).expect(3, &["the broker is gone"]);
 }
 

@@ -18,13 +18,16 @@ mod streams;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::{frame, socket};
+use ringway_shm_protocol::name::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::core::{SessionId, Token};
+use crate::keeper::{Estate, Keeping, Key, Message};
 use crate::shard::{AnswerInbox, Command, Mailbox};
 use requests::Pending;
 use session::Session;
@@ -36,6 +39,7 @@ const ANSWERS: u64 = 1;
 const SOCKET: u64 = 2;
 const PROCESS: u64 = 3;
 const CALL: u64 = 4;
+const KEEPER: u64 = 5;
 const KIND_BITS: u32 = 3;
 
 fn event_of(session: SessionId, kind: u64) -> EventData {
@@ -51,6 +55,16 @@ pub(crate) struct Parts {
     pub(crate) stop: OwnedFd,
     pub(crate) sessions_max: u32,
     pub(crate) hello_timeout: Duration,
+    pub(crate) keeping: Arc<Keeping>,
+}
+
+/// What a control plane must know that succeeds another.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// How many endpoints each session holds.
+    pub(crate) holders: BTreeMap<SessionId, u32>,
+    /// How many partitions each stream has.
+    pub(crate) partitions: BTreeMap<Name, u32>,
 }
 
 /// The control plane's state: see the module.
@@ -77,6 +91,9 @@ impl Control {
         epoll::add(&epoll, parts.answers.as_fd(), EventData::new_u64(ANSWERS), EventFlags::IN)?;
         // The stop descriptor wakes the loop as an answer does: the loop looks at it each time round.
         epoll::add(&epoll, &parts.stop, EventData::new_u64(ANSWERS), EventFlags::IN)?;
+        if let Some(link) = parts.keeping.link() {
+            epoll::add(&epoll, &*link, EventData::new_u64(KEEPER), EventFlags::IN)?;
+        }
         Ok(Self {
             parts,
             epoll,
@@ -90,6 +107,36 @@ impl Control {
             ticks: BTreeMap::new(),
             stopping: false,
         })
+    }
+
+    /// Goes on with the sessions of a control plane that is gone.
+    pub(crate) fn adopt(&mut self, before: Before, estate: &mut Estate) -> io::Result<()> {
+        let Before { mut holders, partitions } = before;
+        self.streams = Streams::with(partitions);
+        let sessions: Vec<_> = estate
+            .range(Key::Session(0)..=Key::Session(u64::MAX))
+            .filter_map(|(key, _)| key.session().map(SessionId))
+            .collect();
+        for id in sessions {
+            let Some(mut session) = Session::adopt(id, &self.parts.keeping, estate) else { continue };
+            session.holds(holders.remove(&id).unwrap_or(0));
+            if let Some(stream) = session.stream() {
+                epoll::add(&self.epoll, stream, event_of(id, SOCKET), EventFlags::IN)?;
+            }
+            epoll::add(&self.epoll, session.pidfd(), event_of(id, PROCESS), EventFlags::IN)?;
+            if let Some(eventfd) = session.eventfd() {
+                epoll::add(&self.epoll, eventfd, event_of(id, CALL), EventFlags::IN)?;
+            }
+            self.sessions_made = self.sessions_made.max(id.0);
+            self.sessions.insert(id, session);
+            self.resume(id);
+        }
+        // Their end was being carried out.
+        for (id, _) in holders {
+            self.sessions_made = self.sessions_made.max(id.0);
+            self.session_ended(id);
+        }
+        Ok(())
     }
 
     /// Serves until told to stop; then closes every session and returns.
@@ -110,6 +157,7 @@ impl Control {
                     ANSWERS => self.take_answers(),
                     SOCKET => self.read(session),
                     CALL => self.called(session),
+                    KEEPER => self.hear_keeper(),
                     _ => self.process_ended(session),
                 }
             }
@@ -117,7 +165,29 @@ impl Control {
             self.send_ticks();
             self.stopping |= rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok();
         }
+        for session in self.sessions.values_mut() {
+            session.close();
+        }
         Ok(())
+    }
+
+    /// The keeper has said something, or is gone.
+    fn hear_keeper(&mut self) {
+        let Some(link) = self.parts.keeping.link() else { return };
+        if let Ok(Some((message, _))) = link.receive() {
+            self.stopping |= message == Message::Stop;
+            return;
+        }
+        // The keeper before may have started processes that have its end of the link, too.
+        let _ = epoll::delete(&self.epoll, &*link);
+        let renewed = self.parts.keeping.renew();
+        let watched = renewed.and_then(|link| {
+            Ok(epoll::add(&self.epoll, &*link, EventData::new_u64(KEEPER), EventFlags::IN)?)
+        });
+        // Nothing is lost as long as this process lives; and it goes on serving.
+        if let Err(error) = watched {
+            eprintln!("ringway: no keeper: {error}; if this process dies now, what it holds is lost");
+        }
     }
 
     fn accept_all(&mut self) {
@@ -187,7 +257,7 @@ impl Control {
             return;
         }
         let deadline = Instant::now() + self.parts.hello_timeout;
-        self.sessions.insert(id, Session::new(stream, peer, deadline));
+        self.sessions.insert(id, Session::new(id, stream, peer, deadline, &self.parts.keeping));
     }
 
     /// Accepts one connection with the reserved descriptor, only to say why it is refused. `false`: nobody waits.

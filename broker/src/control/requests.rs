@@ -1,6 +1,7 @@
 //! From a packet to a shard's mailbox, and from its answer back to the socket.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::PROTOCOL_VERSION;
@@ -64,26 +65,28 @@ impl Control {
             return self
                 .hang_up(id, Some(&format!("{count} descriptors came with a packet: requests carry none")));
         }
-        let outcome =
-            Frame::parse(&packet.bytes).map_err(|error| error.to_string()).and_then(|frame| {
-                match (frame.kind, self.sessions[&id].has_said_hello()) {
-                    (Kind::Hello, false) => self.hello(id, &frame),
-                    (Kind::Request, true) => {
-                        let request =
-                            frame.message::<Request>("request").map_err(|error| error.to_string())?;
-                        self.request(id, frame.request, request);
-                        Ok(())
-                    }
-                    (Kind::Hello, true) => Err("this session has said hello already".to_owned()),
-                    (Kind::Request, false) => {
-                        Err("a session begins with a hello, not with a request".to_owned())
-                    }
-                    (kind, _) => Err(format!("a client does not send {kind:?} packets")),
+        let outcome = Frame::parse(&packet.bytes).map_err(|error| error.to_string()).and_then(|frame| {
+            match (frame.kind, self.sessions[&id].has_said_hello()) {
+                // Asked again of a successor that had read it already.
+                (Kind::Request, true) if !self.is_new(id, frame.request) => Ok(()),
+                (Kind::Hello, false) => self.hello(id, &frame),
+                (Kind::Request, true) => {
+                    let request = frame.message::<Request>("request").map_err(|error| error.to_string())?;
+                    self.request(id, frame.request, request);
+                    Ok(())
                 }
-            });
+                (Kind::Hello, true) => Err("this session has said hello already".to_owned()),
+                (Kind::Request, false) => Err("a session begins with a hello, not with a request".to_owned()),
+                (kind, _) => Err(format!("a client does not send {kind:?} packets")),
+            }
+        });
         if let Err(reason) = outcome {
             self.hang_up(id, Some(&reason));
         }
+    }
+
+    fn is_new(&mut self, id: SessionId, request: u32) -> bool {
+        self.sessions.get_mut(&id).is_some_and(|session| session.is_new(request))
     }
 
     fn hello(&mut self, id: SessionId, frame: &Frame<'_>) -> Result<(), String> {
@@ -101,18 +104,30 @@ impl Control {
         if unknown != 0 {
             return Err(format!("the client requires features {unknown:#x} that this broker does not have"));
         }
-        let welcome = Welcome {
-            version: PROTOCOL_VERSION,
-            shards: self.parts.shards.len() as u16,
-            broker_pid: std::process::id(),
-            session: id.0,
-            features: FEATURES & hello.features_optional,
-        };
+        let welcome = self.welcome_to(id, hello.features_optional);
         let session = self.sessions.get_mut(&id).expect("the session has just been read from");
         session.said_hello();
         let stream = session.stream().expect("it has said hello on its socket");
         let sent = send(stream, &frame::encode_fixed(Kind::Welcome, frame.request, &welcome), &[]);
         sent.map_err(|error| format!("the welcome could not be sent: {error}"))
+    }
+
+    fn welcome_to(&self, id: SessionId, features_optional: u64) -> Welcome {
+        Welcome {
+            version: PROTOCOL_VERSION,
+            shards: self.parts.shards.len() as u16,
+            broker_pid: std::process::id(),
+            session: id.0,
+            features: FEATURES & features_optional,
+        }
+    }
+
+    /// Tells a session that it goes on with this broker.
+    pub(super) fn resume(&self, id: SessionId) {
+        if let Some(stream) = self.sessions.get(&id).and_then(|session| session.stream()) {
+            // One that does not read is full of such packets, and one of them is enough.
+            let _ = send(stream, &frame::encode_fixed(Kind::Resumed, 0, &self.welcome_to(id, 0)), &[]);
+        }
     }
 
     fn request(&mut self, id: SessionId, request: u32, asked: Request) {
@@ -127,7 +142,7 @@ impl Control {
             Ok(Target::All(operation)) => {
                 let what = Waiting::Pages { shards_left: shards, page: Vec::new(), more: false };
                 let token = self.wait(Pending { session: id, request, what });
-                let caller = self.caller(id);
+                let caller = self.caller(id, request);
                 for shard in 0..shards {
                     self.forward(shard, token, caller, operation.clone());
                 }
@@ -138,7 +153,7 @@ impl Control {
                     _ => Waiting::Answer,
                 };
                 let token = self.wait(Pending { session: id, request, what });
-                self.forward(shard, token, self.caller(id), operation);
+                self.forward(shard, token, self.caller(id, request), operation);
             }
             Ok(Target::Stream(name, asked)) => {
                 self.ask_stream(name, StreamRequest { session: id, request, asked });
@@ -146,8 +161,8 @@ impl Control {
         }
     }
 
-    fn caller(&self, session: SessionId) -> Caller {
-        Caller { session, pid: self.sessions[&session].pid() }
+    fn caller(&self, session: SessionId, request: u32) -> Caller {
+        Caller { session, pid: self.sessions[&session].pid(), request }
     }
 
     /// Stops reading a session until its request is answered.
@@ -232,9 +247,9 @@ impl Control {
         if session.eventfd().is_none() {
             let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             epoll::add(&self.epoll, &eventfd, event_of(id, CALL), EventFlags::IN)?;
-            session.set_eventfd(eventfd);
+            session.set_eventfd(Arc::new(eventfd));
         }
-        session.eventfd().expect("made above").try_clone()
+        session.eventfd().expect("made above").as_fd().try_clone_to_owned()
     }
 
     /// A consumer of a session has called.
@@ -287,9 +302,14 @@ impl Control {
         }
         self.forget(id);
         if held {
-            for shard in &self.parts.shards {
-                shard.send(Command::Apply(Event::SessionEnded(id)));
-            }
+            self.session_ended(id);
+        }
+    }
+
+    /// Gives back what a session held.
+    pub(super) fn session_ended(&self, id: SessionId) {
+        for shard in &self.parts.shards {
+            shard.send(Command::Apply(Event::SessionEnded(id)));
         }
     }
 }

@@ -1,17 +1,24 @@
 //! One session: a connection, its process, and how many endpoints it holds.
+//!
+//! What a successor of the broker needs is kept from the hello on: the socket, the pidfd, the eventfd.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ringway_shm_protocol::control::socket::Peer;
+use rustix::net::Shutdown;
+
+use crate::core::SessionId;
+use crate::keeper::{Entry, Estate, Keeping, Kept, Key};
 
 /// How far a session is.
 #[derive(Debug)]
 enum State {
     /// Connected; must say hello before the deadline.
-    Silent { stream: OwnedFd, deadline: Instant },
+    Silent { stream: Arc<OwnedFd>, deadline: Instant },
     /// Has said hello.
-    Open { stream: OwnedFd },
+    Open { stream: Arc<OwnedFd> },
     /// Its socket is closed and its process alive: it keeps what it holds.
     Orphaned,
 }
@@ -20,19 +27,73 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Session {
     state: State,
-    peer: Peer,
+    id: SessionId,
+    pid: u32,
+    pidfd: Arc<OwnedFd>,
+    keeping: Arc<Keeping>,
+    kept: Option<Kept>,
+    /// The number of the request that was read last: one that comes again is being answered, or was.
+    last_request: Option<u32>,
     /// Endpoints that it holds, or may be about to be given.
     endpoints: u32,
     /// By which its consumers call their shards; made for the first consumer of a `shared` subscription.
-    eventfd: Option<OwnedFd>,
+    eventfd: Option<(Arc<OwnedFd>, Kept)>,
 }
 
 impl Session {
-    pub(super) fn new(stream: OwnedFd, peer: Peer, deadline: Instant) -> Self {
-        Self { state: State::Silent { stream, deadline }, peer, endpoints: 0, eventfd: None }
+    /// A connection that has just been accepted.
+    pub(super) fn new(
+        id: SessionId,
+        stream: OwnedFd,
+        peer: Peer,
+        deadline: Instant,
+        keeping: &Arc<Keeping>,
+    ) -> Self {
+        let state = State::Silent { stream: Arc::new(stream), deadline };
+        Self::with(id, state, peer.pid, Arc::new(peer.pidfd), keeping)
     }
 
-    pub(super) fn stream(&self) -> Option<&OwnedFd> {
+    fn with(id: SessionId, state: State, pid: u32, pidfd: Arc<OwnedFd>, keeping: &Arc<Keeping>) -> Self {
+        let keeping = Arc::clone(keeping);
+        Self { state, id, pid, pidfd, keeping, kept: None, last_request: None, endpoints: 0, eventfd: None }
+    }
+
+    /// The session of a broker that is gone; `None`: there is none of this number.
+    pub(super) fn adopt(id: SessionId, keeping: &Arc<Keeping>, estate: &mut Estate) -> Option<Self> {
+        let (entry, kept) = keeping.adopt(Key::Session(id.0), estate)?;
+        let pid = u32::from_le_bytes(entry.note[..].try_into().ok()?);
+        let (state, pidfd) = match &entry.descriptors[..] {
+            [pidfd, stream] => (State::Open { stream: stream.clone() }, pidfd),
+            [pidfd] => (State::Orphaned, pidfd),
+            _ => return None,
+        };
+        let mut session = Self::with(id, state, pid, pidfd.clone(), keeping);
+        session.kept = Some(kept);
+        if let Some((entry, kept)) = keeping.adopt(Key::Call(id.0), estate)
+            && let Some([eventfd]) = entry.exactly()
+        {
+            session.eventfd = Some((eventfd, kept));
+        }
+        Some(session)
+    }
+
+    /// Has what a successor needs kept, as it is now.
+    fn keep(&mut self) {
+        let mut descriptors = vec![self.pidfd.clone()];
+        descriptors.extend(self.stream().cloned());
+        let entry = Entry { note: self.pid.to_le_bytes().to_vec(), descriptors };
+        match &self.kept {
+            Some(kept) => self.keeping.replace(kept, entry),
+            None => self.kept = Some(self.keeping.keep(Key::Session(self.id.0), entry)),
+        }
+    }
+
+    /// Takes note of a request; `false`: it was read before.
+    pub(super) fn is_new(&mut self, request: u32) -> bool {
+        self.last_request.replace(request) != Some(request)
+    }
+
+    pub(super) fn stream(&self) -> Option<&Arc<OwnedFd>> {
         match &self.state {
             State::Silent { stream, .. } | State::Open { stream } => Some(stream),
             State::Orphaned => None,
@@ -40,19 +101,21 @@ impl Session {
     }
 
     pub(super) fn pidfd(&self) -> &OwnedFd {
-        &self.peer.pidfd
+        &self.pidfd
     }
 
-    pub(super) fn eventfd(&self) -> Option<&OwnedFd> {
-        self.eventfd.as_ref()
+    pub(super) fn eventfd(&self) -> Option<&Arc<OwnedFd>> {
+        self.eventfd.as_ref().map(|(eventfd, _)| eventfd)
     }
 
-    pub(super) fn set_eventfd(&mut self, eventfd: OwnedFd) {
-        self.eventfd = Some(eventfd);
+    pub(super) fn set_eventfd(&mut self, eventfd: Arc<OwnedFd>) {
+        let entry = Entry { note: Vec::new(), descriptors: vec![eventfd.clone()] };
+        let kept = self.keeping.keep(Key::Call(self.id.0), entry);
+        self.eventfd = Some((eventfd, kept));
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.peer.pid
+        self.pid
     }
 
     /// When it must have said hello, unless it has.
@@ -72,14 +135,26 @@ impl Session {
             State::Silent { stream, .. } => State::Open { stream },
             other => other,
         };
+        self.keep();
     }
 
     /// Gives its socket up.
-    pub(super) fn close(&mut self) -> Option<OwnedFd> {
-        match std::mem::replace(&mut self.state, State::Orphaned) {
-            State::Silent { stream, .. } | State::Open { stream } => Some(stream),
-            State::Orphaned => None,
+    pub(super) fn close(&mut self) -> Option<Arc<OwnedFd>> {
+        let stream = match std::mem::replace(&mut self.state, State::Orphaned) {
+            State::Silent { stream, .. } | State::Open { stream } => stream,
+            State::Orphaned => return None,
+        };
+        // The keeper has it, too: closing it here would not end the connection.
+        let _ = rustix::net::shutdown(&stream, Shutdown::Both);
+        if self.kept.is_some() {
+            self.keep();
         }
+        Some(stream)
+    }
+
+    /// So many endpoints are its own.
+    pub(super) fn holds(&mut self, endpoints: u32) {
+        self.endpoints = endpoints;
     }
 
     /// An endpoint is about to be given to it.

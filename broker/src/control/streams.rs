@@ -90,6 +90,13 @@ pub(super) struct Work {
     descriptors: Vec<OwnedFd>,
 }
 
+impl Streams {
+    /// The streams that there are already.
+    pub(super) fn with(partitions: BTreeMap<Name, u32>) -> Self {
+        Self { partitions, queues: BTreeMap::new() }
+    }
+}
+
 impl Control {
     /// Takes a request on a stream: it is carried out when those before it are.
     pub(super) fn ask_stream(&mut self, name: Name, asked: StreamRequest) {
@@ -115,7 +122,7 @@ impl Control {
                 return;
             };
             if let Some(session) = self.sessions.get(&first.session) {
-                let caller = Caller { session: first.session, pid: session.pid() };
+                let caller = Caller { session: first.session, pid: session.pid(), request: first.request };
                 let (asked, request) = (first.asked.clone(), first.request);
                 return self.start(name, asked, request, caller);
             }
@@ -270,7 +277,7 @@ impl Control {
             return self.buried(grave, false);
         };
         let partition = Partition { number: (grave.position % u64::from(*partitions)) as u32, stream };
-        let nobody = Caller { session: SessionId(0), pid: std::process::id() };
+        let nobody = Caller { session: SessionId(0), pid: std::process::id(), request: 0 };
         let token = self.next_token();
         let what = Waiting::Letter(grave);
         self.pending.insert(token.0, Pending { session: nobody.session, request: 0, what });

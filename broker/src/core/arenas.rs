@@ -2,6 +2,7 @@
 
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
 use ringway_shm_protocol::partition::is_arena_size;
+use serde::{Deserialize, Serialize};
 
 use super::endpoints::Role;
 use super::{Caller, Core, Effect, EndpointId, Outcome, Partition, Token, refuse};
@@ -16,11 +17,13 @@ pub fn no_arena(partition: &Partition, arena: u32) -> Refusal {
 }
 
 /// An arena of a stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Arena {
     pub(super) bytes: u64,
     /// Its producer; `None` once that has stopped.
     pub(super) producer: Option<EndpointId>,
+    /// The number of the request that made it.
+    pub(super) request: u32,
 }
 
 impl Core {
@@ -38,6 +41,11 @@ impl Core {
                 format!("an arena of {bytes} bytes cannot be had: whole pages of 4096 bytes, two at least");
             return refuse(RefusalCode::Invalid, message);
         }
+        // Asked for once more: what was made then was never handed over.
+        let is_unanswered =
+            |arena: &Arena| arena.producer == Some(endpoint) && arena.request == caller.request;
+        let unanswered = stream.arenas.extract_if(.., |_, arena| is_unanswered(arena));
+        let mut effects: Vec<_> = unanswered.map(|(arena, _)| Effect::DropArena(id, arena)).collect();
         let own = stream.arenas.values().filter(|arena| arena.producer == Some(endpoint));
         let (has, most) = (own.map(|arena| arena.bytes).sum::<u64>(), stream.settings.arenas_bytes_max());
         if bytes > most - has.min(most) {
@@ -55,8 +63,9 @@ impl Core {
         }
         stream.arenas_made += 1;
         let arena = stream.arenas_made;
-        stream.arenas.insert(arena, Arena { bytes, producer: Some(endpoint) });
-        Ok(vec![Effect::MakeArena { token, stream: id, arena, bytes }])
+        stream.arenas.insert(arena, Arena { bytes, producer: Some(endpoint), request: caller.request });
+        effects.push(Effect::MakeArena { token, stream: id, arena, bytes });
+        Ok(effects)
     }
 
     pub(super) fn retire_arena(

@@ -1,9 +1,10 @@
 //! A message outside of any ring.
 
 use ringway_shm_protocol::attributes::{AttributeMap, Attributes, AttributesView, Value};
+use serde::{Deserialize, Serialize};
 
 /// Flags of the attributes, their section, the payload: as in a slot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// Which attributes there are.
     pub flags: u16,

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
+use serde::{Deserialize, Serialize};
 
 use super::{Caller, Core, Effect, Gate, StreamId, refuse};
 
 /// An opened producer or consumer. Unique in its shard, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EndpointId(pub u64);
 
 /// What an endpoint is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
     /// A producer of a stream.
     Producer { stream: StreamId, owner: u32 },
@@ -31,14 +32,14 @@ pub enum Ending {
 }
 
 /// Who holds what.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Endpoint {
     pub(super) caller: Caller,
     pub(super) role: Role,
 }
 
 /// Ids of the producers of a stream, or of the consumers of a `shared` subscription: 1 to 2^`bits` − 1; 0 is nobody's.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ids {
     bits: u32,
     free: BTreeSet<u32>,
@@ -92,6 +93,15 @@ impl Core {
             Role::Consumer { .. } | Role::Member { .. } => {
                 refuse(RefusalCode::Invalid, format!("endpoint {} is no producer", id.0))
             }
+        }
+    }
+
+    /// Gives back what a request opened that its session asks for again: it was never handed over.
+    pub(super) fn end_unanswered(&mut self, caller: Caller) -> Vec<Effect> {
+        let Some(id) = self.unanswered.remove(&caller.session) else { return Vec::new() };
+        match self.endpoints.get(&id) {
+            Some(endpoint) if endpoint.caller.request == caller.request => self.end(id, Ending::Closed),
+            _ => Vec::new(),
         }
     }
 

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::control::message::{Backoff, DeathReason, LEASE_MS_MAX, SharedSettings};
 use ringway_shm_protocol::ring::{Settlement, Verdict};
+use serde::{Deserialize, Serialize};
 
 /// A time, in nanoseconds of the machine's monotonic clock.
 pub type Nanos = u64;
@@ -40,7 +41,7 @@ pub enum Ended {
 }
 
 /// Where an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     Ready,
     Delayed { until: Nanos },
@@ -50,7 +51,7 @@ enum State {
 }
 
 /// A message of the lot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     acquired: u32,
     failed: u32,
@@ -86,10 +87,31 @@ pub struct Lot {
     fed: BTreeMap<u64, u64>,
     /// When the leases that the shard knows of end, of the ring, of the feed, and of those held.
     leases: Leases,
+    /// What is to be remembered.
+    changed: Vec<Changed>,
+}
+
+/// What may be otherwise than it was.
+#[derive(Clone, Copy, Debug)]
+enum Changed {
+    Entry(u64),
+    Lease(LeaseOn),
+}
+
+/// How something in a lot is, for a successor.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LotRecord(Record);
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Record {
+    /// A message; `None`: it is gone.
+    Entry(u64, Option<Entry>),
+    /// A lease that began otherwise than by being seen: whose it is, and when it ends.
+    Lease(LeaseOn, u32, Nanos),
 }
 
 /// Whose lease, on what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LeaseOn {
     /// A position of the ring.
     Live(u64),
@@ -142,7 +164,92 @@ impl Lot {
             dead: BTreeSet::new(),
             fed: BTreeMap::new(),
             leases: Leases::default(),
+            changed: Vec::new(),
         }
+    }
+
+    /// A lot as another has said that it is, in order ([`take_changes`](Self::take_changes), [`records`](Self::records)). It
+    /// must be told which of what was fed is in the feed, see [`resume_feed`](Self::resume_feed).
+    pub fn remember(
+        settings: SharedSettings,
+        records: impl IntoIterator<Item = LotRecord>,
+        now: Nanos,
+    ) -> Self {
+        let mut lot = Self::new(settings);
+        for LotRecord(record) in records {
+            match record {
+                Record::Entry(position, entry) => {
+                    if let Some(before) = lot.entries.remove(&position) {
+                        lot.leave(position, before.state);
+                    }
+                    if let Some(entry) = entry {
+                        lot.enter(position, entry, entry.state);
+                    }
+                }
+                Record::Lease(on, member, end) => lot.leases.set(on, member, end),
+            }
+        }
+        let holder = |position: &u64| match lot.entries.get(position)?.state {
+            State::Held { member } => Some(member),
+            _ => None,
+        };
+        let held = |on: LeaseOn, member: u32| match on {
+            LeaseOn::Held(position) => holder(&position) == Some(member),
+            LeaseOn::Live(_) | LeaseOn::Feed(_) => true,
+        };
+        let over = lot.leases.ends.iter().filter(|(on, (member, _))| !held(**on, *member));
+        let over: Vec<_> = over.map(|(on, _)| *on).collect();
+        over.into_iter().for_each(|on| lot.leases.remove(on));
+        let held = lot.entries.iter().filter_map(|(position, entry)| match entry.state {
+            State::Held { member } => Some((*position, member)),
+            _ => None,
+        });
+        for (position, member) in held.collect::<Vec<_>>() {
+            lot.saw_lease(LeaseOn::Held(position), member, now);
+        }
+        lot.changed.clear();
+        lot
+    }
+
+    /// The first position of the feed that is in use, if any is.
+    pub fn fed_from(&self) -> Option<u64> {
+        self.fed.first_key_value().map(|(at, _)| *at)
+    }
+
+    /// What was fed at `feed.end` or later is not in the feed: that delivery has not been. What was fed before `feed.start` has
+    /// been settled.
+    pub fn resume_feed(&mut self, feed: std::ops::Range<u64>) {
+        let out: Vec<_> =
+            self.fed.iter().filter(|(at, _)| !feed.contains(at)).map(|(a, p)| (*a, *p)).collect();
+        for (at, position) in out {
+            if at < feed.start {
+                self.acked(position);
+            } else {
+                let entry = self.entries[&position];
+                self.leave(position, entry.state);
+                let entry = Entry { acquired: entry.acquired.saturating_sub(1), ..entry };
+                self.enter(position, entry, State::Ready);
+            }
+        }
+    }
+
+    /// What has changed since this was last asked.
+    pub fn take_changes(&mut self) -> Vec<LotRecord> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let records = changed.filter_map(|changed| match changed {
+            Changed::Entry(position) => Some(Record::Entry(position, self.entries.get(&position).copied())),
+            Changed::Lease(on) => {
+                self.leases.ends.get(&on).map(|(member, end)| Record::Lease(on, *member, *end))
+            }
+        });
+        records.map(LotRecord).collect()
+    }
+
+    /// All that is in it.
+    pub fn records(&self) -> impl Iterator<Item = LotRecord> {
+        let entries = self.entries.iter().map(|(position, entry)| Record::Entry(*position, Some(*entry)));
+        let leases = self.leases.ends.iter().map(|(on, (member, end))| Record::Lease(*on, *member, *end));
+        entries.chain(leases).map(LotRecord)
     }
 
     /// The subscription's settings.
@@ -255,16 +362,16 @@ impl Lot {
         if self.contains(position) {
             return self.leases.remove(LeaseOn::Live(position));
         }
-        self.entries.insert(position, Entry { state: State::Held { member }, ..TAKEN });
+        self.enter(position, TAKEN, State::Held { member });
         self.go_on(LeaseOn::Live(position), position, member, now);
     }
 
     /// A message was taken out of the feed while `member` has it, because its slot is wanted.
     pub fn hold(&mut self, position: u64, member: u32, now: Nanos) {
-        let Some(entry) = self.entries.get_mut(&position) else { return };
+        let Some(entry) = self.entries.get(&position).copied() else { return };
         let State::Fed { at } = entry.state else { return };
-        entry.state = State::Held { member };
         self.fed.remove(&at);
+        self.enter(position, entry, State::Held { member });
         self.go_on(LeaseOn::Feed(at), position, member, now);
     }
 
@@ -274,7 +381,12 @@ impl Lot {
         self.saw_lease(on, member, now);
         let (_, end) = self.leases.ends[&on];
         self.leases.remove(on);
-        self.leases.set(LeaseOn::Held(position), member, end);
+        self.set_lease(LeaseOn::Held(position), member, end);
+    }
+
+    fn set_lease(&mut self, on: LeaseOn, member: u32, end: Nanos) {
+        self.leases.set(on, member, end);
+        self.changed.push(Changed::Lease(on));
     }
 
     /// The delivery of a message that is fed or held has ended, and the shard has it back.
@@ -299,7 +411,7 @@ impl Lot {
     pub fn acked(&mut self, position: u64) {
         if let Some(Entry { state: state @ State::Fed { .. }, .. }) = self.entries.get(&position).copied() {
             self.leave(position, state);
-            self.entries.remove(&position);
+            self.remove(position);
         }
     }
 
@@ -349,7 +461,7 @@ impl Lot {
     fn judge(&mut self, position: u64, entry: Entry, verdict: Verdict, now: Nanos) -> Judged {
         match verdict {
             Verdict::Ack => {
-                self.entries.remove(&position);
+                self.remove(position);
                 Judged::Settled
             }
             Verdict::Nack { delay_ms } => {
@@ -376,7 +488,7 @@ impl Lot {
     /// A lease lasts from now on.
     pub fn extend(&mut self, on: LeaseOn, member: u32, lease_ms: u64, now: Nanos) {
         let lease = lease_ms.min(LEASE_MS_MAX.into()) * MS;
-        self.leases.set(on, member, now.saturating_add(lease));
+        self.set_lease(on, member, now.saturating_add(lease));
     }
 
     /// Delays that are over make their messages ready.
@@ -419,8 +531,13 @@ impl Lot {
     /// A dead message is in its dead-letter stream, or was dropped.
     pub fn buried(&mut self, position: u64) {
         if self.dead.remove(&position) {
-            self.entries.remove(&position);
+            self.remove(position);
         }
+    }
+
+    fn remove(&mut self, position: u64) {
+        self.entries.remove(&position);
+        self.changed.push(Changed::Entry(position));
     }
 
     fn leave(&mut self, position: u64, state: State) {
@@ -459,6 +576,7 @@ impl Lot {
             }
         }
         self.entries.insert(position, Entry { state, ..entry });
+        self.changed.push(Changed::Entry(position));
     }
 }
 

@@ -16,9 +16,11 @@
 
 mod arenas;
 mod body;
+mod catalogue;
 mod endpoints;
 pub mod lot;
 mod stream;
+mod tracked;
 mod view;
 
 use std::collections::BTreeMap;
@@ -30,16 +32,19 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
+use serde::{Deserialize, Serialize};
 
 pub use arenas::{SHARD_ARENAS, no_arena};
 pub use body::Body;
+pub use catalogue::{CoreRecord, OpenStream, OpenSubscription};
 pub use endpoints::{Ending, EndpointId, Ids};
 use endpoints::{Endpoint, Role};
 use stream::{Stream, Subscription, check_shared};
+use tracked::Tracked;
 pub use view::{StreamView, SubscriptionView};
 
 /// A session: one connection of one process. Unique for the broker's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 /// Names a request until it is answered.
@@ -47,7 +52,7 @@ pub struct SessionId(pub u64);
 pub struct Token(pub u64);
 
 /// A stream of this shard. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
 
 /// Most streams on a page of a list.
@@ -55,7 +60,7 @@ pub const PAGE_STREAMS: usize = 64;
 
 /// A partition of a stream: to the core each is a ring of its own, with its own subscriptions, producers and consumers. That
 /// all partitions of a stream agree is the control plane's care.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Partition {
     /// The stream's name.
     pub stream: Name,
@@ -64,7 +69,7 @@ pub struct Partition {
 }
 
 /// A gate of a stream's partition, in one of its uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Gate {
     /// Its index, 0 to 63.
     pub index: u8,
@@ -73,12 +78,14 @@ pub struct Gate {
 }
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The session.
     pub session: SessionId,
     /// Its process.
     pub pid: u32,
+    /// The number of its request: one that comes again is the same request.
+    pub request: u32,
 }
 
 /// What a session asks of a shard. Names are checked.
@@ -325,8 +332,10 @@ pub struct Core {
     shard: u32,
     payload_bytes_max: u32,
     names: BTreeMap<Partition, StreamId>,
-    streams: BTreeMap<StreamId, Stream>,
-    endpoints: BTreeMap<EndpointId, Endpoint>,
+    streams: Tracked<StreamId, Stream>,
+    endpoints: Tracked<EndpointId, Endpoint>,
+    /// What each session opened last before this core took over: it may not know.
+    unanswered: BTreeMap<SessionId, EndpointId>,
     streams_made: u64,
     endpoints_made: u64,
 }
@@ -344,8 +353,9 @@ impl Core {
             shard,
             payload_bytes_max,
             names: BTreeMap::new(),
-            streams: BTreeMap::new(),
-            endpoints: BTreeMap::new(),
+            streams: Tracked::new(),
+            endpoints: Tracked::new(),
+            unanswered: BTreeMap::new(),
             streams_made: 0,
             endpoints_made: 0,
         }
@@ -359,9 +369,12 @@ impl Core {
     /// Decides what follows from an event.
     pub fn apply(&mut self, event: Event) -> Vec<Effect> {
         match event {
-            Event::Request(token, caller, operation) => self
-                .request(token, caller, operation)
-                .unwrap_or_else(|refusal| vec![Effect::Refuse(token, refusal)]),
+            Event::Request(token, caller, operation) => {
+                let mut effects = self.end_unanswered(caller);
+                let outcome = self.request(token, caller, operation);
+                effects.extend(outcome.unwrap_or_else(|refusal| vec![Effect::Refuse(token, refusal)]));
+                effects
+            }
             Event::RingMade(stream) => {
                 if let Some(stream) = self.streams.get_mut(&stream) {
                     stream.opened = true;
@@ -459,10 +472,9 @@ impl Core {
         settings: StreamSettings,
         queue: Option<SharedSettings>,
     ) -> Outcome {
-        let geometry = match Geometry::new(settings.slots, settings.slot_bytes) {
-            Ok(geometry) => geometry,
-            Err(error) => return refuse(RefusalCode::Invalid, error.to_string()),
-        };
+        if let Err(error) = Geometry::new(settings.slots, settings.slot_bytes) {
+            return refuse(RefusalCode::Invalid, error.to_string());
+        }
         if !(1..=PARTITIONS_MAX).contains(&settings.partitions) {
             let partitions = settings.partitions;
             return refuse(
@@ -507,7 +519,7 @@ impl Core {
                 let id = StreamId(self.streams_made);
                 self.names.insert(name.clone(), id);
                 let own = name.stream.clone();
-                let mut stream = Stream::new(name, settings, geometry);
+                let mut stream = Stream::new(name, settings);
                 if let Some(mode) = mode {
                     let gate = stream.take_gate().expect("a new stream has all gates");
                     stream.subscriptions.insert(own, Subscription::new(gate, mode));
@@ -790,7 +802,7 @@ fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operat
         .values()
         .map(|subscription| (subscription.gate, subscription.mode.clone()))
         .collect();
-    let Stream { geometry, settings: StreamSettings { overflow, .. }, .. } = *stream;
+    let (geometry, overflow) = (stream.geometry(), stream.settings.overflow);
     let partition = stream.partition.number;
     Effect::MakeRing { stream: id, partition, geometry, overflow, gates, token, caller, operation }
 }

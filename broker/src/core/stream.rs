@@ -9,16 +9,16 @@ use ringway_shm_protocol::control::message::{
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::words::{MEMBER_BITS, OWNER_BITS, next_epoch};
+use serde::{Deserialize, Serialize};
 
 use super::arenas::Arena;
 use super::{Effect, EndpointId, Gate, Ids, Partition, StreamId, refuse};
 
 /// A declared stream.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stream {
     pub(super) partition: Partition,
     pub(super) settings: StreamSettings,
-    pub(super) geometry: Geometry,
     /// Its ring exists.
     pub(super) opened: bool,
     pub(super) producers: BTreeSet<EndpointId>,
@@ -28,11 +28,11 @@ pub(super) struct Stream {
     /// Number of the last arena.
     pub(super) arenas_made: u32,
     /// Generation of each gate's last use.
-    generations: [u16; GATES_MAX],
+    generations: Vec<u16>,
 }
 
 /// A subscription. Its position, and who has which message, stand in shared memory.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Subscription {
     pub(super) gate: Gate,
     pub(super) mode: SubscriptionMode,
@@ -145,19 +145,23 @@ pub(super) fn check_shared(
 }
 
 impl Stream {
-    pub(super) fn new(partition: Partition, settings: StreamSettings, geometry: Geometry) -> Self {
+    pub(super) fn new(partition: Partition, settings: StreamSettings) -> Self {
         Self {
             partition,
             settings,
-            geometry,
             opened: false,
             producers: BTreeSet::new(),
             owners: Ids::new(OWNER_BITS),
             subscriptions: BTreeMap::new(),
             arenas: BTreeMap::new(),
             arenas_made: 0,
-            generations: [0; GATES_MAX],
+            generations: vec![0; GATES_MAX],
         }
+    }
+
+    /// The size of its ring.
+    pub(super) fn geometry(&self) -> Geometry {
+        Geometry::new(self.settings.slots, self.settings.slot_bytes).expect("checked when it was declared")
     }
 
     /// Whether these are the settings it was declared with.

@@ -1,6 +1,7 @@
 //! The core against its promises: single decisions, then random histories against a reference model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use ringway_shm_protocol::control::message::{Backoff, StreamKind};
@@ -32,7 +33,9 @@ fn name(text: &str) -> Name {
 }
 
 fn caller(session: u64) -> Caller {
-    Caller { session: SessionId(session), pid: 1000 + session as u32 }
+    static REQUESTS: AtomicU32 = AtomicU32::new(0);
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    Caller { session: SessionId(session), pid: 1000 + session as u32, request }
 }
 
 fn ask(core: &mut Core, session: u64, operation: Operation) -> Vec<Effect> {

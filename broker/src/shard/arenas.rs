@@ -2,39 +2,67 @@
 //!
 //! 1. A producer's arena is written by that producer; the core numbers it.
 //! 2. The shard's own hold one payload each, of a message that the shard delivers again or publishes itself. They are
-//!    numbered from [`SHARD_ARENAS`] on, and a number is never used twice.
+//!    numbered from [`SHARD_ARENAS`] on, and a number is never used twice: how many there were stands in the ring's memory.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ringway_shm_protocol::layout::PAGE_BYTES;
 use ringway_shm_protocol::memory::arena::{ArenaView, Arenas};
-use ringway_shm_protocol::memory::mapped::{Access, OwnedRegion, RegionError};
+use ringway_shm_protocol::memory::mapped::{Access, MappedWord, OwnedRegion, RegionError};
 use ringway_shm_protocol::partition::RingIdentity;
 use ringway_shm_protocol::ring::{ArenaBlock, Blocks};
 
+use super::home::{Home, InKeep};
 use crate::core::SHARD_ARENAS;
+use crate::keeper::Estate;
 
 /// See the module.
 pub(super) struct RingArenas {
     ring: RingIdentity,
-    regions: BTreeMap<u32, OwnedRegion>,
+    home: Home,
+    regions: BTreeMap<u32, InKeep<OwnedRegion>>,
     /// How many of the shard's own there were.
-    own_made: u32,
+    own_made: MappedWord,
 }
 
 impl RingArenas {
     /// A ring without arenas.
-    pub(super) fn new(ring: RingIdentity) -> Self {
-        Self { ring, regions: BTreeMap::new(), own_made: 0 }
+    pub(super) fn new(ring: RingIdentity, home: &Home, own_made: MappedWord) -> Self {
+        Self { ring, home: home.clone(), regions: BTreeMap::new(), own_made }
+    }
+
+    /// Takes over the arena of a shard that is gone; `false`: it was being given up.
+    pub(super) fn adopt(&mut self, arena: u32, bytes: u64, estate: &mut Estate) -> Result<bool, RegionError> {
+        let Some((descriptors, kept)) = self.home.adopt(self.home.arena(arena), estate) else {
+            return Ok(false);
+        };
+        let [descriptor] = descriptors;
+        let region = OwnedRegion::adopt(descriptor, self.ring.arena(bytes as usize))?;
+        self.regions.insert(arena, InKeep::new(region, kept));
+        Ok(true)
+    }
+
+    /// Takes over all arenas of the shard's own of a shard that is gone; returns their numbers.
+    pub(super) fn adopt_own(&mut self, estate: &mut Estate) -> Result<Vec<u32>, RegionError> {
+        let own = self.home.arena(SHARD_ARENAS)..=self.home.arena(u32::MAX);
+        let own: Vec<_> = estate.range(own).map(|(key, entry)| (*key, entry.bytes())).collect();
+        let numbered = own.into_iter().filter_map(|(key, bytes)| Some((key.arena()?, bytes)));
+        numbered.map(|(arena, bytes)| self.adopt(arena, bytes, estate).map(|_| arena)).collect()
+    }
+
+    fn insert(&mut self, arena: u32, region: OwnedRegion) {
+        let kept = self.home.keep(self.home.arena(arena), Vec::new(), [region.descriptor().clone()]);
+        self.regions.insert(arena, InKeep::new(region, kept));
     }
 
     /// Makes a producer's arena; returns the descriptor for it.
     pub(super) fn make(&mut self, arena: u32, bytes: u64) -> Result<OwnedFd, RegionError> {
         let region = OwnedRegion::create(self.ring.arena(bytes as usize))?;
         let descriptor = region.hand_over(Access::Write)?;
-        self.regions.insert(arena, region);
+        self.insert(arena, region);
         Ok(descriptor)
     }
 
@@ -62,15 +90,16 @@ impl RingArenas {
     pub(super) fn lend(&mut self, bytes: &[u8]) -> Result<ArenaBlock, RegionError> {
         let size = Blocks::region_bytes(bytes.len()).next_multiple_of(PAGE_BYTES as u64);
         let region = OwnedRegion::create(self.ring.arena(size as usize))?;
-        let arena = SHARD_ARENAS + self.own_made;
+        let made = self.own_made.load(Ordering::Relaxed);
+        self.own_made.store(made + 1, Ordering::Relaxed);
         // 2³¹ of them would take years; then the oldest number is long gone.
-        self.own_made = (self.own_made + 1) % SHARD_ARENAS;
+        let arena = SHARD_ARENAS + (made % u64::from(SHARD_ARENAS)) as u32;
         let writing = Arenas::new();
         writing.add(arena, Arc::clone(region.region()));
         let mut block = writing.take(bytes.len()).expect("the region is made for a block of this size");
         block.copy_from_slice(bytes);
         let place = block.place(bytes.len());
-        self.regions.insert(arena, region);
+        self.insert(arena, region);
         Ok(place)
     }
 }

@@ -1,7 +1,7 @@
 //! Messages between rings and the shard's own memory.
 
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
-use ringway_shm_protocol::ring::{Claims, Outgoing, Part};
+use ringway_shm_protocol::ring::{ArenaBlock, Claims, Outgoing, Part};
 
 use super::arenas::RingArenas;
 use crate::core::Body;
@@ -23,39 +23,43 @@ pub(super) fn copy(
     Some(Body { flags: received.flags(), attributes, payload })
 }
 
-/// A message whose parts have a place, and the arenas of the shard's own that hold some of them.
-pub(super) struct Placed<'a> {
-    pub(super) message: Outgoing<'a>,
-    pub(super) arenas: Vec<u32>,
+/// Which parts of a message have a place in an arena of the shard's own; the others are in the slot.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Placement {
+    attributes: Option<ArenaBlock>,
+    payload: Option<ArenaBlock>,
 }
 
-/// Finds a place for each part of a message in a slot's body of so many bytes; what does not fit goes to arenas of the
-/// shard's own, the payload first.
-pub(super) fn place<'a>(
-    body: &'a Body,
-    body_bytes: usize,
-    arenas: &mut RingArenas,
-) -> Result<Placed<'a>, RegionError> {
-    let (attributes, payload) = (Part::Inline(&body.attributes[..]), Part::Inline(&body.payload[..]));
-    let mut message = Outgoing { flags: body.flags, attributes, payload };
-    let mut lent = Vec::new();
-    if message.body_bytes() > body_bytes {
-        let block = arenas.lend(&body.payload)?;
-        message.payload = Part::Arena(block);
-        lent.push(block.arena);
-    }
-    // Both references fit into the smallest slot.
-    if message.body_bytes() > body_bytes {
-        match arenas.lend(&body.attributes) {
-            Ok(block) => {
-                message.attributes = Part::Arena(block);
-                lent.push(block.arena);
-            }
-            Err(error) => {
-                lent.into_iter().for_each(|arena| arenas.drop(arena));
-                return Err(error);
+impl Placement {
+    /// Finds a place for each part of a message in a slot's body of so many bytes; what does not fit goes to arenas of the
+    /// shard's own, the payload first.
+    pub(super) fn find(body: &Body, body_bytes: usize, arenas: &mut RingArenas) -> Result<Self, RegionError> {
+        let mut placement = Self::default();
+        if placement.message(body).body_bytes() > body_bytes {
+            placement.payload = Some(arenas.lend(&body.payload)?);
+        }
+        // Both references fit into the smallest slot.
+        if placement.message(body).body_bytes() > body_bytes {
+            match arenas.lend(&body.attributes) {
+                Ok(block) => placement.attributes = Some(block),
+                Err(error) => {
+                    placement.arenas().for_each(|arena| arenas.drop(arena));
+                    return Err(error);
+                }
             }
         }
+        Ok(placement)
     }
-    Ok(Placed { message, arenas: lent })
+
+    /// The message as it is to be written.
+    pub(super) fn message(self, body: &Body) -> Outgoing<'_> {
+        let attributes = self.attributes.map_or(Part::Inline(&body.attributes[..]), Part::Arena);
+        let payload = self.payload.map_or(Part::Inline(&body.payload[..]), Part::Arena);
+        Outgoing { flags: body.flags, attributes, payload }
+    }
+
+    /// The arenas of the shard's own that it takes.
+    pub(super) fn arenas(self) -> impl Iterator<Item = u32> {
+        [self.payload, self.attributes].into_iter().flatten().map(|block| block.arena)
+    }
 }

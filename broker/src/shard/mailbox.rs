@@ -116,7 +116,7 @@ pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox, OwnedFd)> {
     Ok((Mailbox { queue, wake: Wake(Arc::new(wake)) }, Inbox(inbox), waiting))
 }
 
-/// The shards' end of the queue of answers.
+/// A shard's end of the queue of answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     queue: Sender<FromShard>,
@@ -124,20 +124,13 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    pub(super) fn send(&self, answer: Answer) {
-        self.say(FromShard::Answer(answer));
-    }
-
-    pub(super) fn ask_for_tick(&self, shard: u32, at: Nanos) {
-        self.say(FromShard::WantsTick(shard, at));
-    }
-
-    pub(super) fn send_letter(&self, letter: Letter) {
-        self.say(FromShard::Letter(letter));
-    }
-
-    fn say(&self, what: FromShard) {
-        if self.queue.send(what).is_ok() {
+    /// Says these, in order.
+    pub(super) fn say(&self, what: impl IntoIterator<Item = FromShard>) {
+        let mut said = false;
+        for what in what {
+            said |= self.queue.send(what).is_ok();
+        }
+        if said {
             self.wake.ring();
         }
     }

@@ -5,18 +5,23 @@
 //! 1. One thread owns everything here; others reach it through its [`Mailbox`] alone.
 //! 2. Effects are carried out in order and finished before the next event.
 //! 3. Messages are not touched: publishing and consuming go on while a shard is busy or asleep.
-//! 4. Every word in shared memory is read once into a local; none is trusted for more than a number to show
+//! 4. What was decided is remembered before it is answered: whoever was told something finds it with a successor.
+//! 5. Every word in shared memory is read once into a local; none is trusted for more than a number to show
 //!    or to start from.
 
 mod arenas;
 mod body;
+mod home;
+mod lot_log;
 mod mailbox;
 mod publisher;
 mod ring;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use ringway_shm_protocol::attributes::Value;
 use ringway_shm_protocol::control::message::{
@@ -25,18 +30,35 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
+use thiserror::Error;
 
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{
-    Core, Effect, EndpointId, Event, Gate, SessionId, StreamId, StreamView, SubscriptionView, Token, no_arena,
+    Caller, Core, Effect, EndpointId, Event, Gate, Operation, SessionId, StreamId, StreamView,
+    SubscriptionView, Token, no_arena,
 };
+use crate::keeper::{Estate, Keeping, Key};
+use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
+use home::Home;
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Grave, Inbox, Letter, Mailbox, answers, mailbox,
 };
-use ring::Ring;
+use ring::{Adopted, Ring};
 use shared::RETRY;
+
+/// Why a shard cannot go on where another has stopped.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdoptError {
+    /// A region cannot be mapped.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// What the other has remembered cannot be read.
+    #[error("cannot read what the broker before has remembered: {0}")]
+    Memory(#[from] io::Error),
+}
 
 /// A `shared` subscription of a ring.
 type SharedId = (StreamId, Gate);
@@ -46,7 +68,12 @@ pub(crate) struct Shard {
     core: Core,
     rings: BTreeMap<StreamId, Ring>,
     inbox: Inbox,
+    keeping: Arc<Keeping>,
+    /// What the core has decided.
+    catalogue: MemoryLog,
     answers: Answers,
+    /// What is to be said once that is remembered.
+    unsaid: Vec<FromShard>,
     /// The `shared` subscriptions that a session consumes, with its member ids.
     members: BTreeMap<SessionId, BTreeSet<(SharedId, u32)>>,
     /// When which `shared` subscription is to be looked at, if nobody calls before.
@@ -57,10 +84,81 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// A shard without streams; none may have larger payloads than `payload_bytes_max`.
-    pub(crate) fn new(number: u32, payload_bytes_max: u32, inbox: Inbox, answers: Answers) -> Self {
-        let core = Core::new(number, payload_bytes_max);
-        let (rings, members, looks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { core, rings, inbox, answers, members, looks, tick_at: None }
+    pub(crate) fn new(
+        number: u32,
+        payload_bytes_max: u32,
+        inbox: Inbox,
+        answers: Answers,
+        keeping: &Arc<Keeping>,
+    ) -> Self {
+        let catalogue = MemoryLog::new(keeping, Key::Catalogue(number));
+        Self {
+            core: Core::new(number, payload_bytes_max),
+            rings: BTreeMap::new(),
+            inbox,
+            keeping: Arc::clone(keeping),
+            catalogue,
+            answers,
+            unsaid: Vec::new(),
+            members: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            tick_at: None,
+        }
+    }
+
+    /// Goes on where a shard that is gone has stopped, and finishes what that had begun.
+    pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<(), AdoptError> {
+        let Some(before) = estate.remove(&Key::Catalogue(self.core.shard())) else { return Ok(()) };
+        self.core.remember(MemoryLog::read(&before)?);
+        let now = clock::monotonic();
+        for stream in self.core.open_streams() {
+            let home = self.home(stream.id);
+            let Some(Adopted { ring, gates_gone, arenas_gone }) = Ring::adopt(home, &stream, estate, now)?
+            else {
+                self.core.abandon(stream.id);
+                continue;
+            };
+            self.rings.insert(stream.id, ring);
+            for gate in gates_gone {
+                self.core.apply(Event::SubscriptionFailed(stream.id, gate));
+            }
+            self.core.apply(Event::ArenasGone(stream.id, arenas_gone));
+            for subscription in stream.subscriptions {
+                let shared = (stream.id, subscription.gate);
+                if self.rings[&stream.id].shared(subscription.gate).is_some() {
+                    self.looks.insert(shared, now);
+                }
+                for (session, member) in subscription.members {
+                    self.members.entry(session).or_default().insert((shared, member));
+                }
+            }
+        }
+        self.catalogue.rewrite(self.core.records());
+        Ok(())
+    }
+
+    /// Deletes the partitions of a stream that are here, or their subscription of this name. Nobody has them open.
+    pub(crate) fn delete_what_is_there(&mut self, stream: &Name, subscription: Option<&Name>) {
+        let partitions = self.core.partitions().map(|(partition, ..)| partition);
+        let partitions: Vec<_> =
+            partitions.filter(|partition| partition.stream == *stream).cloned().collect();
+        let nobody = Caller { session: SessionId(0), pid: 0, request: 0 };
+        for partition in partitions {
+            let operation = match subscription {
+                Some(name) => Operation::DeleteSubscription(partition, name.clone()),
+                None => Operation::DeleteStream(partition),
+            };
+            self.apply(Event::Request(Token(0), nobody, operation));
+        }
+    }
+
+    /// What it has decided so far.
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn home(&self, stream: StreamId) -> Home {
+        Home { keeping: Arc::clone(&self.keeping), shard: self.core.shard(), stream }
     }
 
     /// Carries out all that waits in the mailbox.
@@ -85,7 +183,19 @@ impl Shard {
         self.look_in_time();
         self.drop_orphans();
         self.ask_for_tick();
+        self.remember();
+        self.answers.say(self.unsaid.drain(..));
         Turn::Sleep
+    }
+
+    /// From here on a successor knows what the core has decided.
+    fn remember(&mut self) {
+        for record in self.core.take_changes() {
+            self.catalogue.push(&record);
+        }
+        if !self.catalogue.commit() {
+            self.catalogue.rewrite(self.core.records());
+        }
     }
 
     /// Looks at the `shared` subscriptions whose time has come.
@@ -134,7 +244,7 @@ impl Shard {
             ("dead.reason", Value::from(reason.name())),
             ("dead.time_ns", Value::from(clock::wall() as i64)),
         ];
-        self.answers.send_letter(Letter { grave, stream: target, body: body.with(&provenance) });
+        self.unsaid.push(FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) }));
     }
 
     fn bury(&mut self, Grave { stream, gate, position, .. }: Grave, done: bool) {
@@ -164,7 +274,7 @@ impl Shard {
         let Some(at) = self.looks.values().copied().chain(orphans).min() else { return };
         if self.tick_at.is_none_or(|asked| at < asked) {
             self.tick_at = Some(at);
-            self.answers.ask_for_tick(self.core.shard(), at);
+            self.unsaid.push(FromShard::WantsTick(self.core.shard(), at));
         }
     }
 
@@ -177,7 +287,7 @@ impl Shard {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::MakeRing { stream, partition, geometry, overflow, gates, token, caller, operation } => {
-                match Ring::make(partition, geometry, overflow, &gates) {
+                match Ring::make(self.home(stream), partition, geometry, overflow, &gates) {
                     Ok(ring) => {
                         self.rings.insert(stream, ring);
                         self.apply(Event::RingMade(stream));
@@ -373,7 +483,7 @@ impl Shard {
         reply: Reply,
     ) {
         match descriptors {
-            Ok(descriptors) => self.answers.send(Answer::with(token, reply, descriptors)),
+            Ok(descriptors) => self.unsaid.push(FromShard::Answer(Answer::with(token, reply, descriptors))),
             Err(error) => {
                 self.apply(Event::EndpointFailed(endpoint));
                 self.refuse_region(token, &error);
@@ -382,9 +492,11 @@ impl Shard {
     }
 
     /// Answers with one descriptor, or with why there is none.
-    fn hand_out(&self, token: Token, reply: Reply, descriptor: Result<OwnedFd, RegionError>) {
+    fn hand_out(&mut self, token: Token, reply: Reply, descriptor: Result<OwnedFd, RegionError>) {
         match descriptor {
-            Ok(descriptor) => self.answers.send(Answer::with(token, reply, vec![descriptor])),
+            Ok(descriptor) => {
+                self.unsaid.push(FromShard::Answer(Answer::with(token, reply, vec![descriptor])))
+            }
             Err(error) => self.refuse_region(token, &error),
         }
     }
@@ -460,15 +572,15 @@ impl Shard {
         }
     }
 
-    fn answer(&self, token: Token, reply: Reply) {
-        self.answers.send(Answer::with(token, reply, Vec::new()));
+    fn answer(&mut self, token: Token, reply: Reply) {
+        self.unsaid.push(FromShard::Answer(Answer::with(token, reply, Vec::new())));
     }
 
-    fn refuse_region(&self, token: Token, error: &RegionError) {
+    fn refuse_region(&mut self, token: Token, error: &RegionError) {
         self.refuse(token, &format!("the broker {error}"));
     }
 
-    fn refuse(&self, token: Token, message: &str) {
+    fn refuse(&mut self, token: Token, message: &str) {
         let refusal = Refusal { code: RefusalCode::Limit, message: message.to_owned() };
         self.answer(token, Reply::Refused(refusal));
     }

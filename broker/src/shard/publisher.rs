@@ -13,7 +13,8 @@ use ringway_shm_protocol::ring::{Outgoing, PublishError, Ringer};
 use thiserror::Error;
 
 use super::arenas::RingArenas;
-use super::body::place;
+use super::body::Placement;
+use super::home::InKeep;
 use crate::core::{Body, Gate};
 
 /// Why the shard could not publish.
@@ -49,19 +50,19 @@ impl Publisher {
     pub(super) fn publish(
         &mut self,
         partition: &PartitionRegions,
-        subscriptions: &BTreeMap<Gate, SubscriptionRegion>,
+        subscriptions: &BTreeMap<Gate, InKeep<SubscriptionRegion>>,
         arenas: &mut RingArenas,
         body: &Body,
     ) -> Result<(u64, Vec<u32>), ShardPublishError> {
         let identity = partition.identity();
-        let placed = place(body, identity.geometry.body_bytes(), arenas)?;
-        match self.publish_placed(identity, subscriptions, &placed.message) {
+        let placement = Placement::find(body, identity.geometry.body_bytes(), arenas)?;
+        match self.publish_placed(identity, subscriptions, &placement.message(body)) {
             Ok(position) => {
                 self.ringer.ring(&self.regions.data);
-                Ok((position, placed.arenas))
+                Ok((position, placement.arenas().collect()))
             }
             Err(error) => {
-                placed.arenas.into_iter().for_each(|arena| arenas.drop(arena));
+                placement.arenas().for_each(|arena| arenas.drop(arena));
                 Err(error)
             }
         }
@@ -70,7 +71,7 @@ impl Publisher {
     fn publish_placed(
         &mut self,
         ring: RingIdentity,
-        subscriptions: &BTreeMap<Gate, SubscriptionRegion>,
+        subscriptions: &BTreeMap<Gate, InKeep<SubscriptionRegion>>,
         message: &Outgoing<'_>,
     ) -> Result<u64, ShardPublishError> {
         loop {

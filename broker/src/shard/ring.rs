@@ -4,22 +4,25 @@
 //! 2. An arena whose producer has stopped is dropped when nobody can come to a message of that producer any more:
 //!    every gate has passed them, and whoever joins later begins behind them; or they are overwritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use ringway_shm_protocol::control::message::{Overflow, StartAt, SubscriptionMode};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::RegionError;
-use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
+use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SharedRegions, SubscriptionRegion};
 use ringway_shm_protocol::ring::Ringer;
 use ringway_shm_protocol::ring::shard::Start;
 use ringway_shm_protocol::words::CursorWord;
 
+use super::AdoptError;
 use super::arenas::RingArenas;
+use super::home::{Home, InKeep};
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
-use crate::core::{Body, Gate};
+use crate::core::{Body, Gate, OpenStream, OpenSubscription};
+use crate::keeper::{Estate, Kept};
 
 /// Arenas that nobody adds messages to any more: of a producer that has stopped, or of one message of the shard's own.
 struct Orphans {
@@ -28,11 +31,20 @@ struct Orphans {
     end: u64,
 }
 
+/// A ring that was taken over, and what of it was being given up.
+pub(super) struct Adopted {
+    pub(super) ring: Ring,
+    pub(super) gates_gone: Vec<Gate>,
+    pub(super) arenas_gone: Vec<u32>,
+}
+
 /// See the module.
 pub(super) struct Ring {
     pub(super) partition: PartitionRegions,
+    home: Home,
+    _kept: Kept,
     overflow: Overflow,
-    subscriptions: BTreeMap<Gate, SubscriptionRegion>,
+    subscriptions: BTreeMap<Gate, InKeep<SubscriptionRegion>>,
     shared: BTreeMap<Gate, Shared>,
     arenas: RingArenas,
     orphans: Vec<Orphans>,
@@ -45,27 +57,130 @@ pub(super) struct Ring {
 impl Ring {
     /// Makes a ring and lets each gate join at the beginning.
     pub(super) fn make(
+        home: Home,
         partition: u32,
         geometry: Geometry,
         overflow: Overflow,
         gates: &[(Gate, SubscriptionMode)],
     ) -> Result<Self, RegionError> {
         let identity = RingIdentity { incarnation: random(), geometry };
-        let mut ring = Self {
-            partition: PartitionRegions::create(identity, partition)?,
-            overflow,
-            subscriptions: BTreeMap::new(),
-            shared: BTreeMap::new(),
-            arenas: RingArenas::new(identity),
-            orphans: Vec::new(),
-            publisher: None,
-            data: Ringer::default(),
-            space: Ringer::default(),
-        };
+        let partition = PartitionRegions::create(identity, partition)?;
+        let note = identity.incarnation.to_le_bytes().to_vec();
+        let kept = home.keep(home.ring(), note, partition.descriptors());
+        let mut ring = Self::of(home, kept, partition, overflow);
         for (gate, mode) in gates {
             ring.join(*gate, mode, StartAt::First)?;
         }
         Ok(ring)
+    }
+
+    fn of(home: Home, kept: Kept, partition: PartitionRegions, overflow: Overflow) -> Self {
+        let arenas = RingArenas::new(partition.identity(), &home, partition.arenas_made.clone());
+        Self {
+            partition,
+            home,
+            _kept: kept,
+            overflow,
+            subscriptions: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            arenas,
+            orphans: Vec::new(),
+            publisher: None,
+            data: Ringer::default(),
+            space: Ringer::default(),
+        }
+    }
+
+    /// Takes over the ring of a shard that is gone, and finishes what that had begun; `None`: it was being given up.
+    pub(super) fn adopt(
+        home: Home,
+        stream: &OpenStream,
+        estate: &mut Estate,
+        now: Nanos,
+    ) -> Result<Option<Adopted>, AdoptError> {
+        let note = estate.get(&home.ring()).and_then(|entry| entry.note[..].try_into().ok());
+        let (Some(note), Some((descriptors, kept))) = (note, home.adopt(home.ring(), estate)) else {
+            return Ok(None);
+        };
+        let identity = RingIdentity { incarnation: u64::from_le_bytes(note), geometry: stream.geometry };
+        let partition = PartitionRegions::adopt(identity, descriptors)?;
+        let mut ring = Self::of(home, kept, partition, stream.overflow);
+        // What it was publishing itself is not published.
+        ring.partition.ring.bury(0);
+        let mut arenas_gone = Vec::new();
+        for (arena, bytes, is_orphan) in &stream.arenas {
+            match ring.arenas.adopt(*arena, *bytes, estate)? {
+                true if *is_orphan => ring.orphan(vec![*arena]),
+                true => {}
+                false => arenas_gone.push(*arena),
+            }
+        }
+        let own = ring.arenas.adopt_own(estate)?;
+        let mut gates_gone = Vec::new();
+        for subscription in &stream.subscriptions {
+            if !ring.adopt_subscription(subscription, estate, now)? {
+                gates_gone.push(subscription.gate);
+            }
+        }
+        ring.put_gates_right();
+        let lent: BTreeSet<u32> = ring.shared.values().flat_map(Shared::lent).collect();
+        let published = own.into_iter().filter(|arena| !lent.contains(arena));
+        ring.orphan(published.collect());
+        ring.partition.data.ring_always();
+        ring.partition.space.ring_always();
+        Ok(Some(Adopted { ring, gates_gone, arenas_gone }))
+    }
+
+    /// Takes over a subscription; `false`: it was being given up.
+    fn adopt_subscription(
+        &mut self,
+        OpenSubscription { gate, mode, members }: &OpenSubscription,
+        estate: &mut Estate,
+        now: Nanos,
+    ) -> Result<bool, AdoptError> {
+        let (key, ring) = (self.home.subscription(*gate), self.partition.identity());
+        let (subscription, kept) = match mode {
+            SubscriptionMode::Cursor => {
+                let Some(([own], kept)) = self.home.adopt(key, estate) else { return Ok(false) };
+                (SubscriptionRegion::adopt(ring, own)?, kept)
+            }
+            SubscriptionMode::Shared(settings) => {
+                let Some(([own, claims, feed], kept)) = self.home.adopt(key, estate) else {
+                    return Ok(false);
+                };
+                let subscription = SubscriptionRegion::adopt(ring, own)?;
+                let regions = SharedRegions::adopt(&self.partition, &subscription, [claims, feed])?;
+                let mut shared = Shared::new(&self.home, *gate, &self.partition, regions, settings.clone());
+                shared.take_over_from_before(&self.partition, members, estate, now)?;
+                self.shared.insert(*gate, shared);
+                (subscription, kept)
+            }
+        };
+        self.subscriptions.insert(*gate, InKeep::new(subscription, kept));
+        Ok(true)
+    }
+
+    /// Gates are in force that have a subscription, in the use that it knows; where a subscription is detached, its consumer
+    /// asks for it.
+    fn put_gates_right(&self) {
+        let in_force: BTreeSet<Gate> = self
+            .partition
+            .ring
+            .gates()
+            .into_iter()
+            .map(|(index, generation)| Gate { index, generation })
+            .collect();
+        for gate in in_force.iter().filter(|gate| !self.subscriptions.contains_key(gate)) {
+            self.partition.ring.leave(gate.index);
+        }
+        if matches!(self.overflow, Overflow::Detach { .. }) {
+            return;
+        }
+        for (gate, subscription) in &self.subscriptions {
+            if !in_force.contains(gate) {
+                self.place(*gate, subscription, Start::At(self.cursor(*gate).position));
+            }
+        }
     }
 
     /// Makes the regions of a subscription and lets its gate join.
@@ -76,16 +191,22 @@ impl Ring {
         start: StartAt,
     ) -> Result<(), RegionError> {
         let subscription = SubscriptionRegion::create(self.partition.identity())?;
-        if let SubscriptionMode::Shared(settings) = mode {
-            let shared = Shared::create(&self.partition, &subscription, settings.clone())?;
-            self.shared.insert(gate, shared);
-        }
+        let (key, own) = (self.home.subscription(gate), subscription.descriptor().clone());
+        let kept = if let SubscriptionMode::Shared(settings) = mode {
+            let regions = SharedRegions::create(&self.partition, &subscription)?;
+            let [claims, feed] = regions.descriptors();
+            self.shared
+                .insert(gate, Shared::new(&self.home, gate, &self.partition, regions, settings.clone()));
+            self.home.keep(key, Vec::new(), [own, claims, feed])
+        } else {
+            self.home.keep(key, Vec::new(), [own])
+        };
         let start = match start {
             StartAt::First => Start::First,
             StartAt::Next => Start::Next,
         };
         self.place(gate, &subscription, start);
-        self.subscriptions.insert(gate, subscription);
+        self.subscriptions.insert(gate, InKeep::new(subscription, kept));
         Ok(())
     }
 

@@ -10,7 +10,10 @@
 //! 1. A message is taken over in three steps: its claim is *moving*, the lot has it with a copy of its own, its claim is
 //!    *moved*. Only then the floor may pass it. So at every moment it is in the ring, or in the lot, or both.
 //! 2. Nothing here waits: what has no room stays in the lot until somebody calls, or the time comes.
-//! 3. Members may write the floor and the claim words: each is read once, and bounds what is looked at.
+//! 3. What the lot does is remembered before anybody can see it: before a claim becomes moved, before a message is in the
+//!    feed, before a settlement is confirmed. So a successor finds every message, and every claim that is moving is either
+//!    remembered, and becomes moved, or is not, and nothing has happened.
+//! 4. Members may write the floor and the claim words: each is read once, and bounds what is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -23,10 +26,14 @@ use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegi
 use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Ringer, Settlement, Verdict};
 use ringway_shm_protocol::words::{ClaimState, ClaimWord};
 
+use super::AdoptError;
 use super::arenas::RingArenas;
-use super::body;
+use super::body::{self, Placement};
+use super::home::{Home, InKeep};
+use super::lot_log::{LotLog, Progress, Remembered, Snapshot};
 use crate::core::lot::{Ended, Judged, LeaseOn, Lot, Nanos};
-use crate::core::{Body, Ending};
+use crate::core::{Body, Ending, Gate, SHARD_ARENAS, SessionId};
+use crate::keeper::Estate;
 
 /// Messages of the feed that are in arenas of the shard's own: each takes a descriptor.
 const LENT_MAX: usize = 64;
@@ -60,8 +67,13 @@ pub(super) struct Looked {
 /// See the module.
 pub(super) struct Shared {
     regions: SharedRegions,
-    members: BTreeMap<u32, MemberRegion>,
+    home: Home,
+    gate: Gate,
+    members: BTreeMap<u32, InKeep<MemberRegion>>,
     lot: Lot,
+    log: LotLog,
+    /// How far the settlements of each member are judged.
+    judged: BTreeMap<u32, Progress>,
     /// What the messages of the lot are.
     bodies: BTreeMap<u64, Body>,
     /// Arenas of the shard's own that messages of the feed are in.
@@ -76,26 +88,117 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Makes the regions of a subscription whose gate has joined.
-    pub(super) fn create(
+    /// A subscription with nothing in its lot.
+    pub(super) fn new(
+        home: &Home,
+        gate: Gate,
         partition: &PartitionRegions,
-        subscription: &SubscriptionRegion,
+        regions: SharedRegions,
         settings: SharedSettings,
-    ) -> Result<Self, RegionError> {
-        let regions = SharedRegions::create(partition, subscription)?;
+    ) -> Self {
         // The lot waits for nothing yet.
         regions.refill.begin();
-        Ok(Self {
+        Self {
             regions,
+            log: LotLog::new(&home.keeping, home.lot(gate)),
+            home: home.clone(),
+            gate,
             members: BTreeMap::new(),
             lot: Lot::new(settings),
+            judged: BTreeMap::new(),
             bodies: BTreeMap::new(),
             lent: BTreeMap::new(),
             burying: BTreeSet::new(),
             dead_total: 0,
             scan_at: None,
             buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
-        })
+        }
+    }
+
+    /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Look afterwards.
+    pub(super) fn take_over_from_before(
+        &mut self,
+        partition: &PartitionRegions,
+        members: &[(SessionId, u32)],
+        estate: &mut Estate,
+        now: Nanos,
+    ) -> Result<(), AdoptError> {
+        // Its handle comes with the first thing that is written.
+        let before = estate.remove(&self.home.lot(self.gate));
+        let before = before.map(|entry| LotLog::read(&entry)).transpose();
+        let Remembered { lot, bodies, judged, dead_total } = before?.unwrap_or_default();
+        self.lot = Lot::remember(self.settings().clone(), lot, now);
+        self.bodies = bodies;
+        self.dead_total = dead_total;
+        self.regions.feed.resume(self.lot.fed_from());
+        self.lot.resume_feed(self.regions.feed.in_use());
+        self.bodies.retain(|position, _| self.lot.contains(*position));
+        self.finish_moves(partition);
+        self.find_lent();
+        for (_, member) in members {
+            let key = self.home.member(self.gate, *member);
+            // One that is not kept was being swept, and will be.
+            if let Some(([descriptor], kept)) = self.home.adopt(key, estate) {
+                let mut region = self.regions.adopt_member(descriptor)?;
+                let progress = judged.get(member).copied().unwrap_or_default();
+                region.judge.resume(progress);
+                self.judged.insert(*member, progress);
+                self.members.insert(*member, InKeep::new(region, kept));
+            }
+        }
+        if let (true, Some((_, first))) = (self.settings().single_active, members.first()) {
+            self.activate(*first);
+        }
+        let Self { lot, log, bodies, judged, dead_total, .. } = self;
+        log.rewrite(lot, Snapshot { bodies, judged, dead_total: *dead_total });
+        self.scan_at = Some(now);
+        Ok(())
+    }
+
+    /// A claim that was moving is moved if the lot has the message; else nothing has happened.
+    fn finish_moves(&self, partition: &PartitionRegions) {
+        let range = self.range(partition);
+        let live = &self.regions.live;
+        for Leased { position, member } in live.moving(range.start, range.end) {
+            if self.lot.contains(position) {
+                live.end_move(position, member);
+            } else {
+                live.undo_move(position, member);
+            }
+        }
+        let (fed, in_use) = (self.regions.feed.claims(), self.regions.feed.in_use());
+        for Leased { position: at, member } in fed.moving(in_use.start, in_use.end) {
+            if self.lot.at_feed(at).is_none() {
+                fed.end_move(at, member);
+            } else {
+                fed.undo_move(at, member);
+            }
+        }
+    }
+
+    /// Finds out which arenas of the shard's own messages of the feed are in.
+    fn find_lent(&mut self) {
+        for at in self.regions.feed.in_use() {
+            let Some(position) = self.lot.at_feed(at) else { continue };
+            let Ok(received) = self.regions.feed.copy_out(at, &mut self.buffer) else { continue };
+            let parts = [received.attributes(&self.buffer), received.payload(&self.buffer)];
+            let arenas = parts.into_iter().filter_map(|part| part.block()).map(|block| block.arena);
+            let own: Vec<_> = arenas.filter(|arena| *arena >= SHARD_ARENAS).collect();
+            if !own.is_empty() {
+                self.lent.insert(position, own);
+            }
+        }
+    }
+
+    /// From here on a successor knows what the lot has done.
+    fn remember(&mut self) {
+        let Self { lot, log, bodies, judged, dead_total, .. } = self;
+        log.commit(lot, Snapshot { bodies, judged, dead_total: *dead_total });
+    }
+
+    fn note_judged(&mut self, member: u32, progress: Progress) {
+        self.judged.insert(member, progress);
+        self.log.judged(member, progress);
     }
 
     /// The subscription's settings.
@@ -112,7 +215,12 @@ impl Shared {
     ) -> Result<(Vec<OwnedFd>, u64), RegionError> {
         let region = self.regions.new_member()?;
         let descriptors = self.regions.for_member(partition, subscription, &region)?;
-        self.members.insert(member, region);
+        let key = self.home.member(self.gate, member);
+        let kept = self.home.keep(key, Vec::new(), [region.descriptor().clone()]);
+        self.members.insert(member, InKeep::new(region, kept));
+        // Another has had this number.
+        self.note_judged(member, (0, 0));
+        self.remember();
         Ok((descriptors, self.regions.feed.in_use().start))
     }
 
@@ -127,14 +235,13 @@ impl Shared {
         // What it said before it stopped counts.
         self.judge_member(around, member, now);
         self.members.remove(&member);
+        self.judged.remove(&member);
         let ended = match ending {
             Ending::Closed => Ended::Released,
             Ending::Died => Ended::Died,
         };
         for positions in self.leased_live(around, member).chunks(FEED_CAPACITY_MAX as usize) {
-            for position in positions {
-                self.take_over(around, *position, member, |lot| lot.take(*position, ended));
-            }
+            self.take_over(around, positions, member, |lot, position| lot.take(position, ended));
             // Others need not wait until all is taken over.
             self.feed(around, now);
         }
@@ -146,6 +253,7 @@ impl Shared {
         for position in self.lot.held_by(member) {
             self.lot.end(position, ended);
         }
+        self.remember();
     }
 
     /// Takes over what members have at the beginning of the ring, so that the floor rises. Look afterwards.
@@ -155,7 +263,8 @@ impl Shared {
             let leased = self.regions.live.leased(position, position + 1).next();
             match leased {
                 Some(Leased { member, .. }) => {
-                    self.take_over(around, position, member, |lot| lot.take_held(position, member, now));
+                    let enter = |lot: &mut Lot, position| lot.take_held(position, member, now);
+                    self.take_over(around, &[position], member, enter);
                 }
                 // Beyond it nothing helps.
                 None if self.regions.live.unclaimed(position, position + 1) > 0 => break,
@@ -178,7 +287,9 @@ impl Shared {
         self.expire(around, now);
         self.feed(around, now);
         let freed = self.regions.floor.raise(&self.regions.live);
-        Looked { freed, dead: self.dead(), again_at: self.again_at(now) }
+        let dead = self.dead();
+        self.remember();
+        Looked { freed, dead, again_at: self.again_at(now) }
     }
 
     /// The message is in its dead-letter stream (or not: then it is tried again).
@@ -187,8 +298,14 @@ impl Shared {
         if done {
             self.lot.buried(position);
             self.forget_body(around, position);
-            self.dead_total += 1;
+            self.count_dead();
+            self.remember();
         }
+    }
+
+    fn count_dead(&mut self) {
+        self.dead_total += 1;
+        self.log.dead_total(self.dead_total);
     }
 
     /// The body of a message of the lot.
@@ -237,31 +354,36 @@ impl Shared {
         leased.filter(|leased| leased.member == member).map(|leased| leased.position).collect()
     }
 
-    /// Takes a message over from the ring, if this member still has it: `enter` puts it into the lot.
+    /// Takes messages over from the ring that this member still has: `enter` puts each into the lot. Returns how many.
     fn take_over(
         &mut self,
         around: &mut Around<'_>,
-        position: u64,
+        positions: &[u64],
         member: u32,
-        enter: impl FnOnce(&mut Lot),
-    ) -> bool {
+        enter: impl Fn(&mut Lot, u64),
+    ) -> usize {
         let live = &self.regions.live;
-        if !live.begin_move(position, member) {
-            return false;
-        }
-        // What is no message cannot be delivered again: its producer broke the protocol.
-        // And a claim on what is in the lot already is forged: the lot knows better.
-        let body = body::copy(live, position, around.arenas, &mut self.buffer);
-        if let Some(body) = body.filter(|_| !self.lot.contains(position)) {
-            enter(&mut self.lot);
-            if self.lot.contains(position) {
-                self.bodies.insert(position, body);
+        let moving: Vec<u64> =
+            positions.iter().copied().filter(|position| live.begin_move(*position, member)).collect();
+        for position in &moving {
+            // What is no message cannot be delivered again: its producer broke the protocol.
+            // And a claim on what is in the lot already is forged: the lot knows better.
+            let body = body::copy(live, *position, around.arenas, &mut self.buffer);
+            let Some(body) = body.filter(|_| !self.lot.contains(*position)) else {
+                self.lot.forget_lease(LeaseOn::Live(*position));
+                continue;
+            };
+            enter(&mut self.lot, *position);
+            if self.lot.contains(*position) {
+                self.log.body(*position, &body);
+                self.bodies.insert(*position, body);
             }
-        } else {
-            self.lot.forget_lease(LeaseOn::Live(position));
         }
-        live.end_move(position, member);
-        true
+        self.remember();
+        for position in &moving {
+            self.regions.live.end_move(*position, member);
+        }
+        moving.len()
     }
 
     /// Takes a message back out of the feed, if this member still has it.
@@ -283,6 +405,7 @@ impl Shared {
             return false;
         }
         leave(&mut self.lot);
+        self.remember();
         self.take_arenas_back(around, position);
         self.regions.feed.claims().end_move(at, member);
         true
@@ -292,14 +415,20 @@ impl Shared {
         let Some(mut region) = self.members.remove(&member) else { return };
         region.judge.answer_call();
         while let Some(settlement) = region.judge.next_settlement() {
+            // Remembered together with what comes of it.
+            self.note_judged(member, region.judge.progress());
             if !self.judge(around, settlement, member, now) {
                 region.judge.was_late();
+                self.note_judged(member, region.judge.progress());
             } else if !self.lot.contains(settlement.position) {
                 self.forget_body(around, settlement.position);
             }
         }
-        region.judge.confirm();
         self.members.insert(member, region);
+        self.remember();
+        if let Some(region) = self.members.get_mut(&member) {
+            region.judge.confirm();
+        }
     }
 
     /// Acts upon a settlement; `false`: the member did not have the message any more.
@@ -311,7 +440,7 @@ impl Shared {
                 match verdict {
                     _ if acquired != attempt => false,
                     // It was faster with its ack.
-                    Verdict::Extend { .. } if is(feed, at, ClaimState::Acked, member) => true,
+                    Verdict::Extend { .. } | Verdict::Ack if is(feed, at, ClaimState::Acked, member) => true,
                     _ if !is(feed, at, ClaimState::Leased, member) => false,
                     Verdict::Extend { .. } => self.lot.settle(settlement, member, now) != Judged::Late,
                     _ => self.unfeed(around, position, at, member, |lot| {
@@ -324,16 +453,23 @@ impl Shared {
                 let (live, end) = (&self.regions.live, around.partition.ring.end());
                 match verdict {
                     _ if attempt != 1 || position >= end => false,
-                    Verdict::Extend { .. } if is(live, position, ClaimState::Acked, member) => true,
+                    Verdict::Extend { .. } | Verdict::Ack
+                        if is(live, position, ClaimState::Acked, member) =>
+                    {
+                        true
+                    }
                     _ if !is(live, position, ClaimState::Leased, member) => false,
                     Verdict::Ack => self.regions.live.ack(position, member),
                     Verdict::Extend { lease_ms } => {
                         self.lot.extend(LeaseOn::Live(position), member, lease_ms, now);
                         true
                     }
-                    _ => self.take_over(around, position, member, |lot| {
-                        lot.settle_taken(settlement, now);
-                    }),
+                    _ => {
+                        let enter = |lot: &mut Lot, _| {
+                            lot.settle_taken(settlement, now);
+                        };
+                        self.take_over(around, &[position], member, enter) > 0
+                    }
                 }
             }
         }
@@ -390,7 +526,8 @@ impl Shared {
         for (on, member) in self.lot.expired(now) {
             let ended = match on {
                 LeaseOn::Live(position) => {
-                    self.take_over(around, position, member, |lot| lot.take(position, Ended::Expired))
+                    let enter = |lot: &mut Lot, position| lot.take(position, Ended::Expired);
+                    self.take_over(around, &[position], member, enter) > 0
                 }
                 LeaseOn::Feed(at) => self.take_back(around, at, member, Ended::Expired),
                 LeaseOn::Held(position) => {
@@ -431,19 +568,26 @@ impl Shared {
         let mut fed = false;
         loop {
             self.harvest(around);
+            let (in_use, room) = (self.regions.feed.in_use(), self.regions.feed.room());
+            let mut batch = Vec::new();
             while let Some((position, acquired, failed)) = self.lot.next_ready() {
-                if !self.regions.feed.has_room() || self.lent.len() >= LENT_MAX {
+                if batch.len() as u64 >= room || self.lent.len() >= LENT_MAX {
                     break;
                 }
                 let body = &self.bodies[&position];
                 // Memory or descriptors have run out: later.
-                let Ok(placed) = body::place(body, self.buffer.len(), around.arenas) else { break };
-                let record = FeedRecord { position, acquired, failed };
-                let at = self.regions.feed.write(record, &placed.message);
-                if !placed.arenas.is_empty() {
-                    self.lent.insert(position, placed.arenas);
+                let Ok(placement) = Placement::find(body, self.buffer.len(), around.arenas) else { break };
+                let arenas: Vec<_> = placement.arenas().collect();
+                if !arenas.is_empty() {
+                    self.lent.insert(position, arenas);
                 }
-                self.lot.fed(position, at);
+                self.lot.fed(position, in_use.end + batch.len() as u64);
+                batch.push((FeedRecord { position, acquired, failed }, placement));
+            }
+            // Before anybody can claim them.
+            self.remember();
+            for (record, placement) in batch {
+                self.regions.feed.write(record, &placement.message(&self.bodies[&record.position]));
                 fed = true;
             }
             if self.lot.next_ready().is_none() {
@@ -478,7 +622,7 @@ impl Shared {
             for (position, ..) in dead {
                 self.lot.buried(position);
                 self.bodies.remove(&position);
-                self.dead_total += 1;
+                self.count_dead();
             }
             return Vec::new();
         }

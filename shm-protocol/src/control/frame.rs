@@ -5,7 +5,7 @@
 //! │ "RWC1" │ version │ kind │ request │ body bytes │ body …
 //! ```
 //!
-//! All integers are little-endian. `Hello`, `Welcome` and `Refused` never change, in no version: they are how two
+//! All integers are little-endian. `Hello`, `Welcome`, `Refused` and `Resumed` never change, in no version: they are how two
 //! versions find out about each other. Every other body is [postcard] of [`message`](super::message).
 
 use serde::Serialize;
@@ -34,6 +34,9 @@ pub enum Kind {
     Request = 4,
     /// The reply to a request.
     Reply = 5,
+    /// From the broker's successor: a [`Welcome`] to the same session. What was not answered is to be asked again, under the
+    /// same number.
+    Resumed = 6,
 }
 
 /// The first 16 bytes of a packet.
@@ -168,6 +171,7 @@ impl<'a> Frame<'a> {
             3 => Kind::Refused,
             4 => Kind::Request,
             5 => Kind::Reply,
+            6 => Kind::Resumed,
             kind => return Err(FrameError::Kind { kind }),
         };
         Ok(Self { kind, request: header.request, version: header.version, body })

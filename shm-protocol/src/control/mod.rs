@@ -8,6 +8,8 @@
 //!
 //! A session: the client sends [`Hello`](frame::Hello); the broker answers [`Welcome`](frame::Welcome), or
 //! [refuses](frame::Kind::Refused) in plain text that every version can read. Then requests, each with one reply that bears the same number.
+//! When the broker is succeeded, the session goes on: the successor says [`Resumed`](frame::Kind::Resumed), and the client asks once more
+//! what was not answered.
 
 pub mod frame;
 pub mod message;

@@ -130,6 +130,13 @@ pub enum RegionError {
     },
 }
 
+/// When the pages of a mapping are entered: all are there, but each costs a fault when it is first touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    Now,
+    WhenTouched,
+}
+
 fn system(action: &'static str, identity: Identity) -> impl FnOnce(std::io::Error) -> RegionError {
     move |source| RegionError::System { action, kind: identity.kind, bytes: identity.bytes, source }
 }
@@ -155,7 +162,7 @@ impl Drop for Region {
 /// A region together with the descriptor that it is handed over by.
 #[derive(Debug)]
 pub struct OwnedRegion {
-    descriptor: OwnedFd,
+    descriptor: Arc<OwnedFd>,
     region: Arc<Region>,
 }
 
@@ -188,7 +195,19 @@ impl OwnedRegion {
             .map_err(system("write the header of", identity))?;
         rustix::fs::fcntl_add_seals(&descriptor, SEALS).map_err(io).map_err(system("seal", identity))?;
         let region = Region::open(&descriptor, identity, Access::Write)?;
+        Ok(Self { descriptor: Arc::new(descriptor), region: Arc::new(region) })
+    }
+
+    /// Takes a region over that another process has made and did not live to give up: checked as [`Region::open`] does, and
+    /// mapped without touching its pages, so that it takes no time.
+    pub fn adopt(descriptor: Arc<OwnedFd>, identity: Identity) -> Result<Self, RegionError> {
+        let region = Region::map(&*descriptor, identity, Access::Write, Pages::WhenTouched)?;
         Ok(Self { descriptor, region: Arc::new(region) })
+    }
+
+    /// The descriptor itself.
+    pub fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.descriptor
     }
 
     /// Writes the geometry into a `meta` region that nobody else sees yet.
@@ -227,6 +246,15 @@ impl OwnedRegion {
 impl Region {
     /// Maps a descriptor after checking its size, seals and header.
     pub fn open(descriptor: impl AsFd, expected: Identity, access: Access) -> Result<Self, RegionError> {
+        Self::map(descriptor, expected, access, Pages::Now)
+    }
+
+    fn map(
+        descriptor: impl AsFd,
+        expected: Identity,
+        access: Access,
+        pages: Pages,
+    ) -> Result<Self, RegionError> {
         let descriptor = descriptor.as_fd();
         let kind = expected.kind;
         let io = |error: rustix::io::Errno| std::io::Error::from(error);
@@ -245,7 +273,10 @@ impl Region {
         check_header(descriptor, expected)?;
         let file = File::from(descriptor.try_clone_to_owned().map_err(system("duplicate", expected))?);
         let mut options = MmapOptions::new();
-        options.len(expected.bytes).populate();
+        options.len(expected.bytes);
+        if pages == Pages::Now {
+            options.populate();
+        }
         let map = match access {
             Access::Read => options.map_raw_read_only(&file),
             Access::Write => options.map_raw(&file),

@@ -87,6 +87,16 @@ impl<M: Memory> Claims<M> {
         self.words.at(position).store(word.pack(), Ordering::Release);
     }
 
+    /// The shard's: what a shard before had begun, and whose own copy is not there, has not happened: `member` has it.
+    pub fn undo_move(&self, position: u64, member: u32) -> bool {
+        self.change(position, ClaimState::Moving, ClaimState::Leased, member)
+    }
+
+    /// What is being taken over from `from` up to `to`; of more than a capacity, the last.
+    pub fn moving(&self, from: u64, to: u64) -> impl Iterator<Item = Leased> + '_ {
+        self.those(ClaimState::Moving, from, to)
+    }
+
     #[inline]
     fn change(&self, position: u64, from: ClaimState, to: ClaimState, member: u32) -> bool {
         // Whoever names a position that cannot be does not have it.
@@ -121,10 +131,14 @@ impl<M: Memory> Claims<M> {
 
     /// What members have from `from` up to `to`; of more than a capacity, the last.
     pub fn leased(&self, from: u64, to: u64) -> impl Iterator<Item = Leased> + '_ {
-        self.within(from, to).filter_map(|position| {
+        self.those(ClaimState::Leased, from, to)
+    }
+
+    fn those(&self, state: ClaimState, from: u64, to: u64) -> impl Iterator<Item = Leased> + '_ {
+        self.within(from, to).filter_map(move |position| {
             let claim = self.word(position);
-            let leased = claim.lap == self.geometry.lap(position) && claim.state == ClaimState::Leased;
-            leased.then_some(Leased { position, member: claim.member })
+            let is = claim.lap == self.geometry.lap(position) && claim.state == state;
+            is.then_some(Leased { position, member: claim.member })
         })
     }
 

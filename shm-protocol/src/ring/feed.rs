@@ -10,7 +10,8 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::Claims;
-use super::message::Outgoing;
+use super::message::{Outgoing, Received};
+use super::reader::ReadError;
 use crate::memory::{Memory, Slots, Word, Words};
 use crate::words::{SlotState, SlotWord};
 
@@ -53,6 +54,27 @@ impl<M: Memory> Feed<M> {
         Self { claims, slots, records, harvested: 0, next: 0 }
     }
 
+    /// Goes on where a shard that is gone has stopped: everything below `harvested`, or below the oldest that the feed can
+    /// hold, is harvested; the end is where its slots say, which only shards write.
+    pub fn resume(&mut self, harvested: Option<u64>) {
+        let geometry = self.claims.geometry();
+        let written = (0..geometry.capacity()).filter_map(|index| {
+            let slot = SlotWord::unpack(self.slots.word(index).load(Ordering::Acquire));
+            // What was only reserved is written anew.
+            slot.lap.checked_sub(1).map(|laps| {
+                laps * geometry.capacity() + index + u64::from(slot.state == SlotState::Committed)
+            })
+        });
+        self.next = written.max().unwrap_or(0);
+        let oldest = self.next.saturating_sub(geometry.capacity());
+        self.harvested = harvested.unwrap_or(self.next).clamp(oldest, self.next);
+    }
+
+    /// Copies out what was written at a position that is in use.
+    pub fn copy_out(&self, at: u64, buffer: &mut [u8]) -> Result<Received, ReadError> {
+        self.claims.copy_out(at, buffer)
+    }
+
     /// The claim words.
     pub fn claims(&self) -> &Claims<M> {
         &self.claims
@@ -63,9 +85,14 @@ impl<M: Memory> Feed<M> {
         self.harvested..self.next
     }
 
+    /// How many messages can be written.
+    pub fn room(&self) -> u64 {
+        self.claims.geometry().capacity() - (self.next - self.harvested)
+    }
+
     /// Whether a message can be written.
     pub fn has_room(&self) -> bool {
-        self.next - self.harvested < self.claims.geometry().capacity()
+        self.room() > 0
     }
 
     /// Writes a message. Panics without room, or when it does not fit a slot. Returns the feed's position. Wakes nobody.

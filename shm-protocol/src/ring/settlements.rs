@@ -159,6 +159,18 @@ impl<M: Memory> Judge<M> {
         Self { words, judged: 0, confirmed: 0, late: 0 }
     }
 
+    /// Goes on where a shard that is gone has stopped: `judged` settlements were acted upon, `late` of them came too late, as
+    /// that shard has noted; the words say so from now on.
+    pub fn resume(&mut self, (judged, late): (u64, u64)) {
+        (self.judged, self.late) = (judged, late);
+        self.confirm();
+    }
+
+    /// How many settlements were read, and how many of them came too late.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.judged, self.late)
+    }
+
     /// The member may call again: to be said before looking.
     pub fn answer_call(&self) {
         // AcqRel: see Settlements::call.
@@ -171,7 +183,7 @@ impl<M: Memory> Judge<M> {
         // Acquire: pairs with the release of the count.
         let written = self.words.written.load(Ordering::Acquire);
         // Who waits for confirmation has written no more; who counts wrongly is read at most once round.
-        let written = written.min(self.confirmed + SETTLEMENTS);
+        let written = written.min(self.confirmed.saturating_add(SETTLEMENTS));
         while self.judged < written {
             let first = self.judged % SETTLEMENTS * SETTLEMENT_WORDS as u64;
             let entry = [0, 1, 2].map(|word| self.words.entries.at(first + word).load(Ordering::Relaxed));

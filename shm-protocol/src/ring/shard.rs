@@ -86,6 +86,15 @@ impl<M: Memory> ShardRing<M> {
         place_cursor(cursor, start.between(oldest, || end));
     }
 
+    /// The gates in force, in order of their indices, with their generations.
+    pub fn gates(&self) -> Vec<(u8, u16)> {
+        let active = self.active.load(Ordering::Acquire);
+        let in_force = (0..self.mirrors.len() as u8).filter(|gate| active & 1 << gate != 0);
+        let generation =
+            |gate: u8| GateWord::unpack(self.mirrors[usize::from(gate)].load(Ordering::Acquire)).generation;
+        in_force.map(|gate| (gate, generation(gate))).collect()
+    }
+
     /// Takes a gate out of force. Producers that wait must be woken afterwards.
     pub fn leave(&self, gate: u8) {
         self.active.fetch_and(!(1 << gate), Ordering::Release);

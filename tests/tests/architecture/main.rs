@@ -121,9 +121,11 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
         ("config", &[]),
         ("directory", &[]),
         ("clock", &[]),
-        ("shard", &["clock", "core", "runtime"]),
+        ("keeper", &["config", "directory"]),
+        ("memory_log", &["keeper"]),
+        ("shard", &["clock", "core", "keeper", "memory_log", "runtime"]),
         // Only the mailbox of a shard: see the next test.
-        ("control", &["clock", "core", "shard"]),
+        ("control", &["clock", "core", "keeper", "shard"]),
     ]);
     let source = root().join("broker/src");
     for path in sources(&source) {

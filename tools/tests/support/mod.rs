@@ -60,7 +60,7 @@ impl Ended {
     }
 }
 
-/// A broker in a directory of its own, killed at the end of the test.
+/// A broker with its keeper, in a directory of its own, ended at the end of the test.
 pub(crate) struct Broker {
     pub(crate) process: Child,
     pub(crate) ready: String,
@@ -135,7 +135,10 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // A keeper that is killed leaves its broker behind.
+        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            signal(&self.process, Signal::TERM);
+        }
         let _ = self.process.wait();
     }
 }

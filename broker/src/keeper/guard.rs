@@ -1,0 +1,252 @@
+//! The keeper's process: holds what it is told to hold, watches the broker, starts the next one.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::PidfdFlags;
+use thiserror::Error;
+
+use super::keeping::{pid, start};
+use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message};
+use crate::config::Config;
+use crate::directory::{DirectoryError, ServedDirectory};
+
+/// A broker that lives shorter than this has ended quickly.
+const QUICK: Duration = Duration::from_secs(1);
+/// So many brokers in a row may end quickly before the next one has to wait.
+const QUICK_ENDS: u32 = 3;
+/// The shortest and the longest such wait.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// So many brokers in a row may end before they are ready.
+const FAILED_STARTS_MAX: u32 = 10;
+
+/// Something that the keeper's user may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The first broker takes requests.
+    Ready {
+        /// Its process.
+        broker: u32,
+    },
+    /// A broker was succeeded.
+    Succeeded {
+        /// How the one before has ended.
+        ended: String,
+        /// The successor's process.
+        broker: u32,
+    },
+}
+
+/// Why a keeper has ended although nobody told its broker to.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GuardError {
+    /// The directory cannot be used, or another broker uses it.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The first broker did not start; it has said why.
+    #[error("the broker did not start ({status})")]
+    NotStarted {
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// Brokers end again and again before they are ready.
+    #[error(
+        "{brokers} brokers in a row have ended before they took a request, the last one with {ended}: what they held is lost"
+    )]
+    EndsAgain {
+        /// How many.
+        brokers: u32,
+        /// How the last one has ended.
+        ended: String,
+    },
+    /// The kernel refused something.
+    #[error("the keeper cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The kernel's error.
+        source: io::Error,
+    },
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> GuardError {
+    move |source| GuardError::System { action, source }
+}
+
+/// Takes the directory, and has it served by one broker after another until one is told to end, or `stop` (an eventfd) is
+/// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`].
+pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+    let (directory, listener) = ServedDirectory::take(&config.directory)?;
+    let mut estate = Estate::new();
+    let note = postcard::to_stdvec(config).expect("a configuration can be written down");
+    estate.insert(Key::Config, Entry { note, descriptors: Vec::new() });
+    let descriptors = vec![directory.lock().map_err(system("keep the lock"))?, Arc::new(listener)];
+    estate.insert(Key::Directory, Entry { note: directory.note(), descriptors });
+    Keeper { estate, stop, tell, failed_starts: 0, quick_ends: 0, was_ready: false }.run(None)
+}
+
+/// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
+pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+    let link = Link::of(link);
+    let mut estate = Estate::new();
+    loop {
+        match link.receive().map_err(system("hear its broker"))? {
+            Some((Message::All, descriptors)) => {
+                let pidfd = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData.into());
+                let pidfd = pidfd.map_err(system("watch its broker"))?;
+                let _directory = take_over_directory(&estate);
+                let watched = Watched { link, pidfd, child: None, since: Instant::now() };
+                let keeper = Keeper { estate, stop, tell, failed_starts: 0, quick_ends: 0, was_ready: true };
+                return keeper.run(Some(watched));
+            }
+            Some((message, descriptors)) => hold(&mut estate, message, descriptors),
+            // It ended before it had said everything.
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The directory of a keeper that is gone: its lock names this process from now on.
+fn take_over_directory(estate: &Estate) -> Option<ServedDirectory> {
+    let entry = estate.get(&Key::Directory)?;
+    let [lock, _] = entry.exactly()?;
+    ServedDirectory::inherit(&entry.note, File::from(lock.try_clone().ok()?))
+}
+
+fn hold(estate: &mut Estate, message: Message, descriptors: Vec<OwnedFd>) {
+    match message {
+        Message::Keep(key, note) => {
+            let descriptors = descriptors.into_iter().map(Arc::new).collect();
+            estate.insert(key, Entry { note, descriptors });
+        }
+        Message::Forget(key) => {
+            estate.remove(&key);
+        }
+        _ => {}
+    }
+}
+
+/// A broker, and how it is watched.
+struct Watched {
+    link: Link,
+    pidfd: OwnedFd,
+    child: Option<Child>,
+    since: Instant,
+}
+
+/// How a broker has ended.
+enum End {
+    /// It was told to.
+    Told,
+    /// It was not.
+    Died(Option<ExitStatus>),
+}
+
+struct Keeper<'a, F> {
+    estate: Estate,
+    stop: &'a OwnedFd,
+    tell: F,
+    failed_starts: u32,
+    quick_ends: u32,
+    /// Some broker was ready once.
+    was_ready: bool,
+}
+
+impl<F: FnMut(Notice)> Keeper<'_, F> {
+    fn run(mut self, broker: Option<Watched>) -> Result<(), GuardError> {
+        let mut broker = match broker {
+            Some(broker) => broker,
+            None => self.start()?,
+        };
+        loop {
+            let (ready, end) = self.watch(&mut broker)?;
+            let status = match end {
+                End::Told => return Ok(()),
+                End::Died(status) => status,
+            };
+            let ended = status.map_or_else(|| "an unknown status".to_owned(), |status| status.to_string());
+            if let (Some(status), false) = (status, self.was_ready) {
+                return Err(GuardError::NotStarted { status });
+            }
+            self.failed_starts = if ready { 0 } else { self.failed_starts + 1 };
+            if self.failed_starts >= FAILED_STARTS_MAX {
+                return Err(GuardError::EndsAgain { brokers: self.failed_starts, ended });
+            }
+            self.quick_ends = if broker.since.elapsed() < QUICK { self.quick_ends + 1 } else { 0 };
+            if let Some(more) = self.quick_ends.checked_sub(QUICK_ENDS) {
+                std::thread::sleep((PAUSE_MIN * 2_u32.pow(more.min(10))).min(PAUSE_MAX));
+            }
+            broker = self.start()?;
+            let successor = broker.child.as_ref().map_or(0, Child::id);
+            (self.tell)(Notice::Succeeded { ended, broker: successor });
+        }
+    }
+
+    /// Starts a broker and tells it what is kept.
+    fn start(&self) -> Result<Watched, GuardError> {
+        let (ours, theirs) = Link::pair().map_err(system("make a pair of sockets"))?;
+        let child = start(BROKER_COMMAND, theirs).map_err(system("start a broker"))?;
+        let pidfd = rustix::process::pidfd_open(pid(&child), PidfdFlags::empty())
+            .map_err(|error| system("watch its broker")(error.into()))?;
+        // One that ends before it has heard everything is noticed by its pidfd.
+        let _ = self
+            .estate
+            .iter()
+            .try_for_each(|(key, entry)| entry.say(&ours, *key))
+            .and_then(|()| ours.send(&Message::All, &[]));
+        Ok(Watched { link: ours, pidfd, child: Some(child), since: Instant::now() })
+    }
+
+    /// Holds what the broker says until it is gone; returns whether it was ready, and how it ended.
+    fn watch(&mut self, broker: &mut Watched) -> Result<(bool, End), GuardError> {
+        let (mut ready, mut told, mut open) = (broker.child.is_none(), false, true);
+        loop {
+            let link_events = if open { PollFlags::IN } else { PollFlags::empty() };
+            let mut polled = [
+                PollFd::new(&broker.link, link_events),
+                PollFd::new(&broker.pidfd, PollFlags::IN),
+                PollFd::new(self.stop, PollFlags::IN),
+            ];
+            match poll(&mut polled[usize::from(!open)..], None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(system("wait for its broker")(error.into())),
+            }
+            let [said, ended, stop] = polled.map(|one| !one.revents().is_empty());
+            if stop && rustix::io::read(self.stop, &mut [0; 8]).is_ok() {
+                // One that cannot hear it is ending.
+                let _ = broker.link.send(&Message::Stop, &[]);
+            }
+            // All that it said before it ended is heard: the other end is closed then.
+            while open && (said || ended) {
+                match broker.link.receive() {
+                    Ok(Some((Message::Ready, _))) => {
+                        ready = true;
+                        if !std::mem::replace(&mut self.was_ready, true) {
+                            let broker = broker.child.as_ref().map_or(0, Child::id);
+                            (self.tell)(Notice::Ready { broker });
+                        }
+                    }
+                    Ok(Some((Message::Ended, _))) => told = true,
+                    Ok(Some((message, descriptors))) => hold(&mut self.estate, message, descriptors),
+                    Ok(None) => open = false,
+                    Err(error) => return Err(system("hear its broker")(error)),
+                }
+                if !ended {
+                    break;
+                }
+            }
+            if ended {
+                let status = broker.child.as_mut().and_then(|child| child.wait().ok());
+                return Ok((ready, if told { End::Told } else { End::Died(status) }));
+            }
+        }
+    }
+}
