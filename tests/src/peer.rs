@@ -2,10 +2,12 @@
 //!
 //! It prints one line when it is ready and then waits until it is killed.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use ringway_broker::Broker;
 use ringway_broker::config::Config;
+use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::Connection;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -21,6 +23,15 @@ fn main() -> Result<(), Failure> {
             setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
             broker(directory)
         }
+        ["serve", directory] => {
+            let config = Config::load(None, Some(directory.into()))?;
+            Ok(keeper::serve(&config, &never()?, |notice| say(&notice))?)
+        }
+        [BROKER_COMMAND] => Ok(Broker::succeed(standard_input()?)?.wait()?),
+        [KEEPER_COMMAND] => {
+            println!("keeper {}", std::process::id());
+            Ok(keeper::guard(standard_input()?, &never()?, |notice| say(&notice))?)
+        }
         ["producer", directory, stream] => {
             let connection = Connection::open(directory)?;
             let _producer = connection.producer(stream).open()?;
@@ -35,6 +46,22 @@ fn main() -> Result<(), Failure> {
             shared_consumer(directory, stream, subscription, count.parse()?)
         }
         _ => Err(format!("no such role: {arguments:?}").into()),
+    }
+}
+
+/// What tells a keeper to stop: nothing does.
+fn never() -> Result<OwnedFd, Failure> {
+    Ok(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?)
+}
+
+fn standard_input() -> Result<OwnedFd, Failure> {
+    Ok(std::io::stdin().as_fd().try_clone_to_owned()?)
+}
+
+fn say(notice: &Notice) {
+    match notice {
+        Notice::Ready { broker } | Notice::Succeeded { broker, .. } => println!("broker {broker}"),
+        _ => {}
     }
 }
 

@@ -15,8 +15,8 @@ use rustix::event::epoll::{self, EventFlags};
 use super::streams::{Asked, StreamRequest, Work, joined_page};
 use super::{CALL, Control, SOCKET, event_of, send};
 use crate::clock;
-use crate::core::{Caller, EndpointId, Event, Gate, Operation, SessionId, Token};
-use crate::shard::{Answer, Command, FromShard, Grave};
+use crate::core::{Caller, EndpointId, Event, Gate, Grave, Operation, SessionId, Token};
+use crate::shard::{Answer, Command, FromShard};
 
 /// Feature bits of the protocol that this broker knows.
 const FEATURES: u64 = 0;
@@ -122,9 +122,11 @@ impl Control {
         }
     }
 
-    /// Tells a session that it goes on with this broker.
+    /// Tells a session that it goes on with this broker. What it has asked so far it asks again then: something of it may have
+    /// been answered already.
     pub(super) fn resume(&self, id: SessionId) {
         if let Some(stream) = self.sessions.get(&id).and_then(|session| session.stream()) {
+            while socket::receive(stream).is_ok_and(|packet| !packet.bytes.is_empty()) {}
             // One that does not read is full of such packets, and one of them is enough.
             let _ = send(stream, &frame::encode_fixed(Kind::Resumed, 0, &self.welcome_to(id, 0)), &[]);
         }

@@ -22,8 +22,8 @@ use ringway_shm_protocol::name::Name;
 
 use super::Control;
 use super::requests::{Pending, Waiting};
-use crate::core::{Caller, EndpointId, Operation, PAGE_STREAMS, Partition, SessionId};
-use crate::shard::{Command, Grave, Letter};
+use crate::core::{Caller, EndpointId, Grave, Operation, PAGE_STREAMS, Partition, SessionId};
+use crate::shard::{Command, Letter};
 
 /// Most partitions on a page of a list, so that it fits a packet.
 const PAGE_PARTITIONS: usize = 256;
@@ -282,7 +282,7 @@ impl Control {
         let what = Waiting::Letter(grave);
         self.pending.insert(token.0, Pending { session: nobody.session, request: 0, what });
         let shard = self.shard_of(&partition);
-        self.forward(shard, token, nobody, Operation::Publish(partition, body));
+        self.forward(shard, token, nobody, Operation::Publish(partition, grave, body));
     }
 
     /// Tells the shard where a dead letter comes from what became of it.

@@ -518,14 +518,13 @@ impl Lot {
     }
 
     /// Messages that have failed too often, or were rejected: position, attempts, failures, reason.
-    pub fn dead(&self) -> Vec<(u64, u32, u32, DeathReason)> {
-        let dead = self.dead.iter().filter_map(|position| match self.entries[position] {
+    pub fn dead(&self) -> impl Iterator<Item = (u64, u32, u32, DeathReason)> {
+        self.dead.iter().filter_map(|position| match self.entries[position] {
             Entry { acquired, failed, state: State::Dead { reason } } => {
                 Some((*position, acquired, failed, reason))
             }
             _ => None,
-        });
-        dead.collect()
+        })
     }
 
     /// A dead message is in its dead-letter stream, or was dropped.

@@ -77,6 +77,19 @@ pub struct Gate {
     pub generation: u16,
 }
 
+/// Where a dead letter comes from. No two are ever the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grave {
+    /// The shard.
+    pub shard: u32,
+    /// The stream.
+    pub stream: StreamId,
+    /// The subscription's gate.
+    pub gate: Gate,
+    /// The message's position.
+    pub position: u64,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
@@ -119,8 +132,8 @@ pub enum Operation {
     OpenGate(EndpointId, Gate),
     /// Asks that a gate be detached that holds the ring full.
     DetachGate(EndpointId, Gate),
-    /// Publishes a message of the broker's own.
-    Publish(Partition, Body),
+    /// Publishes a dead letter.
+    Publish(Partition, Grave, Body),
     /// Asks that what consumers have at the beginning of a full ring be taken over, so that this gate rises.
     RelieveGate(EndpointId, Gate),
     /// Asks that a consumer's gate joins again, at this position.
@@ -259,8 +272,8 @@ pub enum Effect {
         /// Why.
         ending: Ending,
     },
-    /// Publish a message; answer: done, or refuse the request where it cannot be now.
-    Publish(Token, StreamId, Body),
+    /// Publish a dead letter, unless the ring has got it already; answer: done, or refuse the request where it cannot be now.
+    Publish(Token, StreamId, Grave, Body),
     /// Take over what consumers of a `shared` subscription have at the beginning of the ring; answer: done.
     Relieve(Token, StreamId, Gate),
     /// Hand out the region of a gate for reading.
@@ -446,7 +459,7 @@ impl Core {
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
             Operation::DetachGate(endpoint, gate) => self.detach_gate(token, caller, endpoint, gate),
-            Operation::Publish(partition, body) => self.publish(token, caller, partition, body),
+            Operation::Publish(partition, grave, body) => self.publish(token, caller, partition, grave, body),
             Operation::RelieveGate(endpoint, gate) => {
                 let stream = self.gate_of_producer(caller, endpoint, gate)?;
                 self.streams[&stream].check_shared_gate(gate)?;
@@ -730,7 +743,14 @@ impl Core {
         stream.subscriptions.get_mut(name).expect("it was found before")
     }
 
-    fn publish(&mut self, token: Token, caller: Caller, partition: Partition, body: Body) -> Outcome {
+    fn publish(
+        &mut self,
+        token: Token,
+        caller: Caller,
+        partition: Partition,
+        grave: Grave,
+        body: Body,
+    ) -> Outcome {
         let (name, (id, stream)) = (&partition.stream, self.find(&partition)?);
         if stream.settings.producers == Producers::Exclusive {
             let message =
@@ -738,9 +758,15 @@ impl Core {
             return refuse(RefusalCode::Invalid, message);
         }
         if !stream.opened {
-            return Ok(vec![make_ring(id, stream, token, caller, Operation::Publish(partition, body))]);
+            return Ok(vec![make_ring(
+                id,
+                stream,
+                token,
+                caller,
+                Operation::Publish(partition, grave, body),
+            )]);
         }
-        Ok(vec![Effect::Publish(token, id, body)])
+        Ok(vec![Effect::Publish(token, id, grave, body)])
     }
 
     fn open_gate(&mut self, token: Token, caller: Caller, endpoint: EndpointId, gate: Gate) -> Outcome {

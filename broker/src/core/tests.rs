@@ -20,6 +20,9 @@ const SETTINGS: StreamSettings = StreamSettings {
     overflow: Overflow::Block,
 };
 
+const GRAVE: Grave =
+    Grave { shard: 0, stream: StreamId(1), gate: Gate { index: 0, generation: 1 }, position: 0 };
+
 fn core() -> Core {
     Core::new(0, PAYLOAD_BYTES_MAX)
 }
@@ -671,7 +674,7 @@ proptest! {
                         11 if number == 0 => Operation::DetachGate(held, gate),
                         11 => Operation::Attach(held, 5),
                         12 => Operation::RelieveGate(held, gate),
-                        13 => Operation::Publish(stream, Body::default()),
+                        13 => Operation::Publish(stream, GRAVE, Body::default()),
                         14 if number == 3 => Operation::OpenConsumer(stream.clone(), stream.stream),
                         14 => Operation::OpenConsumer(stream, subscription),
                         _ => Operation::Close(held),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -180,7 +181,10 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
             if self.failed_starts >= FAILED_STARTS_MAX {
                 return Err(GuardError::EndsAgain { brokers: self.failed_starts, ended });
             }
-            self.quick_ends = if broker.since.elapsed() < QUICK { self.quick_ends + 1 } else { 0 };
+            // One that was killed would not do it again by itself.
+            let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
+            let quick = broker.since.elapsed() < QUICK && !killed;
+            self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
             if let Some(more) = self.quick_ends.checked_sub(QUICK_ENDS) {
                 std::thread::sleep((PAUSE_MIN * 2_u32.pow(more.min(10))).min(PAUSE_MAX));
             }

@@ -52,6 +52,8 @@ pub(crate) enum Key {
     Lot(u32, u64, u8),
     /// The region of a consumer of a `shared` subscription: shard, stream, gate, member.
     Member(u32, u64, u8, u32),
+    /// The dead letters that a ring has got: shard, stream.
+    Letters(u32, u64),
     /// An arena: shard, stream, number.
     Arena(u32, u64, u32),
 }

@@ -32,6 +32,10 @@ impl Home {
         Key::Member(self.shard, self.stream.0, gate.index, member)
     }
 
+    pub(super) fn letters(&self) -> Key {
+        Key::Letters(self.shard, self.stream.0)
+    }
+
     pub(super) fn arena(&self, arena: u32) -> Key {
         Key::Arena(self.shard, self.stream.0, arena)
     }

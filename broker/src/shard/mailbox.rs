@@ -13,7 +13,7 @@ use ringway_shm_protocol::name::Name;
 use rustix::event::EventfdFlags;
 
 use crate::core::lot::Nanos;
-use crate::core::{Body, Event, Gate, SessionId, StreamId, Token};
+use crate::core::{Body, Event, Grave, SessionId, Token};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -53,15 +53,6 @@ pub(crate) enum FromShard {
     WantsTick(u32, Nanos),
     /// A dead letter is to be published, wherever its stream is.
     Letter(Letter),
-}
-
-/// Where a dead letter comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Grave {
-    pub(crate) shard: u32,
-    pub(crate) stream: StreamId,
-    pub(crate) gate: Gate,
-    pub(crate) position: u64,
 }
 
 /// A message for a dead-letter stream.

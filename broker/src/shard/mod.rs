@@ -12,6 +12,7 @@
 mod arenas;
 mod body;
 mod home;
+mod letters;
 mod lot_log;
 mod mailbox;
 mod publisher;
@@ -35,15 +36,16 @@ use thiserror::Error;
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{
-    Caller, Core, Effect, EndpointId, Event, Gate, Operation, SessionId, StreamId, StreamView,
+    Caller, Core, Effect, EndpointId, Event, Gate, Grave, Operation, SessionId, StreamId, StreamView,
     SubscriptionView, Token, no_arena,
 };
 use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
+use letters::LETTERS_MAX;
 pub(crate) use mailbox::{
-    Answer, AnswerInbox, Answers, Command, FromShard, Grave, Inbox, Letter, Mailbox, answers, mailbox,
+    Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
 use ring::{Adopted, Ring};
 use shared::RETRY;
@@ -80,6 +82,9 @@ pub(crate) struct Shard {
     looks: BTreeMap<SharedId, Nanos>,
     /// When a tick comes that was asked for.
     tick_at: Option<Nanos>,
+    /// How many dead letters are under way, and which `shared` subscriptions have more of them.
+    letters: usize,
+    more_dead: BTreeSet<SharedId>,
 }
 
 impl Shard {
@@ -103,6 +108,8 @@ impl Shard {
             members: BTreeMap::new(),
             looks: BTreeMap::new(),
             tick_at: None,
+            letters: 0,
+            more_dead: BTreeSet::new(),
         }
     }
 
@@ -215,7 +222,10 @@ impl Shard {
         let Some(ring) = self.rings.get_mut(&stream).filter(|ring| ring.shared(gate).is_some()) else {
             return;
         };
-        let looked = ring.look(gate, clock::monotonic());
+        let looked = ring.look(gate, clock::monotonic(), LETTERS_MAX - self.letters);
+        if looked.more_dead {
+            self.more_dead.insert(shared);
+        }
         if let Some(at) = looked.again_at {
             self.looks.insert(shared, at);
         }
@@ -244,12 +254,17 @@ impl Shard {
             ("dead.reason", Value::from(reason.name())),
             ("dead.time_ns", Value::from(clock::wall() as i64)),
         ];
+        self.letters += 1;
         self.unsaid.push(FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) }));
     }
 
     fn bury(&mut self, Grave { stream, gate, position, .. }: Grave, done: bool) {
+        self.letters -= 1;
         if let Some(ring) = self.rings.get_mut(&stream).filter(|ring| ring.shared(gate).is_some()) {
             ring.with_shared(gate, |shared, around, _| shared.buried(around, position, done));
+        }
+        if done && self.letters <= LETTERS_MAX / 2 {
+            std::mem::take(&mut self.more_dead).into_iter().for_each(|shared| self.look(shared));
         }
     }
 
@@ -347,7 +362,7 @@ impl Shard {
                 self.look((stream, gate));
                 self.answer(token, Reply::Done);
             }
-            Effect::Publish(token, stream, body) => match self.ring(stream).publish(&body) {
+            Effect::Publish(token, stream, grave, body) => match self.ring(stream).publish(grave, &body) {
                 Ok(()) => self.answer(token, Reply::Done),
                 Err(error) => self.refuse(token, &format!("the broker could not publish: {error}")),
             },

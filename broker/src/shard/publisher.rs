@@ -1,4 +1,4 @@
-//! The shard as a producer: publishes dead letters into a ring of its own, as owner 0.
+//! The shard as a producer: publishes dead letters into a ring of its own, as owner 0, each once.
 //!
 //! It never waits: a ring that is full is looked at again later.
 
@@ -53,10 +53,11 @@ impl Publisher {
         subscriptions: &BTreeMap<Gate, InKeep<SubscriptionRegion>>,
         arenas: &mut RingArenas,
         body: &Body,
+        note: impl FnOnce(u64),
     ) -> Result<(u64, Vec<u32>), ShardPublishError> {
         let identity = partition.identity();
         let placement = Placement::find(body, identity.geometry.body_bytes(), arenas)?;
-        match self.publish_placed(identity, subscriptions, &placement.message(body)) {
+        match self.publish_placed(identity, subscriptions, &placement.message(body), note) {
             Ok(position) => {
                 self.ringer.ring(&self.regions.data);
                 Ok((position, placement.arenas().collect()))
@@ -73,9 +74,17 @@ impl Publisher {
         ring: RingIdentity,
         subscriptions: &BTreeMap<Gate, InKeep<SubscriptionRegion>>,
         message: &Outgoing<'_>,
+        note: impl FnOnce(u64),
     ) -> Result<u64, ShardPublishError> {
+        let mut note = Some(note);
         loop {
-            match self.regions.producer.publish(message) {
+            let producer = self.regions.producer.as_shared().expect("it was opened as one of several");
+            let told = |position| {
+                if let Some(note) = note.take() {
+                    note(position);
+                }
+            };
+            match producer.publish_noted(message, told) {
                 Err(PublishError::Full(full)) if !full.holder.mapped => {
                     let gate = Gate { index: full.holder.gate, generation: full.holder.generation };
                     let Some(region) = subscriptions.get(&gate) else {

@@ -18,10 +18,11 @@ use ringway_shm_protocol::words::CursorWord;
 use super::AdoptError;
 use super::arenas::RingArenas;
 use super::home::{Home, InKeep};
+use super::letters::Letters;
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
-use crate::core::{Body, Gate, OpenStream, OpenSubscription};
+use crate::core::{Body, Gate, Grave, OpenStream, OpenSubscription};
 use crate::keeper::{Estate, Kept};
 
 /// Arenas that nobody adds messages to any more: of a producer that has stopped, or of one message of the shard's own.
@@ -49,6 +50,7 @@ pub(super) struct Ring {
     arenas: RingArenas,
     orphans: Vec<Orphans>,
     publisher: Option<Publisher>,
+    letters: Letters,
     /// Wakes consumers for what was fed, and producers for what the shard has settled.
     data: Ringer,
     space: Ringer,
@@ -77,6 +79,7 @@ impl Ring {
     fn of(home: Home, kept: Kept, partition: PartitionRegions, overflow: Overflow) -> Self {
         let arenas = RingArenas::new(partition.identity(), &home, partition.arenas_made.clone());
         Self {
+            letters: Letters::new(&home),
             partition,
             home,
             _kept: kept,
@@ -106,6 +109,7 @@ impl Ring {
         let partition = PartitionRegions::adopt(identity, descriptors)?;
         let mut ring = Self::of(home, kept, partition, stream.overflow);
         // What it was publishing itself is not published.
+        ring.letters.adopt(&ring.home, &ring.partition, estate)?;
         ring.partition.ring.bury(0);
         let mut arenas_gone = Vec::new();
         for (arena, bytes, is_orphan) in &stream.arenas {
@@ -297,21 +301,25 @@ impl Ring {
     }
 
     /// Does what there is to do for a `shared` subscription, and wakes who waits for it.
-    pub(super) fn look(&mut self, gate: Gate, now: Nanos) -> Looked {
-        let looked = self.with_shared(gate, |shared, around, _| shared.look(around, now));
+    pub(super) fn look(&mut self, gate: Gate, now: Nanos, letters: usize) -> Looked {
+        let looked = self.with_shared(gate, |shared, around, _| shared.look(around, now, letters));
         if looked.freed {
             self.space.ring(&self.partition.space);
         }
         looked
     }
 
-    /// Publishes a message of the broker's own.
-    pub(super) fn publish(&mut self, body: &Body) -> Result<(), ShardPublishError> {
+    /// Publishes a dead letter, unless it has got it already.
+    pub(super) fn publish(&mut self, grave: Grave, body: &Body) -> Result<(), ShardPublishError> {
+        if self.letters.contains(grave) {
+            return Ok(());
+        }
         if self.publisher.is_none() {
             self.publisher = Some(Publisher::open(&self.partition, self.overflow)?);
         }
         let publisher = self.publisher.as_mut().expect("made above");
-        let published = publisher.publish(&self.partition, &self.subscriptions, &mut self.arenas, body);
+        let note = |position| self.letters.note(grave, position);
+        let published = publisher.publish(&self.partition, &self.subscriptions, &mut self.arenas, body, note);
         let (position, arenas) = published?;
         if !arenas.is_empty() {
             self.orphans.push(Orphans { arenas, end: position + 1 });

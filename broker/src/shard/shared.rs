@@ -60,6 +60,8 @@ pub(super) struct Looked {
     pub(super) freed: bool,
     /// Dead messages that are to be sent to their dead-letter stream: position, attempts, reason.
     pub(super) dead: Vec<(u64, u32, DeathReason)>,
+    /// There are more of them.
+    pub(super) more_dead: bool,
     /// When to look again, if nobody calls before.
     pub(super) again_at: Option<Nanos>,
 }
@@ -273,8 +275,8 @@ impl Shared {
         }
     }
 
-    /// Does all that there is to do now.
-    pub(super) fn look(&mut self, around: &mut Around<'_>, now: Nanos) -> Looked {
+    /// Does all that there is to do now; lets at most so many dead messages go.
+    pub(super) fn look(&mut self, around: &mut Around<'_>, now: Nanos, letters: usize) -> Looked {
         for member in self.members.keys().copied().collect::<Vec<_>>() {
             self.judge_member(around, member, now);
         }
@@ -287,9 +289,10 @@ impl Shared {
         self.expire(around, now);
         self.feed(around, now);
         let freed = self.regions.floor.raise(&self.regions.live);
-        let dead = self.dead();
+        let dead = self.dead(letters);
+        let more_dead = self.lot.counts().dead > self.burying.len() as u64;
         self.remember();
-        Looked { freed, dead, again_at: self.again_at(now) }
+        Looked { freed, dead, more_dead, again_at: self.again_at(now) }
     }
 
     /// The message is in its dead-letter stream (or not: then it is tried again).
@@ -615,19 +618,20 @@ impl Shared {
         }
     }
 
-    /// Dead messages that are not on their way yet. Without a dead-letter stream they are dropped.
-    fn dead(&mut self) -> Vec<(u64, u32, DeathReason)> {
-        let dead = self.lot.dead();
+    /// At most so many dead messages that are not on their way yet. Without a dead-letter stream they are dropped.
+    fn dead(&mut self, letters: usize) -> Vec<(u64, u32, DeathReason)> {
         if self.lot.settings().dead_letter.is_none() {
-            for (position, ..) in dead {
+            for position in self.lot.dead().map(|(position, ..)| position).collect::<Vec<_>>() {
                 self.lot.buried(position);
                 self.bodies.remove(&position);
                 self.count_dead();
             }
             return Vec::new();
         }
-        let new = dead.into_iter().filter(|(position, ..)| self.burying.insert(*position));
-        new.map(|(position, attempts, _, reason)| (position, attempts, reason)).collect()
+        let new = self.lot.dead().filter(|(position, ..)| !self.burying.contains(position));
+        let new: Vec<_> = new.take(letters).collect();
+        self.burying.extend(new.iter().map(|(position, ..)| *position));
+        new.into_iter().map(|(position, attempts, _, reason)| (position, attempts, reason)).collect()
     }
 
     fn again_at(&self, now: Nanos) -> Option<Nanos> {

@@ -111,6 +111,14 @@ impl<M: Memory> Producer<M> {
         }
     }
 
+    /// The producer, if it is one of several.
+    pub fn as_shared(&mut self) -> Option<&mut SharedProducer<M>> {
+        match self {
+            Self::Exclusive(_) => None,
+            Self::Shared(producer) => Some(producer),
+        }
+    }
+
     /// A position that the log's end has reached. Of an exclusive producer: the position of its next message.
     pub fn position(&self) -> u64 {
         match self {

@@ -164,6 +164,13 @@ impl<M: Memory> ShardRing<M> {
         low
     }
 
+    /// Whether the slot of `position` is taken by `owner` and not committed.
+    pub fn is_reserved(&self, position: u64, owner: u32) -> bool {
+        let lap = self.slots.geometry().lap(position);
+        let word = SlotWord::unpack(self.slots.word(position).load(Ordering::Acquire));
+        word == SlotWord { lap, state: SlotState::Reserved, owner }
+    }
+
     /// Turns what `owner` has taken and not committed into tombstones. Only for an owner whose death is proven
     /// or who said that it stopped. Returns how many there were.
     pub fn bury(&self, owner: u32) -> u64 {

@@ -49,6 +49,16 @@ impl<M: Memory> SharedProducer<M> {
     /// Publishes one message and returns its position. Wakes nobody: ring the doorbell once per call of the user.
     #[inline]
     pub fn publish(&mut self, message: &Outgoing<'_>) -> Result<u64, PublishError> {
+        self.publish_noted(message, |_| ())
+    }
+
+    /// The same; `note` is told the position when it is taken and nothing is written there yet.
+    #[inline]
+    pub fn publish_noted(
+        &mut self,
+        message: &Outgoing<'_>,
+        note: impl FnOnce(u64),
+    ) -> Result<u64, PublishError> {
         check_size(&self.slots, message)?;
         loop {
             let position = self.reached;
@@ -65,6 +75,7 @@ impl<M: Memory> SharedProducer<M> {
                 // Acquire: the producer of the lap before has finished (its release of `committed`). Release: whoever
                 // sees this slot taken also sees the slots below taken, which this producer has seen.
                 if word.compare_exchange(found, taken.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    note(position);
                     fill::<M>(&self.slots, position, taken, message);
                     self.reached = position + 1;
                     if self.reached.is_multiple_of(TAIL_EVERY) {

@@ -147,8 +147,8 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
 
 #[test]
 fn the_control_plane_reaches_shards_by_their_mailboxes_only() {
-    const MAILBOX: [&str; 8] =
-        ["Answer", "AnswerInbox", "Command", "FromShard", "Grave", "Letter", "Mailbox", "Answers"];
+    const MAILBOX: [&str; 7] =
+        ["Answer", "AnswerInbox", "Command", "FromShard", "Letter", "Mailbox", "Answers"];
     for path in sources(&root().join("broker/src/control")) {
         for line in code(&path) {
             let Some((_, used)) = line.split_once("crate::shard::") else { continue };

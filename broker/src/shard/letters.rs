@@ -1,0 +1,72 @@
+//! Which dead letters a ring has got: a shard that does not know any more whether it has sent one sends it again.
+//!
+//! 1. Where a letter goes is remembered between taking its slot and writing it. A slot that is still reserved under a
+//!    successor was not written; any other was.
+//! 2. A shard has at most [`LETTERS_MAX`] letters under way, and hears of them in the order in which a ring has got them. So as
+//!    many of the last of each shard are all that can be asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringway_shm_protocol::partition::PartitionRegions;
+
+use super::AdoptError;
+use super::home::Home;
+use crate::core::Grave;
+use crate::keeper::Estate;
+use crate::memory_log::MemoryLog;
+
+/// Most letters that a shard has under way.
+pub(super) const LETTERS_MAX: usize = 64;
+
+/// See the module.
+pub(super) struct Letters {
+    log: MemoryLog,
+    /// By the shard that they come from: the letter, and its position.
+    last: BTreeMap<u32, VecDeque<(Grave, u64)>>,
+}
+
+impl Letters {
+    /// None so far.
+    pub(super) fn new(home: &Home) -> Self {
+        Self { log: MemoryLog::new(&home.keeping, home.letters()), last: BTreeMap::new() }
+    }
+
+    /// Those that a shard which is gone has published, before what it was publishing is buried.
+    pub(super) fn adopt(
+        &mut self,
+        home: &Home,
+        partition: &PartitionRegions,
+        estate: &mut Estate,
+    ) -> Result<(), AdoptError> {
+        let Some(before) = estate.remove(&home.letters()) else { return Ok(()) };
+        for (grave, position) in MemoryLog::read(&before)? {
+            if !partition.ring.is_reserved(position, 0) {
+                self.insert(grave, position);
+            }
+        }
+        self.log.rewrite(self.last.values().flatten());
+        Ok(())
+    }
+
+    /// Whether this one is in the ring, or was.
+    pub(super) fn contains(&self, grave: Grave) -> bool {
+        self.last.get(&grave.shard).is_some_and(|last| last.iter().any(|(known, _)| *known == grave))
+    }
+
+    /// This one is about to be written at `position`.
+    pub(super) fn note(&mut self, grave: Grave, position: u64) {
+        self.insert(grave, position);
+        self.log.push(&(grave, position));
+        if !self.log.commit() {
+            self.log.rewrite(self.last.values().flatten());
+        }
+    }
+
+    fn insert(&mut self, grave: Grave, position: u64) {
+        let last = self.last.entry(grave.shard).or_default();
+        if last.len() == LETTERS_MAX {
+            last.pop_front();
+        }
+        last.push_back((grave, position));
+    }
+}

@@ -1,0 +1,135 @@
+//! A broker with its keeper, each in a process of its own that tests may kill.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringway_client::Connection;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::PATIENCE;
+
+/// Process ids, as the keepers report them.
+#[derive(Clone, Debug, Default)]
+struct Pids {
+    keeper: u32,
+    /// Each broker so far.
+    brokers: Vec<u32>,
+}
+
+/// See the module. Both processes are ended when it is dropped.
+pub struct KeptBroker {
+    directory: tempfile::TempDir,
+    first_keeper: Child,
+    pids: Arc<(Mutex<Pids>, Condvar)>,
+}
+
+impl KeptBroker {
+    /// Starts both: `ringway-test-peer` is at `peer`.
+    pub fn start(peer: &Path) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut first_keeper = Command::new(peer)
+            .arg("serve")
+            .arg(directory.path().join("broker"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the keeper starts");
+        let lines = BufReader::new(first_keeper.stdout.take().expect("stdout is piped")).lines();
+        let pids =
+            Arc::new((Mutex::new(Pids { keeper: first_keeper.id(), ..Pids::default() }), Condvar::new()));
+        let heard = Arc::clone(&pids);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut pids = heard.0.lock().unwrap_or_else(PoisonError::into_inner);
+                match line.split_once(' ').map(|(what, pid)| (what, pid.parse())) {
+                    Some(("keeper", Ok(pid))) => pids.keeper = pid,
+                    Some(("broker", Ok(pid))) => pids.brokers.push(pid),
+                    _ => panic!("a keeper has said {line:?}"),
+                }
+                heard.1.notify_all();
+            }
+        });
+        let broker = Self { directory, first_keeper, pids };
+        broker.wait_for(|pids| !pids.brokers.is_empty());
+        broker
+    }
+
+    /// Where it serves.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("broker")
+    }
+
+    /// Connects to it.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.path()).expect("the broker takes connections")
+    }
+
+    /// The broker's process.
+    pub fn pid(&self) -> u32 {
+        *self.pids().brokers.last().expect("it was started")
+    }
+
+    /// The keeper's process.
+    pub fn keeper_pid(&self) -> u32 {
+        self.pids().keeper
+    }
+
+    /// Kills the broker.
+    pub fn kill(&self) {
+        signal(self.pid(), Signal::KILL);
+    }
+
+    /// Kills the broker, and waits until another has been started.
+    pub fn succeed(&self) {
+        let before = self.pids().brokers.len();
+        self.kill();
+        self.wait_for(|pids| pids.brokers.len() > before);
+    }
+
+    /// Kills the keeper, and waits until there is another.
+    pub fn replace_keeper(&mut self) {
+        let before = self.keeper_pid();
+        signal(before, Signal::KILL);
+        if before == self.first_keeper.id() {
+            self.first_keeper.wait().expect("a child can be waited for");
+        }
+        self.wait_for(|pids| pids.keeper != before);
+    }
+
+    fn pids(&self) -> Pids {
+        self.pids.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait_for(&self, what: impl Fn(&Pids) -> bool) {
+        let pids = self.pids.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.pids.1.wait_timeout_while(pids, PATIENCE, |pids| !what(pids));
+        let (pids, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "waited in vain for a process: {pids:?}");
+    }
+}
+
+impl Drop for KeptBroker {
+    fn drop(&mut self) {
+        let stopped =
+            Connection::open(self.path()).map(|connection| connection.stop_broker(Duration::from_secs(10)));
+        if !matches!(stopped, Ok(Ok(()))) {
+            // The keeper first, so that it starts no other broker.
+            let Pids { keeper, brokers } = self.pids();
+            [Some(keeper), brokers.last().copied()]
+                .into_iter()
+                .flatten()
+                .for_each(|pid| signal(pid, Signal::KILL));
+        }
+        let _ = self.first_keeper.wait();
+    }
+}
+
+/// Sends a signal to a process that may be gone.
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
