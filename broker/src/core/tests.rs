@@ -446,6 +446,8 @@ enum Step {
     Ask(u64, u8, u8, u8),
     End(u64),
     Fail,
+    /// Another core goes on from what was remembered, as one record after another or as a whole.
+    Succeed(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -453,6 +455,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (0..4_u64, 0..16_u8, 0..4_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
         1 => (0..4_u64).prop_map(Step::End),
         1 => Just(Step::Fail),
+        1 => any::<bool>().prop_map(Step::Succeed),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -635,9 +638,21 @@ proptest! {
         let mut core = core();
         let mut books = Books::default();
         let mut fail = false;
+        let mut log = Vec::new();
         for step in steps {
+            log.extend(core.take_changes());
             match step {
                 Step::Fail => fail = true,
+                Step::Succeed(whole) => {
+                    if whole {
+                        log = core.records().collect();
+                    }
+                    let before = std::mem::replace(&mut core, self::core());
+                    core.remember(log.iter().cloned());
+                    prop_assert_eq!(format!("{:?}", *core.streams), format!("{:?}", *before.streams));
+                    prop_assert_eq!(format!("{:?}", *core.endpoints), format!("{:?}", *before.endpoints));
+                    prop_assert_eq!(core.names.clone(), before.names.clone());
+                }
                 Step::End(who) => {
                     let effects = core.apply(Event::SessionEnded(SessionId(who)));
                     books.obey(&mut core, who, effects, false);

@@ -165,31 +165,84 @@ struct Record {
     reason: DeathReason,
     /// The lease of who has it ends then at the earliest, whatever the lot has seen of it.
     not_before: Nanos,
+    /// Some member has meddled with its lease.
+    forged: bool,
 }
 
 /// What happens. `pick` chooses among the messages that it can happen to.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
-    ClaimLive { member: u32 },
-    TakeOver { pick: u8, ended: Ended },
-    TakeHeld { pick: u8 },
+    ClaimLive {
+        member: u32,
+    },
+    TakeOver {
+        pick: u8,
+        ended: Ended,
+    },
+    TakeHeld {
+        pick: u8,
+    },
     Feed,
-    ClaimFed { pick: u8, member: u32 },
-    Settle { pick: u8, who: Option<u32>, attempt: i8, verdict: Verdict },
-    SettleUnknown { position: u64, member: u32, verdict: Verdict },
-    AckWord { pick: u8 },
-    Hold { pick: u8 },
-    SeeLease { pick: u8 },
+    ClaimFed {
+        pick: u8,
+        member: u32,
+    },
+    Settle {
+        pick: u8,
+        who: Option<u32>,
+        attempt: i8,
+        verdict: Verdict,
+    },
+    SettleUnknown {
+        position: u64,
+        member: u32,
+        verdict: Verdict,
+    },
+    AckWord {
+        pick: u8,
+    },
+    Hold {
+        pick: u8,
+    },
+    SeeLease {
+        pick: u8,
+    },
     SeeAllLeases,
-    Wait { nanos: Nanos },
-    WaitUntilNextWake { but: Nanos },
+    Wait {
+        nanos: Nanos,
+    },
+    WaitUntilNextWake {
+        but: Nanos,
+    },
     Advance,
     Expire,
-    Bury { pick: u8 },
-    MemberStops { member: u32, ended: Ended },
-    ForgeLease { on: LeaseOn, member: u32 },
-    ForgeMember { pick: u8, member: u32 },
-    ForgeClaim { pick: u8, member: u32, ended: Ended, verdict: Verdict },
+    Bury {
+        pick: u8,
+    },
+    MemberStops {
+        member: u32,
+        ended: Ended,
+    },
+    ForgeLease {
+        on: LeaseOn,
+        member: u32,
+    },
+    ForgeMember {
+        pick: u8,
+        member: u32,
+    },
+    ForgeClaim {
+        pick: u8,
+        member: u32,
+        ended: Ended,
+        verdict: Verdict,
+    },
+    /// A successor goes on from what was remembered, as one record after another or as a whole; of what was fed last, so many
+    /// messages had not been written to the feed yet.
+    Succeed {
+        whole: bool,
+        unwritten: u64,
+    },
 }
 
 fn happening((kind, pick, member, choice): (u8, u8, u32, u8)) -> Happening {
@@ -232,12 +285,13 @@ fn happening((kind, pick, member, choice): (u8, u8, u32, u8)) -> Happening {
             Happening::ForgeLease { on, member }
         }
         54 => Happening::ForgeMember { pick, member },
+        55 => Happening::Succeed { whole: choice % 2 == 0, unwritten: u64::from(pick % 4) },
         _ => Happening::ForgeClaim { pick, member, ended, verdict },
     }
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
-    let one = (0..56_u8, 0..64_u8, 1..4_u32, any::<u8>()).prop_map(happening);
+    let one = (0..57_u8, 0..64_u8, 1..4_u32, any::<u8>()).prop_map(happening);
     prop::collection::vec(one, 0..=1000)
 }
 
@@ -285,6 +339,8 @@ struct World {
     buried: u64,
     /// What was acquired and failed when last looked at.
     attempts: Vec<(u64, u32, u32)>,
+    /// What a successor knows.
+    log: Vec<LotRecord>,
 }
 
 impl World {
@@ -301,6 +357,7 @@ impl World {
             settled: 0,
             buried: 0,
             attempts: Vec::new(),
+            log: Vec::new(),
         }
     }
 
@@ -488,6 +545,7 @@ impl World {
                         acquired: 0,
                         failed: 0,
                         reason: DeathReason::Died,
+                        forged: false,
                         not_before: known.unwrap_or(self.new_lease()),
                     });
                     self.positions += 1;
@@ -618,6 +676,7 @@ impl World {
                 // Members can end each other's leases.
                 for record in self.records.iter_mut().filter(|record| Self::lease_place(record) == on) {
                     record.not_before = 0;
+                    record.forged = true;
                 }
             }
             Happening::ForgeMember { pick, member } => {
@@ -625,8 +684,10 @@ impl World {
                     let known = self.lease_of(Self::lease_place(&self.records[i]), member);
                     self.records[i].not_before = known.unwrap_or(self.new_lease());
                     self.records[i].member = member;
+                    self.records[i].forged = true;
                 }
             }
+            Happening::Succeed { whole, unwritten } => self.succeed(whole, unwritten)?,
             Happening::ForgeClaim { pick, member, ended, verdict } => {
                 if let Some(i) = self.pick(pick, |record| record.place != Place::Ring) {
                     let Record { position, place, acquired, .. } = self.records[i];
@@ -645,7 +706,35 @@ impl World {
                 }
             }
         }
+        self.log.extend(self.lot.take_changes());
         self.check()
+    }
+
+    fn succeed(&mut self, whole: bool, unwritten: u64) -> TestCaseResult {
+        if whole {
+            self.log = self.lot.records().collect();
+        }
+        self.lot = Lot::remember(self.settings.clone(), self.log.iter().copied(), self.now);
+        // What is not written nobody has claimed.
+        for _ in 0..unwritten {
+            let last = |record: &Record| record.place == Place::Feed && record.at + 1 == self.feed_positions;
+            let Some(i) = self.pick(0, |record| last(record) && record.member == 0) else { break };
+            self.feed_positions -= 1;
+            self.records[i].place = Place::Ready;
+            self.records[i].acquired -= 1;
+            self.attempts.retain(|attempts| attempts.0 != self.records[i].position);
+        }
+        let from = self.lot.fed_from().unwrap_or(0).min(self.feed_positions);
+        self.lot.resume_feed(from..self.feed_positions);
+        for (on, member, end) in self.leases.iter().filter(|(on, ..)| matches!(on, LeaseOn::Held(_))) {
+            prop_assert_eq!(self.lot.leases.ends.get(on), Some(&(*member, *end)));
+        }
+        // A lease that somebody had forged, and that was forgotten, may be remembered.
+        for record in self.records.iter_mut().filter(|record| record.forged) {
+            record.not_before = 0;
+        }
+        self.leases = self.lot.leases.ends.iter().map(|(on, (member, end))| (*on, *member, *end)).collect();
+        Ok(())
     }
 
     /// What the shard does when leases are over.
