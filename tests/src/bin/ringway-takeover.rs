@@ -1,15 +1,16 @@
 //! How long it takes until everything that a dead consumer had is delivered to another one.
 //!
-//! `ringway-takeover [LEASES] [ROUNDS]` starts a broker and, in each round, a process that takes LEASES messages of a queue
+//! `ringway-takeover [LEASES] [ROUNDS]` starts a broker with its keeper and, in each round, a process that takes LEASES messages of a queue
 //! (100,000 when nothing is said) and is killed with them. It prints the time from the moment at which the process was
-//! reaped until another consumer has received and acked all of them; in the end the median of the rounds.
+//! reaped until another consumer has received and acked all of them; in the end the median of the rounds. `ringway-test-peer`
+//! must lie beside this program.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ringway_client::{Connection, SharedSettings, StreamSettings};
-use ringway_tests::TestBroker;
+use ringway_tests::kept::KeptBroker;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -22,7 +23,7 @@ fn main() -> Result<(), Failure> {
     }
     let number = |index: usize, usual| arguments.get(index).map_or(Ok(usual), |text| text.parse::<u64>());
     let (leases, rounds) = (number(0, 100_000)?, number(1, 9)?);
-    let broker = TestBroker::start();
+    let broker = KeptBroker::start(&std::env::current_exe()?.with_file_name("ringway-test-peer"));
     let connection = Connection::open(broker.path())?;
     let settings =
         StreamSettings { slots: (leases + 1).next_power_of_two(), slot_bytes: 64, ..StreamSettings::DEFAULT };
