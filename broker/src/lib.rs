@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ringway_shm_protocol::stops;
 use rustix::event::EventfdFlags;
 use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
@@ -184,6 +185,7 @@ impl Broker {
             shards.threads.push(thread?);
         }
         keeping.settle(estate);
+        stops::at("estate.settled");
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || control.run())

@@ -16,6 +16,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use ringway_shm_protocol::stops;
 use rustix::fs::{MemfdFlags, Mode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +103,7 @@ impl MemoryLog {
                 let _ = rustix::fs::ftruncate(&written.memory, written.end);
             }
         }
+        stops::at("log.written");
         self.batch.truncate(PREFIX_BYTES);
         !written.lacks && written.end - written.snapshot_bytes < GROWTH_BYTES + 2 * written.snapshot_bytes
     }
@@ -113,6 +115,7 @@ impl MemoryLog {
         records.for_each(|record| self.push(&record));
         finish(&mut self.batch);
         if let Ok(memory) = written_memory(&self.batch) {
+            stops::at("log.snapshot");
             let end = self.batch.len() as u64;
             let entry = Entry { note: Vec::new(), descriptors: vec![Arc::clone(&memory)] };
             let kept = match self.written.take() {
@@ -122,6 +125,7 @@ impl MemoryLog {
                 }
                 None => self.keeping.keep(self.key, entry),
             };
+            stops::at("log.replaced");
             self.written = Some(Written { memory, end, snapshot_bytes: end, lacks: false, kept });
         }
         self.batch.truncate(PREFIX_BYTES);

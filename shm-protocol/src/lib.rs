@@ -11,6 +11,7 @@
 //! | [`attributes`] | what a message says about itself beside its payload |
 //! | [`key`] | which partition the messages of a key go to |
 //! | [`name`] | what a stream or subscription may be called |
+//! | [`stops`] | where tests may stop a process |
 //! | [`fork`] | noticing that a handle was inherited by a forked child |
 //!
 //! What always holds:
@@ -29,4 +30,5 @@ pub mod memory;
 pub mod name;
 pub mod partition;
 pub mod ring;
+pub mod stops;
 pub mod words;

@@ -29,10 +29,16 @@ pub struct KeptBroker {
 impl KeptBroker {
     /// Starts both: `ringway-test-peer` is at `peer`.
     pub fn start(peer: &Path) -> Self {
+        Self::start_with(peer, &[])
+    }
+
+    /// Starts both with more in their environment.
+    pub fn start_with(peer: &Path, environment: &[(&str, String)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let mut first_keeper = Command::new(peer)
             .arg("serve")
             .arg(directory.path().join("broker"))
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -69,12 +75,17 @@ impl KeptBroker {
 
     /// The broker's process.
     pub fn pid(&self) -> u32 {
-        *self.pids().brokers.last().expect("it was started")
+        *self.pids().last().expect("it was started")
+    }
+
+    /// The processes of all brokers that were started so far.
+    pub fn pids(&self) -> Vec<u32> {
+        self.known().brokers
     }
 
     /// The keeper's process.
     pub fn keeper_pid(&self) -> u32 {
-        self.pids().keeper
+        self.known().keeper
     }
 
     /// Kills the broker.
@@ -84,7 +95,7 @@ impl KeptBroker {
 
     /// Kills the broker, and waits until another has been started.
     pub fn succeed(&self) {
-        let before = self.pids().brokers.len();
+        let before = self.pids().len();
         self.kill();
         self.wait_for(|pids| pids.brokers.len() > before);
     }
@@ -99,7 +110,7 @@ impl KeptBroker {
         self.wait_for(|pids| pids.keeper != before);
     }
 
-    fn pids(&self) -> Pids {
+    fn known(&self) -> Pids {
         self.pids.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -117,7 +128,7 @@ impl Drop for KeptBroker {
             Connection::open(self.path()).map(|connection| connection.stop_broker(Duration::from_secs(10)));
         if !matches!(stopped, Ok(Ok(()))) {
             // The keeper first, so that it starts no other broker.
-            let Pids { keeper, brokers } = self.pids();
+            let Pids { keeper, brokers } = self.known();
             [Some(keeper), brokers.last().copied()]
                 .into_iter()
                 .flatten()

@@ -3,6 +3,7 @@
 //! Each folder in `tests/` asks one question. Everything a test starts ends with it: brokers in this process
 //! are stopped when dropped, other processes are killed by their pid.
 
+pub mod deaths;
 pub mod kept;
 pub mod litmus;
 

@@ -9,6 +9,7 @@ use ringway_broker::Broker;
 use ringway_broker::config::Config;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::Connection;
+use ringway_tests::deaths::worker;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 type Failure = Box<dyn std::error::Error>;
@@ -42,6 +43,12 @@ fn main() -> Result<(), Failure> {
         ["consumer", directory, stream, subscription, count] => {
             consumer(directory, stream, subscription, count.parse()?)
         }
+        ["work-produce", directory, first, count] => {
+            worker::produce(directory, first.parse()?, count.parse()?)
+        }
+        ["work-consume", directory, seed] => worker::consume(directory, seed.parse()?),
+        ["work-read", directory] => worker::read(directory),
+        ["work-churn", directory, rounds] => worker::churn(directory, rounds.parse()?),
         ["shared-consumer", directory, stream, subscription, count] => {
             shared_consumer(directory, stream, subscription, count.parse()?)
         }

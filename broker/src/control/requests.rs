@@ -9,6 +9,7 @@ use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
 use ringway_shm_protocol::control::message::{Refusal, RefusalCode, Reply, Request, StreamInfo};
 use ringway_shm_protocol::control::socket;
 use ringway_shm_protocol::name::{Name, NameError};
+use ringway_shm_protocol::stops;
 use rustix::event::EventfdFlags;
 use rustix::event::epoll::{self, EventFlags};
 
@@ -129,6 +130,7 @@ impl Control {
             while socket::receive(stream).is_ok_and(|packet| !packet.bytes.is_empty()) {}
             // One that does not read is full of such packets, and one of them is enough.
             let _ = send(stream, &frame::encode_fixed(Kind::Resumed, 0, &self.welcome_to(id, 0)), &[]);
+            stops::at("session.resumed");
         }
     }
 
@@ -289,7 +291,9 @@ impl Control {
             frame::encode(Kind::Reply, request, &refusal)
         });
         let packet = packet.expect("a refusal of a line fits a packet");
-        if send(stream, &packet, descriptors).is_err() {
+        let sent = send(stream, &packet, descriptors);
+        stops::at("answered");
+        if sent.is_err() {
             // It does not read its replies, or is gone.
             self.hang_up(id, None);
         }

@@ -8,6 +8,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringway_shm_protocol::stops;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::PidfdFlags;
 use thiserror::Error;
@@ -127,9 +128,11 @@ fn hold(estate: &mut Estate, message: Message, descriptors: Vec<OwnedFd>) {
         Message::Keep(key, note) => {
             let descriptors = descriptors.into_iter().map(Arc::new).collect();
             estate.insert(key, Entry { note, descriptors });
+            stops::at("keeper.holds");
         }
         Message::Forget(key) => {
             estate.remove(&key);
+            stops::at("keeper.forgot");
         }
         _ => {}
     }
@@ -198,6 +201,7 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
     fn start(&self) -> Result<Watched, GuardError> {
         let (ours, theirs) = Link::pair().map_err(system("make a pair of sockets"))?;
         let child = start(BROKER_COMMAND, theirs).map_err(system("start a broker"))?;
+        stops::at("keeper.started");
         let pidfd = rustix::process::pidfd_open(pid(&child), PidfdFlags::empty())
             .map_err(|error| system("watch its broker")(error.into()))?;
         // One that ends before it has heard everything is noticed by its pidfd.
@@ -206,6 +210,7 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
             .iter()
             .try_for_each(|(key, entry)| entry.say(&ours, *key))
             .and_then(|()| ours.send(&Message::All, &[]));
+        stops::at("keeper.told");
         Ok(Watched { link: ours, pidfd, child: Some(child), since: Instant::now() })
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ringway_shm_protocol::stops;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::{KEEPER_COMMAND, Key, Link, Message};
@@ -92,6 +93,7 @@ impl Keeping {
             }
         }
         let inner = Inner { link: Some(Arc::new(link)), forgotten: Some(Vec::new()), ..Inner::default() };
+        stops::at("estate.heard");
         Ok((Arc::new(Self(Mutex::new(inner))), estate))
     }
 
@@ -116,6 +118,7 @@ impl Keeping {
         let Some(link) = &inner.link else { return };
         // A keeper that is gone is replaced by the control plane, and the next one is told everything.
         let _ = entry.say(link, key);
+        stops::at("kept");
         inner.kept.insert(key, entry);
     }
 
@@ -144,6 +147,7 @@ impl Keeping {
             forgotten.push(key);
         } else if let Some(link) = &inner.link {
             let _ = link.send(&Message::Forget(key), &[]);
+            stops::at("forgotten");
             inner.kept.remove(&key);
         }
     }
@@ -188,7 +192,9 @@ impl Keeping {
 
 /// Starts this executable with a command, and the other end of a link at its standard input.
 pub(super) fn start(command: &str, link: Link) -> io::Result<Child> {
-    Command::new("/proc/self/exe").arg0("ringway").arg(command).stdin(Stdio::from(link.into_inner())).spawn()
+    let mut process = Command::new("/proc/self/exe");
+    stops::pass_on(&mut process);
+    process.arg0("ringway").arg(command).stdin(Stdio::from(link.into_inner())).spawn()
 }
 
 /// The process of a child.

@@ -14,6 +14,7 @@ use ringway_shm_protocol::memory::arena::{ArenaView, Arenas};
 use ringway_shm_protocol::memory::mapped::{Access, MappedWord, OwnedRegion, RegionError};
 use ringway_shm_protocol::partition::RingIdentity;
 use ringway_shm_protocol::ring::{ArenaBlock, Blocks};
+use ringway_shm_protocol::stops;
 
 use super::home::{Home, InKeep};
 use crate::core::SHARD_ARENAS;
@@ -92,6 +93,7 @@ impl RingArenas {
         let region = OwnedRegion::create(self.ring.arena(size as usize))?;
         let made = self.own_made.load(Ordering::Relaxed);
         self.own_made.store(made + 1, Ordering::Relaxed);
+        stops::at("arena.numbered");
         // 2³¹ of them would take years; then the oldest number is long gone.
         let arena = SHARD_ARENAS + (made % u64::from(SHARD_ARENAS)) as u32;
         let writing = Arenas::new();

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ringway_shm_protocol::partition::PartitionRegions;
+use ringway_shm_protocol::stops;
 
 use super::AdoptError;
 use super::home::Home;
@@ -60,6 +61,7 @@ impl Letters {
         if !self.log.commit() {
             self.log.rewrite(self.last.values().flatten());
         }
+        stops::at("letter.noted");
     }
 
     fn insert(&mut self, grave: Grave, position: u64) {

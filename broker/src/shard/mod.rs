@@ -31,6 +31,7 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::stops;
 use thiserror::Error;
 
 use crate::clock;
@@ -141,6 +142,7 @@ impl Shard {
             }
         }
         self.catalogue.rewrite(self.core.records());
+        stops::at("shard.adopted");
         Ok(())
     }
 
@@ -191,6 +193,7 @@ impl Shard {
         self.drop_orphans();
         self.ask_for_tick();
         self.remember();
+        stops::at("remembered");
         self.answers.say(self.unsaid.drain(..));
         Turn::Sleep
     }
@@ -294,7 +297,9 @@ impl Shard {
     }
 
     fn apply(&mut self, event: Event) {
-        for effect in self.core.apply(event) {
+        let effects = self.core.apply(event);
+        stops::at("decided");
+        for effect in effects {
             self.carry_out(effect);
         }
     }
@@ -363,7 +368,10 @@ impl Shard {
                 self.answer(token, Reply::Done);
             }
             Effect::Publish(token, stream, grave, body) => match self.ring(stream).publish(grave, &body) {
-                Ok(()) => self.answer(token, Reply::Done),
+                Ok(()) => {
+                    stops::at("letter.published");
+                    self.answer(token, Reply::Done);
+                }
                 Err(error) => self.refuse(token, &format!("the broker could not publish: {error}")),
             },
             Effect::GrantGate(token, stream, gate) => {

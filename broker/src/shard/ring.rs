@@ -13,6 +13,7 @@ use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SharedRegions, SubscriptionRegion};
 use ringway_shm_protocol::ring::Ringer;
 use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::stops;
 use ringway_shm_protocol::words::CursorWord;
 
 use super::AdoptError;
@@ -132,6 +133,7 @@ impl Ring {
         ring.orphan(published.collect());
         ring.partition.data.ring_always();
         ring.partition.space.ring_always();
+        stops::at("ring.adopted");
         Ok(Some(Adopted { ring, gates_gone, arenas_gone }))
     }
 
@@ -265,7 +267,10 @@ impl Ring {
                 Ordering::Acquire,
             );
             match done {
-                Ok(_) => break,
+                Ok(_) => {
+                    stops::at("reader.ended");
+                    break;
+                }
                 // Only a reader that was told to stop and did not can get here, and not for ever.
                 Err(now) => found = now,
             }

@@ -24,6 +24,7 @@ use ringway_shm_protocol::layout::{FEED_CAPACITY_MAX, Geometry};
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
 use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegions, SubscriptionRegion};
 use ringway_shm_protocol::ring::{Claims, FeedRecord, Leased, Ringer, Settlement, Verdict};
+use ringway_shm_protocol::stops;
 use ringway_shm_protocol::words::{ClaimState, ClaimWord};
 
 use super::AdoptError;
@@ -136,6 +137,7 @@ impl Shared {
         self.lot.resume_feed(self.regions.feed.in_use());
         self.bodies.retain(|position, _| self.lot.contains(*position));
         self.finish_moves(partition);
+        stops::at("moves.finished");
         self.find_lent();
         for (_, member) in members {
             let key = self.home.member(self.gate, *member);
@@ -230,6 +232,7 @@ impl Shared {
     pub(super) fn activate(&self, member: u32) {
         // Release: behind the sweep of the one before.
         self.regions.active.store(member.into(), Ordering::Release);
+        stops::at("member.activated");
     }
 
     /// Takes over what a member has that has stopped, and forgets it. Look afterwards.
@@ -303,6 +306,7 @@ impl Shared {
             self.forget_body(around, position);
             self.count_dead();
             self.remember();
+            stops::at("letter.buried");
         }
     }
 

@@ -26,6 +26,7 @@ use super::message::Received;
 use super::reader::ReadError;
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word, Words};
+use crate::stops;
 use crate::words::{ClaimState, ClaimWord, MessageHeader, SlotState, SlotWord};
 
 /// How many slots a member looks past one that is still being written.
@@ -71,12 +72,16 @@ impl<M: Memory> Claims<M> {
     /// Settles what `member` has at `position`. `false`: it has it no longer.
     #[inline]
     pub fn ack(&self, position: u64, member: u32) -> bool {
-        self.change(position, ClaimState::Leased, ClaimState::Acked, member)
+        let acked = self.change(position, ClaimState::Leased, ClaimState::Acked, member);
+        stops::at("claim.acked");
+        acked
     }
 
     /// The shard's: begins to take over what `member` has at `position`. `false`: it has settled it, or has it no longer.
     pub fn begin_move(&self, position: u64, member: u32) -> bool {
-        self.change(position, ClaimState::Leased, ClaimState::Moving, member)
+        let moving = self.change(position, ClaimState::Leased, ClaimState::Moving, member);
+        stops::at("claim.moving");
+        moving
     }
 
     /// The shard's: what was begun is done, and the shard's own copy can be relied on. `member` is who had it.
@@ -85,6 +90,7 @@ impl<M: Memory> Claims<M> {
         let word = ClaimWord { lap: self.geometry.lap(position), state: ClaimState::Moved, member };
         // Release: the copy is made before anybody overwrites the slot.
         self.words.at(position).store(word.pack(), Ordering::Release);
+        stops::at("claim.moved");
     }
 
     /// The shard's: what a shard before had begun, and whose own copy is not there, has not happened: `member` has it.
@@ -357,6 +363,7 @@ impl<M: Memory> Claimer<M> {
         if word.compare_exchange(found, mine, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Ok(None);
         }
+        stops::at("claim.leased");
         let received = self.claims.copy_out(at, buffer);
         let record = self.records.as_ref().map_or([0; 2], |records| {
             // Relaxed: they were written before the slot was committed, and are covered by the second look like the body.

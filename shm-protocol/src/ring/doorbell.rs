@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::memory::{Bell, Memory, Word};
+use crate::stops;
 
 /// One direction: consumers that wait for data, or producers that wait for space.
 pub struct Doorbell<M: Memory> {
@@ -48,6 +49,7 @@ impl<M: Memory> Doorbell<M> {
         let count = self.bell.count();
         // Relaxed: the fence below orders it before the second look, and pairs with the fence in Ringer::ring.
         self.announce.fetch_add(1, Ordering::Relaxed);
+        stops::at("sleep.announced");
         M::full_fence();
         count
     }
@@ -60,6 +62,7 @@ impl<M: Memory> Doorbell<M> {
     /// Rings whether or not somebody has announced to sleep.
     pub fn ring_always(&self) {
         self.bell.ring();
+        stops::at("bell.rung");
     }
 }
 
@@ -88,5 +91,6 @@ impl Ringer {
     fn wake<M: Memory>(&mut self, doorbell: &Doorbell<M>, announced: u64) {
         self.answered = announced;
         doorbell.bell.ring();
+        stops::at("bell.rung");
     }
 }

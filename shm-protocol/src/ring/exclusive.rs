@@ -13,6 +13,7 @@ use super::message::Outgoing;
 use super::producer::{PublishError, check_size, fill};
 use super::room::Room;
 use crate::memory::{Memory, Slots, Word};
+use crate::stops;
 use crate::words::{SlotState, SlotWord};
 
 /// The one producer of an exclusive partition.
@@ -49,6 +50,7 @@ impl<M: Memory> ExclusiveProducer<M> {
         let taken = SlotWord { lap, state: SlotState::Reserved, owner: self.owner };
         if self.room.overtakes() {
             self.slots.word(position).store(taken.pack(), Ordering::Relaxed);
+            stops::at("slot.reserved");
         }
         fill::<M>(&self.slots, position, taken, message);
         self.position = position + 1;

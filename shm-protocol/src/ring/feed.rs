@@ -13,6 +13,7 @@ use super::claims::Claims;
 use super::message::{Outgoing, Received};
 use super::reader::ReadError;
 use crate::memory::{Memory, Slots, Word, Words};
+use crate::stops;
 use crate::words::{SlotState, SlotWord};
 
 /// What the shard says about a message of the feed.
@@ -102,6 +103,7 @@ impl<M: Memory> Feed<M> {
         let lap = geometry.lap(position);
         let word = SlotWord { lap, state: SlotState::Reserved, owner: 0 };
         self.slots.word(position).store(word.pack(), Ordering::Relaxed);
+        stops::at("feed.reserved");
         // A member whose lease was taken away may still copy the slot's message of a lap before: if it copies anything
         // that is written from here on, its second look at the claim sees that.
         M::release_fence();
@@ -109,11 +111,15 @@ impl<M: Memory> Feed<M> {
             let at = geometry.index(position) * 2 + index as u64;
             self.records.at(at).store(value, Ordering::Relaxed);
         }
+        stops::at("feed.recorded");
         message.write(&self.slots, position);
+        stops::at("feed.written");
         self.slots.header(position).store(message.header().pack(), Ordering::Relaxed);
+        stops::at("feed.headed");
         // Release: pairs with the acquire of a member's look.
         let committed = SlotWord { state: SlotState::Committed, ..word };
         self.slots.word(position).store(committed.pack(), Ordering::Release);
+        stops::at("feed.committed");
         self.next = position + 1;
         position
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::claims::Claims;
 use crate::memory::{Memory, Word};
+use crate::stops;
 use crate::words::CursorWord;
 
 /// See the module.
@@ -50,7 +51,10 @@ impl<M: Memory> Floor<M> {
             // whoever settled released, and `is_settled` acquired.
             match self.0.compare_exchange(found, raised, Ordering::AcqRel, Ordering::Acquire) {
                 // Settled meanwhile, by one that did not see the floor come: look once more.
-                Ok(_) => (found, rose) = (raised, true),
+                Ok(_) => {
+                    stops::at("floor.raised");
+                    (found, rose) = (raised, true);
+                }
                 Err(now) => found = now,
             }
         }

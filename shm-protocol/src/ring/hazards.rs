@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 
 use crate::layout::HAZARDS_MAX;
 use crate::memory::{Memory, Word};
+use crate::stops;
 
 /// The hazards of one subscription.
 pub struct Hazards<M: Memory> {
@@ -36,8 +37,10 @@ impl<M: Memory> Hazards<M> {
         let free = (!self.active.load(Ordering::Relaxed)).trailing_zeros() as usize;
         let word = self.words.get(free)?;
         word.store(position, Ordering::Relaxed);
+        stops::at("hazard.named");
         // Release: who sees the bit sees the position. That the bit is seen in time is the cursor's release.
         self.active.fetch_or(1 << free, Ordering::Release);
+        stops::at("hazard.set");
         Some(free)
     }
 
@@ -45,11 +48,13 @@ impl<M: Memory> Hazards<M> {
     pub fn clear(&self, hazard: usize) {
         // Release: pairs with the acquire in `collect`; the reads are over.
         self.active.fetch_and(!(1 << hazard), Ordering::Release);
+        stops::at("hazard.cleared");
     }
 
     /// The reader is gone, and with it all that it held. Only for one whose end is proven.
     pub fn clear_all(&self) {
         self.active.store(0, Ordering::Release);
+        stops::at("hazards.cleared");
     }
 
     /// Adds the positions that are named to `positions`. The gates must have been loaded before, with acquire.

@@ -16,6 +16,7 @@ use super::message::Outgoing;
 use super::shared::SharedProducer;
 use crate::layout::slot;
 use crate::memory::{Memory, Slots, Word};
+use crate::stops;
 use crate::words::{SlotState, SlotWord};
 
 /// Most slots between the one that is written and the one that is fetched for writing.
@@ -79,9 +80,12 @@ pub(super) fn fill<M: Memory>(slots: &M::Slots, position: u64, taken: SlotWord, 
     // From the end of the slot to its beginning: readers poll the line of its word, so that is touched last, and only when
     // all others are there. Otherwise they take it away in between, and the commit has to wait for it.
     message.write(slots, position);
+    stops::at("slot.written");
     slots.header(position).store(message.header().pack(), Ordering::Relaxed);
+    stops::at("slot.headed");
     // Release: pairs with the acquire in CursorReader::read.
     slots.word(position).store(SlotWord { state: SlotState::Committed, ..taken }.pack(), Ordering::Release);
+    stops::at("slot.committed");
     let bytes = message.body_bytes();
     slots.prefetch_for_write(position + prefetch_distance(bytes), bytes);
 }

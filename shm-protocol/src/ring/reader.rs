@@ -20,6 +20,7 @@ use super::claims::copy_out;
 use super::message::Received;
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word};
+use crate::stops;
 use crate::words::{CursorWord, SlotState, SlotWord};
 
 /// A reader that was overtaken leaves this part of the ring to the producers, so that it is not overtaken again at once.
@@ -289,6 +290,7 @@ impl<M: Memory> CursorReader<M> {
                 found: CursorWord::unpack(found),
                 generation: self.committed.generation,
             })?;
+        stops::at("cursor.committed");
         self.committed = moved;
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::gates::{Gates, Lowest};
 use super::producer::{Full, PublishError};
 use crate::layout::Geometry;
 use crate::memory::{Memory, Word};
+use crate::stops;
 use crate::words::LimitWord;
 
 /// See the module.
@@ -83,6 +84,7 @@ impl<M: Memory> Room<M> {
             // joined or another producer raised it meanwhile; then everything is looked at again.
             let raised = LimitWord { position: target, ..limit };
             let _ = self.limit.compare_exchange(found, raised.pack(), Ordering::AcqRel, Ordering::Relaxed);
+            stops::at("limit.raised");
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use crate::layout::{SETTLEMENT_WORDS, SETTLEMENTS};
 use crate::memory::{Memory, Word, Words};
+use crate::stops;
 
 /// What a member says of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +122,11 @@ impl<M: Memory> Settlements<M> {
         for (index, word) in settlement.pack().into_iter().enumerate() {
             self.words.entries.at(first + index as u64).store(word, Ordering::Relaxed);
         }
+        stops::at("settlement.written");
         self.written += 1;
         // Release: pairs with the acquire in Judge::next_settlement.
         self.words.written.store(self.written, Ordering::Release);
+        stops::at("settlement.counted");
         Ok(())
     }
 
@@ -131,7 +134,9 @@ impl<M: Memory> Settlements<M> {
     pub fn call(&self) -> bool {
         // AcqRel: what was written before is there when the shard, which clears it, looks; both change one word, this one
         // also where it is set already, so either the shard's look is behind this, or it is called.
-        self.words.called.fetch_or(1, Ordering::AcqRel) == 0
+        let called = self.words.called.fetch_or(1, Ordering::AcqRel) == 0;
+        stops::at("settlement.called");
+        called
     }
 
     /// How many settlements were left, and how many of them the shard has judged.
@@ -175,6 +180,7 @@ impl<M: Memory> Judge<M> {
     pub fn answer_call(&self) {
         // AcqRel: see Settlements::call.
         self.words.called.fetch_and(0, Ordering::AcqRel);
+        stops::at("call.answered");
     }
 
     /// The next settlement that was not judged; `None`: no more, or as many as the ring holds were judged since the last were
@@ -205,7 +211,9 @@ impl<M: Memory> Judge<M> {
     pub fn confirm(&mut self) {
         self.confirmed = self.judged;
         self.words.late.store(self.late, Ordering::Release);
+        stops::at("judged.late");
         // Release: behind the judgements, and the count of the late.
         self.words.judged.store(self.judged, Ordering::Release);
+        stops::at("judged.confirmed");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::{Memory, Slots, Word};
+use crate::stops;
 use crate::words::{CursorWord, GateWord, LimitWord, SlotState, SlotWord};
 
 /// Where a subscription that joins a ring begins.
@@ -64,6 +65,7 @@ impl<M: Memory> ShardRing<M> {
             // read the old epoch and fails.
             let joined = limit.next_epoch().pack();
             if self.limit.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                stops::at("gate.joined");
                 return position;
             }
         }
@@ -74,9 +76,12 @@ impl<M: Memory> ShardRing<M> {
     #[doc(hidden)]
     pub fn place(&self, gate: u8, generation: u16, cursor: &M::Word, position: u64) {
         place_cursor(cursor, position);
+        stops::at("gate.placed");
         self.mirrors[usize::from(gate)].store(GateWord { position, generation }.pack(), Ordering::Release);
+        stops::at("gate.mirrored");
         // Release: pairs with the acquire in Gates::lowest.
         self.active.fetch_or(1 << gate, Ordering::Release);
+        stops::at("gate.entered");
     }
 
     /// Places the cursor of a subscription that is no gate, on a stream that drops its oldest messages.
@@ -98,6 +103,7 @@ impl<M: Memory> ShardRing<M> {
     /// Takes a gate out of force. Producers that wait must be woken afterwards.
     pub fn leave(&self, gate: u8) {
         self.active.fetch_and(!(1 << gate), Ordering::Release);
+        stops::at("gate.left");
     }
 
     /// Takes the gate with this cursor out of force if it is what holds a full ring; its reader finds the cursor no
@@ -116,6 +122,7 @@ impl<M: Memory> ShardRing<M> {
                 Err(now) => found = now,
             }
         }
+        stops::at("gate.detached");
         self.leave(gate);
         true
     }
@@ -136,6 +143,7 @@ impl<M: Memory> ShardRing<M> {
             }
             let raised = LimitWord { position: wanted, ..limit }.pack();
             if self.limit.compare_exchange(found, raised, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                stops::at("limit.given-up");
                 return true;
             }
         }
@@ -186,6 +194,7 @@ impl<M: Memory> ShardRing<M> {
                 let done =
                     word.compare_exchange(found, tombstone.pack(), Ordering::AcqRel, Ordering::Relaxed);
                 buried += u64::from(done.is_ok());
+                stops::at("slot.buried");
             }
         }
         buried

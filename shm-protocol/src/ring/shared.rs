@@ -14,6 +14,7 @@ use super::message::Outgoing;
 use super::producer::{PublishError, check_size, fill};
 use super::room::Room;
 use crate::memory::{Memory, Slots, Word};
+use crate::stops;
 use crate::words::{SlotState, SlotWord};
 
 /// A producer leaves the tail hint at every position that is a multiple of this.
@@ -75,12 +76,14 @@ impl<M: Memory> SharedProducer<M> {
                 // Acquire: the producer of the lap before has finished (its release of `committed`). Release: whoever
                 // sees this slot taken also sees the slots below taken, which this producer has seen.
                 if word.compare_exchange(found, taken.pack(), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    stops::at("slot.taken");
                     note(position);
                     fill::<M>(&self.slots, position, taken, message);
                     self.reached = position + 1;
                     if self.reached.is_multiple_of(TAIL_EVERY) {
                         // A hint: whoever uses it looks whether it is true.
                         self.tail.store(self.reached, Ordering::Relaxed);
+                        stops::at("tail.hinted");
                     }
                     return Ok(position);
                 }

@@ -12,6 +12,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::{Memory, Word};
+use crate::stops;
 
 /// See the module.
 pub struct Watch<M: Memory>(M::WordHandle);
@@ -33,12 +34,15 @@ impl<M: Memory> Watch<M> {
     /// The shard watches from now on; `false`: it did already.
     #[cold]
     pub fn begin(&self) -> bool {
-        self.0.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let begun = self.0.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        stops::at("watch.begun");
+        begun
     }
 
     /// The shard's: stops watching, unless there is a lease when it looks once more. Returns whether it has stopped.
     pub fn end(&self, has_lease: impl FnOnce() -> bool) -> bool {
         self.0.store(0, Ordering::Relaxed);
+        stops::at("watch.ended");
         // Pairs with the fence in `must_call`.
         M::full_fence();
         let stopped = !has_lease();

@@ -1,0 +1,157 @@
+//! Places where a test may stop this process: behind every store to shared memory, and behind every step of what outlives a
+//! broker.
+//!
+//! Built with `--cfg ringway_stops`, a process kills or stops itself at the place that its environment names:
+//! `RINGWAY_STOP=PLACE,TIMES,KILL` (or `STOP`), the TIMES-th time that it comes there. In every other build [`at`] is nothing.
+
+/// Whose process comes to a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A process that publishes.
+    Producer,
+    /// A consumer of a `cursor` subscription.
+    Cursor,
+    /// A consumer of a `shared` subscription.
+    Member,
+    /// The first broker.
+    Broker,
+    /// The one that goes on where the first has stopped.
+    Successor,
+    /// The keeper.
+    Keeper,
+}
+
+use Role::{Broker, Cursor, Keeper, Member, Producer, Successor};
+
+/// Every place, and who comes there.
+pub const STOPS: &[(&str, &[Role])] = &[
+    ("slot.taken", &[Producer, Broker]),
+    ("slot.reserved", &[Producer]),
+    ("slot.written", &[Producer, Broker]),
+    ("slot.headed", &[Producer, Broker]),
+    ("slot.committed", &[Producer, Broker]),
+    ("slot.buried", &[Broker]),
+    ("tail.hinted", &[Producer]),
+    ("limit.raised", &[Producer]),
+    ("arena.numbered", &[Broker]),
+    ("gate.placed", &[Broker]),
+    ("gate.mirrored", &[Broker]),
+    ("gate.entered", &[Broker]),
+    ("gate.joined", &[Broker]),
+    ("gate.left", &[Broker]),
+    ("gate.detached", &[Broker]),
+    ("limit.given-up", &[Broker]),
+    ("sleep.announced", &[Cursor, Member]),
+    ("bell.rung", &[Producer, Broker]),
+    ("hazard.named", &[Cursor]),
+    ("hazard.set", &[Cursor]),
+    ("hazard.cleared", &[Cursor]),
+    ("hazards.cleared", &[Broker]),
+    ("cursor.committed", &[Cursor]),
+    ("reader.ended", &[Broker]),
+    ("claim.leased", &[Member]),
+    ("claim.acked", &[Member]),
+    ("claim.moving", &[Broker]),
+    ("claim.moved", &[Broker]),
+    ("floor.raised", &[Member, Broker]),
+    ("feed.reserved", &[Broker]),
+    ("feed.recorded", &[Broker]),
+    ("feed.written", &[Broker]),
+    ("feed.headed", &[Broker]),
+    ("feed.committed", &[Broker]),
+    ("settlement.written", &[Member]),
+    ("settlement.counted", &[Member]),
+    ("settlement.called", &[Member]),
+    ("call.answered", &[Broker]),
+    ("judged.late", &[Broker]),
+    ("judged.confirmed", &[Broker]),
+    ("watch.begun", &[Member]),
+    ("watch.ended", &[Broker]),
+    ("member.activated", &[Broker]),
+    ("log.written", &[Broker]),
+    ("log.snapshot", &[Broker, Successor]),
+    ("log.replaced", &[Broker, Successor]),
+    ("kept", &[Broker]),
+    ("forgotten", &[Broker]),
+    ("decided", &[Broker]),
+    ("remembered", &[Broker]),
+    ("answered", &[Broker]),
+    ("letter.noted", &[Broker]),
+    ("letter.published", &[Broker]),
+    ("letter.buried", &[Broker]),
+    ("estate.heard", &[Successor]),
+    ("moves.finished", &[Successor]),
+    ("ring.adopted", &[Successor]),
+    ("shard.adopted", &[Successor]),
+    ("session.resumed", &[Successor]),
+    ("estate.settled", &[Successor]),
+    ("keeper.holds", &[Keeper]),
+    ("keeper.forgot", &[Keeper]),
+    ("keeper.started", &[Keeper]),
+    ("keeper.told", &[Keeper]),
+];
+
+#[cfg(not(ringway_stops))]
+mod armed {
+    /// This process has come to a place.
+    #[inline(always)]
+    pub fn at(_: &'static str) {}
+
+    /// What a keeper gives the processes that it starts.
+    pub fn pass_on(_: &mut std::process::Command) {}
+}
+
+#[cfg(ringway_stops)]
+mod armed {
+    use std::process::Command;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    struct Armed {
+        place: String,
+        times: AtomicU64,
+        signal: Signal,
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    /// Of the first broker, and of the second.
+    const VARIABLES: [&str; 2] = ["RINGWAY_STOP_BROKER", "RINGWAY_STOP_SUCCESSOR"];
+
+    fn from_environment() -> Option<Armed> {
+        let text = std::env::var("RINGWAY_STOP").ok()?;
+        let mut parts = text.split(',');
+        let place = parts.next()?.to_owned();
+        assert!(super::STOPS.iter().any(|(known, _)| *known == place), "no such place: {place}");
+        let times = AtomicU64::new(parts.next()?.parse().ok()?);
+        let signal = if parts.next()? == "KILL" { Signal::KILL } else { Signal::STOP };
+        Some(Armed { place, times, signal })
+    }
+
+    /// This process has come to a place: it may end here.
+    pub fn at(place: &'static str) {
+        if let Some(armed) = ARMED.get_or_init(from_environment)
+            && armed.place == place
+            && armed.times.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            let _ = kill_process(getpid(), armed.signal);
+        }
+    }
+
+    /// What a keeper gives the processes that it starts: the first broker is armed by `RINGWAY_STOP_BROKER`, the second by
+    /// `RINGWAY_STOP_SUCCESSOR`, and nobody else is.
+    pub fn pass_on(command: &mut Command) {
+        command.env_remove("RINGWAY_STOP");
+        let name = VARIABLES.get(STARTED.fetch_add(1, Ordering::Relaxed));
+        if let Some(armed) = name.and_then(|name| std::env::var_os(name)) {
+            command.env("RINGWAY_STOP", armed);
+        }
+        VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+    }
+}
+
+pub use armed::{at, pass_on};
