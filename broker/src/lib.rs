@@ -237,9 +237,7 @@ impl Broker {
             ended = ended.and(thread.join());
         }
         control.map_err(BrokerError::Control)?;
-        ended?;
-        self.keeping.say(&Message::Ended);
-        Ok(())
+        Ok(ended?)
     }
 }
 

@@ -163,7 +163,9 @@ impl Control {
             }
             self.refuse_the_silent();
             self.send_ticks();
-            self.stopping |= rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok();
+            if rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok() {
+                self.begin_to_stop();
+            }
         }
         for session in self.sessions.values_mut() {
             session.close();
@@ -171,11 +173,19 @@ impl Control {
         Ok(())
     }
 
+    /// From here on nobody starts a successor, however this broker ends.
+    fn begin_to_stop(&mut self) {
+        self.stopping = true;
+        self.parts.keeping.say(&Message::Ended);
+    }
+
     /// The keeper has said something, or is gone.
     fn hear_keeper(&mut self) {
         let Some(link) = self.parts.keeping.link() else { return };
         if let Ok(Some((message, _))) = link.receive() {
-            self.stopping |= message == Message::Stop;
+            if message == Message::Stop {
+                self.begin_to_stop();
+            }
             return;
         }
         // The keeper before may have started processes that have its end of the link, too.

@@ -136,8 +136,8 @@ impl Control {
 
     fn request(&mut self, id: SessionId, request: u32, asked: Request) {
         if asked == Request::Stop {
+            self.begin_to_stop();
             self.reply(id, request, &Reply::Done, &[]);
-            self.stopping = true;
             return;
         }
         let shards = self.parts.shards.len();

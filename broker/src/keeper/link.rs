@@ -20,7 +20,7 @@ pub(crate) enum Message {
     All,
     /// The broker takes requests.
     Ready,
-    /// The broker ends, and is not to be succeeded.
+    /// The broker was told to end, and is not to be succeeded.
     Ended,
     /// The broker shall end.
     Stop,

@@ -20,12 +20,14 @@ const TRIES: u64 = 6;
 const TIMES_MAX: u64 = 40;
 
 /// How much.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Campaign {
     /// How often each place is to be hit with each signal, or each role is to be killed.
     pub times: u64,
     /// Makes everything that is random.
     pub seed: u64,
+    /// Only what has this in its name: a role, a place, a signal.
+    pub only: String,
 }
 
 /// What has come of it.
@@ -93,6 +95,7 @@ pub fn kills(campaign: &Campaign) -> Report {
 }
 
 fn carry_out(peer: &Path, campaign: &Campaign, targets: Vec<Target>) -> Report {
+    let targets: Vec<_> = targets.into_iter().filter(|target| target.name.contains(&campaign.only)).collect();
     let report = Mutex::new(Report::default());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -126,7 +129,8 @@ fn hit(peer: &Path, campaign: &Campaign, target: &Target, report: &Mutex<Report>
         };
         let plan = Plan {
             place: target.plan.place.map(|(place, _)| (place, if least == 2 { 2 } else { times })),
-            goes_on: random.below(2) == 0,
+            // A keeper that is killed while there is no broker takes all with it.
+            goes_on: least == 2 || random.below(2) == 0,
             seed: random.below(u64::MAX),
             ..target.plan.clone()
         };

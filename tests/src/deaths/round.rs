@@ -1,8 +1,10 @@
 //! One run of all workers over a broker of its own, in which somebody is stopped.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use rustix::process::Signal;
 use super::ledger::{Ledger, Worker};
 use super::worker::{self, DEAD, QUEUE, READER, Random, TOPIC};
 use crate::kept::{KeptBroker, signal};
+
+type Failure = Box<dyn std::error::Error>;
 
 /// Nothing in a round takes so long unless it hangs.
 const LONG: Duration = Duration::from_secs(30);
@@ -51,27 +55,104 @@ pub struct Outcome {
 /// Carries a plan out. `peer`: `ringway-test-peer`, built with `--cfg ringway_stops` if the plan names a place.
 pub fn run(peer: &Path, plan: &Plan) -> Outcome {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let mut round = Round { peer, plan, ledger, workers: Vec::new(), random: Random(plan.seed) };
+    let mut round = Round { peer, plan, ledger, workers: Vec::new(), random: Random(plan.seed), hit: false };
     let broker = KeptBroker::start_with(peer, &round.environment());
-    let hit = round.go(&broker);
-    let path = broker.path();
-    if let Err(error) = round.drain(&path) {
-        round.books().fault(format!("what is left cannot be drained: {error}"));
-    }
-    let stopped = Connection::open(&path).map(|connection| connection.stop_broker(LONG));
-    if !matches!(stopped, Ok(Ok(()))) {
-        round.books().fault(format!("the broker does not end: {stopped:?}"));
-    }
+    let watch = Watch { plan, broker: &broker, over: AtomicBool::new(false), hit: AtomicBool::new(false) };
+    let after = Duration::from_millis(20 + round.random.below(150));
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch.go(after));
+        if let Err(error) = round.go(&broker, after) {
+            round.books().fault(error.to_string());
+        }
+        let stopped = Connection::open(broker.path()).map(|connection| connection.stop_broker(LONG));
+        if !matches!(stopped, Ok(Ok(()))) {
+            round.books().fault(format!("the broker does not end: {stopped:?}"));
+        }
+        watch.over.store(true, Ordering::Relaxed);
+    });
+    let hit = round.hit || watch.hit.into_inner();
     drop(broker);
     let ledger = std::mem::take(&mut *round.books());
     let counts = ledger.counts();
     Outcome { hit, faults: ledger.close(), counts }
 }
 
+/// Watches the broker and the keeper for as long as a round takes.
+struct Watch<'a> {
+    plan: &'a Plan,
+    broker: &'a KeptBroker,
+    over: AtomicBool,
+    hit: AtomicBool,
+}
+
+impl Watch<'_> {
+    fn go(&self, after: Duration) {
+        let (began, mut first_killed) = (Instant::now(), false);
+        let (first, keeper) = (self.broker.pid(), self.broker.keeper_pid());
+        let (kill, named) = (self.plan.kill, self.plan.place.is_some());
+        while !self.over.load(Ordering::Relaxed) {
+            let brokers = self.broker.pids();
+            // There is more to do when there is a successor; and a second broker that is to be stopped.
+            let wants_successor = match self.plan.role {
+                Role::Successor => true,
+                Role::Keeper => named && !self.hit.load(Ordering::Relaxed),
+                _ => false,
+            };
+            if wants_successor && !first_killed && began.elapsed() > after {
+                signal(first, Signal::KILL);
+                first_killed = true;
+            }
+            match self.plan.role {
+                Role::Broker if named && kill && brokers.len() > 1 => self.hit(),
+                Role::Broker if named => self.unstop(first),
+                Role::Successor if named && kill && brokers.len() > 2 => self.hit(),
+                Role::Successor if named => {
+                    brokers.get(1).into_iter().for_each(|second| self.unstop(*second))
+                }
+                Role::Keeper if named && kill && self.broker.keeper_pid() != keeper => self.hit(),
+                Role::Keeper if named => self.unstop(keeper),
+                Role::Broker | Role::Keeper | Role::Successor if began.elapsed() > after => {
+                    if !self.hit.load(Ordering::Relaxed) {
+                        let keeper = self.plan.role == Role::Keeper;
+                        signal(
+                            if keeper { self.broker.keeper_pid() } else { self.broker.pid() },
+                            Signal::KILL,
+                        );
+                        self.hit();
+                    }
+                }
+                _ => {}
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn hit(&self) {
+        self.hit.store(true, Ordering::Relaxed);
+    }
+
+    fn unstop(&self, pid: u32) {
+        if !self.hit.load(Ordering::Relaxed) && unstop(self.plan, pid) {
+            self.hit();
+        }
+    }
+}
+
+/// A process that has stopped as planned is left so for a while; then it goes on, or is killed. `false`: it has not stopped.
+fn unstop(plan: &Plan, pid: u32) -> bool {
+    let stopped = !plan.kill && is_stopped(pid);
+    if stopped {
+        std::thread::sleep(Duration::from_millis(50));
+        signal(pid, if plan.goes_on { Signal::CONT } else { Signal::KILL });
+    }
+    stopped
+}
+
 struct Process {
     name: String,
+    role: Role,
     child: Child,
-    hearing: JoinHandle<()>,
+    hearing: Option<JoinHandle<()>>,
     arguments: Vec<String>,
     /// It is to be stopped.
     victim: bool,
@@ -84,6 +165,8 @@ struct Round<'a> {
     ledger: Arc<Mutex<Ledger>>,
     workers: Vec<Process>,
     random: Random,
+    /// A worker was stopped as planned.
+    hit: bool,
 }
 
 impl Round<'_> {
@@ -128,17 +211,13 @@ impl Round<'_> {
             }
         });
         let name = format!("{role:?} {number}");
-        self.workers.push(Process { name, child, hearing, arguments, victim, ended: false });
+        let hearing = Some(hearing);
+        self.workers.push(Process { name, role, child, hearing, arguments, victim, ended: false });
     }
 
-    /// Starts all workers and waits until they have ended; returns whether the victim was stopped.
-    fn go(&mut self, broker: &KeptBroker) -> bool {
-        if let Err(error) =
-            Connection::open(broker.path()).map_err(Into::into).and_then(|c| worker::declare(&c))
-        {
-            self.books().fault(format!("the streams cannot be declared: {error}"));
-            return false;
-        }
+    /// Declares, starts all workers, waits until they have ended, and takes out what is left.
+    fn go(&mut self, broker: &KeptBroker, after: Duration) -> Result<(), Failure> {
+        worker::declare(&Connection::open(broker.path())?)?;
         let directory = broker.path().to_str().expect("a test's path is text").to_owned();
         let text = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
         let role = self.plan.role;
@@ -152,131 +231,75 @@ impl Round<'_> {
         }
         self.spawn(Role::Cursor, text(&["work-read", &directory]), role == Role::Cursor);
         self.spawn(Role::Broker, text(&["work-churn", &directory, &CHURNS.to_string()]), false);
-        self.watch(broker)
+        self.wait(after)?;
+        self.drain(&broker.path())
     }
 
-    fn watch(&mut self, broker: &KeptBroker) -> bool {
-        let (began, mut hit, mut first_killed) = (Instant::now(), false, false);
-        let (first_broker, first_keeper) = (broker.pid(), broker.keeper_pid());
-        let after = Duration::from_millis(20 + self.random.below(150));
-        loop {
+    fn wait(&mut self, after: Duration) -> Result<(), Failure> {
+        let began = Instant::now();
+        while !self.workers.iter().all(|worker| worker.ended) {
             for index in 0..self.workers.len() {
-                self.look_after(index, &mut hit);
+                self.look_after(index);
             }
-            let elapsed = began.elapsed();
-            match self.plan.role {
-                // It is watched from here on when the first is gone.
-                Role::Successor if !first_killed && elapsed > after => {
-                    signal(first_broker, Signal::KILL);
-                    first_killed = true;
-                }
-                _ if self.plan.place.is_none() && !hit && elapsed > after => hit = self.kill_somebody(broker),
-                Role::Broker => self.look_at(broker, &[first_broker], broker.pid(), &mut hit),
-                Role::Successor if first_killed => {
-                    let brokers = broker.pids();
-                    if let [_, second, ..] = brokers[..] {
-                        self.look_at(broker, &brokers[..2], second, &mut hit);
-                    }
-                }
-                Role::Keeper => {
-                    hit |= self.plan.kill && self.plan.place.is_some() && broker.keeper_pid() != first_keeper;
-                    self.unstop(first_keeper, &mut hit);
-                    // A keeper has more to do when there is a successor.
-                    if !first_killed && elapsed > after && !hit {
-                        signal(first_broker, Signal::KILL);
-                        first_killed = true;
-                    }
-                }
-                _ => {}
+            let is_worker = matches!(self.plan.role, Role::Producer | Role::Cursor | Role::Member);
+            if is_worker && self.plan.place.is_none() && !self.hit && began.elapsed() > after {
+                self.kill_victim();
             }
-            if self.workers.iter().all(|worker| worker.ended) {
-                return hit;
-            }
-            if elapsed > LONG {
-                let names: Vec<_> =
-                    self.workers.iter().filter(|worker| !worker.ended).map(|w| w.name.clone()).collect();
-                self.books().fault(format!("after {LONG:?} these have not ended: {}", names.join(", ")));
-                self.workers.iter_mut().for_each(|worker| drop(worker.child.kill()));
-                return hit;
+            if began.elapsed() > LONG {
+                let left = self.workers.iter_mut().filter(|worker| !worker.ended);
+                let names = left.map(|worker| {
+                    let _ = worker.child.kill();
+                    worker.name.clone()
+                });
+                let names = names.collect::<Vec<_>>().join(", ");
+                return Err(format!("after {LONG:?} these have not ended: {names}").into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        Ok(())
     }
 
-    /// A broker that is gone was stopped as planned, if it is not one of those that it would be anyway.
-    fn look_at(&self, broker: &KeptBroker, known: &[u32], pid: u32, hit: &mut bool) {
-        if self.plan.place.is_none() {
-            return;
-        }
-        *hit |= self.plan.kill && broker.pids().iter().any(|pid| !known.contains(pid));
-        self.unstop(pid, hit);
-    }
-
-    /// A process that has stopped is left so for a while; then it goes on, or is killed.
-    fn unstop(&self, pid: u32, hit: &mut bool) {
-        if !self.plan.kill && !*hit && is_stopped(pid) {
-            *hit = true;
-            std::thread::sleep(Duration::from_millis(50));
-            signal(pid, if self.plan.goes_on { Signal::CONT } else { Signal::KILL });
-        }
-    }
-
-    fn look_after(&mut self, index: usize, hit: &mut bool) {
+    fn look_after(&mut self, index: usize) {
         let worker = &mut self.workers[index];
         if worker.ended {
             return;
         }
         let (pid, victim) = (worker.child.id(), worker.victim);
         let status = worker.child.try_wait().expect("a child can be waited for");
-        if victim {
-            self.unstop(pid, hit);
-        }
-        let Some(status) = status else { return };
-        let worker = &mut self.workers[index];
+        let Some(status) = status else {
+            if victim && !self.hit {
+                self.hit = unstop(self.plan, pid);
+            }
+            return;
+        };
         worker.ended = true;
         // What it said last.
-        let hearing = std::mem::replace(&mut worker.hearing, std::thread::spawn(|| ()));
-        hearing.join().expect("the books take every line");
-        let worker = &self.workers[index];
-        if std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::KILL.as_raw()) {
-            *hit |= victim && self.plan.kill;
+        if let Some(hearing) = worker.hearing.take() {
+            hearing.join().expect("the books take every line");
+        }
+        let (name, role, mut arguments) = (worker.name.clone(), worker.role, worker.arguments.clone());
+        if status.signal() == Some(Signal::KILL.as_raw()) {
+            self.hit |= victim && self.plan.kill;
             self.books().killed(index);
-            let (name, mut arguments) = (worker.name.clone(), worker.arguments.clone());
-            let role = match name.split(' ').next() {
-                Some("Producer") => Role::Producer,
-                Some("Member") => Role::Member,
-                _ => Role::Cursor,
-            };
             if role == Role::Producer {
                 // Its ids are its own.
                 arguments[2] = ((index as u64 + 10) << 32).to_string();
             }
             self.spawn(role, arguments, false);
         } else if !status.success() {
-            let name = worker.name.clone();
             self.books().fault(format!("{name} has ended with {status}"));
         }
     }
 
-    /// Kills a process of the role from outside.
-    fn kill_somebody(&mut self, broker: &KeptBroker) -> bool {
-        let pid = match self.plan.role {
-            Role::Broker | Role::Successor => broker.pid(),
-            Role::Keeper => broker.keeper_pid(),
-            role => {
-                let role = format!("{role:?} ");
-                let running = self.workers.iter_mut().find(|w| w.name.starts_with(&role) && !w.ended);
-                let Some(worker) = running else { return false };
-                worker.victim = true;
-                worker.child.id()
-            }
-        };
-        signal(pid, Signal::KILL);
-        true
+    fn kill_victim(&mut self) {
+        if let Some(worker) = self.workers.iter().find(|worker| worker.victim && !worker.ended) {
+            signal(worker.child.id(), Signal::KILL);
+            self.hit = true;
+        }
     }
 
     /// Takes out what is left of everything.
-    fn drain(&mut self, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    fn drain(&mut self, path: &Path) -> Result<(), Failure> {
         let connection = Connection::open(path)?;
         let number = self.workers.len();
         let began = Instant::now();

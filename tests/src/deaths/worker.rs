@@ -193,10 +193,14 @@ pub fn read(directory: &str) -> Result<(), Failure> {
     let mut read = 0_u64;
     while let Some(message) = consumer.recv_timeout(QUIET)? {
         say(format_args!("O {} {}", id_or_torn(message.payload()), message.position()));
-        drop(message);
+        let held = message.hold()?;
         read += 1;
         if read.is_multiple_of(7) {
             consumer.commit()?;
+            // Its memory is still its own behind the commit.
+            if id_of(held.payload()).is_none() {
+                say(format_args!("O torn {}", held.position()));
+            }
         }
     }
     Ok(consumer.commit()?)

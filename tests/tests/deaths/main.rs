@@ -9,7 +9,7 @@ use ringway_tests::deaths::campaign::{self, Campaign};
 
 #[test]
 fn whoever_is_stopped_at_any_place_by_sigkill_or_sigstop_nothing_is_lost_and_nothing_doubled() {
-    let report = campaign::stops(&Campaign { times: 1, seed: 1 });
+    let report = campaign::stops(&Campaign { times: 1, seed: 1, ..Campaign::default() });
     println!("{report}");
     assert!(report.faults.is_empty(), "{report}");
     assert!(report.never_hit.is_empty(), "{report}");
@@ -17,7 +17,7 @@ fn whoever_is_stopped_at_any_place_by_sigkill_or_sigstop_nothing_is_lost_and_not
 
 #[test]
 fn whoever_is_killed_at_random_nothing_is_lost_and_nothing_doubled() {
-    let report = campaign::kills(&Campaign { times: 4, seed: 2 });
+    let report = campaign::kills(&Campaign { times: 4, seed: 2, ..Campaign::default() });
     println!("{report}");
     assert!(report.faults.is_empty(), "{report}");
     assert!(report.never_hit.is_empty(), "{report}");
