@@ -111,15 +111,12 @@ impl Watch<'_> {
                 }
                 Role::Keeper if named && kill && self.broker.keeper_pid() != keeper => self.hit(),
                 Role::Keeper if named => self.unstop(keeper),
-                Role::Broker | Role::Keeper | Role::Successor if began.elapsed() > after => {
-                    if !self.hit.load(Ordering::Relaxed) {
-                        let keeper = self.plan.role == Role::Keeper;
-                        signal(
-                            if keeper { self.broker.keeper_pid() } else { self.broker.pid() },
-                            Signal::KILL,
-                        );
-                        self.hit();
-                    }
+                Role::Broker | Role::Keeper
+                    if began.elapsed() > after && !self.hit.load(Ordering::Relaxed) =>
+                {
+                    let keeper = self.plan.role == Role::Keeper;
+                    signal(if keeper { self.broker.keeper_pid() } else { self.broker.pid() }, Signal::KILL);
+                    self.hit();
                 }
                 _ => {}
             }
