@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// A consumer of `ringway demo`.
     #[command(hide = true)]
     DemoConsumer(DemoConsumerArgs),
+    /// A consumer of the queue of `ringway demo`.
+    #[command(hide = true)]
+    DemoWorker(DemoWorkerArgs),
 }
 
 const SERVE_AFTER: &str = "\
@@ -488,6 +491,20 @@ pub(crate) struct DemoConsumerArgs {
     /// Name of the subscription
     #[arg(long, value_parser = name_parser())]
     pub(crate) subscription: Name,
+}
+
+/// Arguments of a consumer of the demo's queue. The lines come on standard input.
+#[derive(Debug, Args)]
+pub(crate) struct DemoWorkerArgs {
+    /// Process id of the demo: the consumer ends with it
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// Name of the queue
+    #[arg(long, value_parser = name_parser())]
+    pub(crate) stream: Name,
+    /// Time that it takes for a message
+    #[arg(long, value_parser = duration)]
+    pub(crate) work: Duration,
 }
 
 /// How a role of the demo waits for the next message, or until the next is due.

@@ -46,6 +46,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),
         Command::DemoConsumer(args) => demo::roles::consume(&args, || connect(dir)),
+        Command::DemoWorker(args) => demo::roles::work(&args, || connect(dir)),
     }
 }
 

@@ -67,6 +67,8 @@ fn a_demo_with_a_file_of_any_bytes_proves_that_every_line_arrived() {
         "p99",
         "ok      every one of 10,000 lines arrived at billing",
         "ok      every one of 10,000 lines arrived at audit",
+        "lines of the queue were settled, none twice:",
+        "went on and answered after",
         "ok      the broker ended",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
@@ -83,6 +85,8 @@ fn a_demo_without_a_file_gives_the_same_as_json() {
     let messages = report["topic"]["messages"].as_u64().unwrap();
     assert!(messages >= 10_000);
     assert_eq!(report["held"], true);
+    assert!(report["queue"]["messages"].as_u64() >= Some(2_000));
+    assert_ne!(report["queue"]["killed_broker"], report["queue"]["successor"]);
     for subscriber in report["subscribers"].as_array().unwrap() {
         assert_eq!(subscriber["latency"]["messages"], messages);
         assert!(subscriber["latency"]["p50_ns"].as_u64() > Some(0));

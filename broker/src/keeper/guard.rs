@@ -84,7 +84,7 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> GuardError {
 }
 
 /// Takes the directory, and has it served by one broker after another until one is told to end, or `stop` (an eventfd) is
-/// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`].
+/// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`](super::KEEPER_COMMAND).
 pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
     let (directory, listener) = ServedDirectory::take(&config.directory)?;
     let mut estate = Estate::new();

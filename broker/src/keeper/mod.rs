@@ -8,7 +8,7 @@
 //!        a socket pair, the broker's standard input             it all that it holds
 //! ```
 //!
-//! 1. The keeper understands nothing of what it holds: a descriptor and a note under a [`Key`]. It never maps a region.
+//! 1. The keeper understands nothing of what it holds: a descriptor and a note under a key. It never maps a region.
 //! 2. A region is kept before anybody is told of it. So what a catalogue names that is not kept was being given up, and what
 //!    is kept that no catalogue names was never given out.
 //! 3. A successor is started only when the kernel has reported the broker gone (pidfd), and all that it said was heard.

@@ -3,6 +3,7 @@
 //! ```text
 //! ringway demo ──starts──▶ ringway serve          (in a directory of its own)
 //!      │   └─────starts──▶ two consumers, one producer
+//!      ├─────starts──▶ two consumers of a queue, and kills one of them, and the broker
 //!      ◀── what they saw, at what times ──┘
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod input;
 mod plot;
 mod processes;
+mod queue;
 mod report;
 pub(crate) mod roles;
 mod topic;
@@ -49,11 +51,14 @@ pub(crate) fn run(args: &DemoArgs, directory: Option<PathBuf>) -> Result<(), Fai
     let topic = topic::plan(&scene);
     let opened = if args.json { Ok(()) } else { print(&report::opening(&source, &place, &topic, style)) };
     let subscribers = topic::run(&mut scene, &topic)?;
+    // Where something is wrong already, the next step would only hide it.
+    let all_held = scene.proofs.iter().all(|proof| proof.held);
+    let queue = if all_held { Some(queue::run(&mut scene)?) } else { None };
     end(&mut scene);
 
     let proofs = scene.proofs;
     let held = proofs.iter().all(|proof| proof.held);
-    let report = Report { held, input: source, broker: place, topic, subscribers, proofs };
+    let report = Report { held, input: source, broker: place, topic, subscribers, queue, proofs };
     let closed = if args.json { print_json(&report) } else { print(&report::closing(&report, style)) };
     // Whoever closed the output still learns from the exit code whether everything held.
     let broken = report.proofs.iter().filter(|proof| !proof.held).map(|proof| proof.text.as_str());

@@ -84,6 +84,33 @@ impl Process {
         }
     }
 
+    /// The next line of its output, if it says something within this time.
+    pub(crate) fn line_within(&mut self, time: Duration) -> Result<Option<String>, Failure> {
+        if self.interrupt.is_set() {
+            return Err(Failure::Interrupted);
+        }
+        match self.lines.recv_timeout(time) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.wait()?;
+                Err(Failure::new(format!("the {} ended too early ({status})", self.name)))
+            }
+        }
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What it said before it ended.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = String> {
+        self.lines.iter()
+    }
+
     /// What it is to the demo.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -114,9 +141,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

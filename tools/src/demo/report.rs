@@ -16,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) broker: Place,
     pub(crate) topic: Topic,
     pub(crate) subscribers: Vec<Subscriber>,
+    /// Absent where the topic has failed.
+    pub(crate) queue: Option<Queue>,
     pub(crate) proofs: Vec<Proof>,
 }
 
@@ -50,6 +52,22 @@ pub(crate) struct Topic {
     pub(crate) wait: Wait,
     /// Processors that this process may use.
     pub(crate) cores: usize,
+}
+
+/// What came of the queue.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Queue {
+    pub(crate) stream: String,
+    pub(crate) messages: u64,
+    /// By the consumer that was killed, and by the other.
+    pub(crate) acked: [u64; 2],
+    /// Messages that were delivered more than once.
+    pub(crate) again: u64,
+    /// The broker's process that was killed, and that of its successor.
+    pub(crate) killed_broker: u32,
+    pub(crate) successor: u32,
+    /// From the kill until the successor had answered.
+    pub(crate) answered_ns: u64,
 }
 
 /// What one subscriber measured.
@@ -172,6 +190,7 @@ mod tests {
                 ..Topic::default()
             },
             subscribers: vec![Subscriber { name: "audit".into(), latency, bars }],
+            queue: None,
             proofs: vec![proof],
         }
     }

@@ -6,13 +6,13 @@
 use std::io::Read;
 use std::time::Duration;
 
-use ringway_client::{Connection, Consumer, Producer, SendError};
+use ringway_client::{Connection, Consumer, Producer, SendError, SettleError};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::input::split;
-use crate::cli::{DemoConsumerArgs, DemoProducerArgs, RoleArgs, Wait};
+use crate::cli::{DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
 use crate::exit::Failure;
 use crate::output::{print, print_json};
 use crate::serve::end_with_parent;
@@ -47,7 +47,7 @@ pub(crate) fn produce(
     args: &DemoProducerArgs,
     connect: impl FnOnce() -> Result<Connection, Failure>,
 ) -> Result<(), Failure> {
-    let input = begin(&args.role)?;
+    let input = begin(args.role.parent)?;
     let lines: Vec<&[u8]> = split(&input).collect();
     let mut producer = connect()?.producer(args.role.stream.as_str()).open()?;
     print(&format!("{READY}\n"))?;
@@ -84,7 +84,7 @@ pub(crate) fn consume(
     args: &DemoConsumerArgs,
     connect: impl FnOnce() -> Result<Connection, Failure>,
 ) -> Result<(), Failure> {
-    let input = begin(&args.role)?;
+    let input = begin(args.role.parent)?;
     let lines: Vec<&[u8]> = split(&input).collect();
     let builder = connect()?.consumer(args.role.stream.as_str(), args.subscription.as_str());
     let mut consumer = builder.wait(args.role.wait.into()).open()?;
@@ -93,6 +93,41 @@ pub(crate) fn consume(
     record.failure = receive_all(&mut consumer, &lines, args.role.rounds, &mut record.times_ns).err();
     consumer.close()?;
     print_json(&record)
+}
+
+/// What a consumer of the queue prints, before it acks a message and afterwards.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Done {
+    /// It has a message: its position, which delivery it is, whether it has the bytes of its line.
+    Took { position: u64, attempt: u32, equal: bool },
+    /// Its ack was successful.
+    Acked { position: u64 },
+}
+
+/// Runs a consumer of the queue, until it is killed.
+pub(crate) fn work(
+    args: &DemoWorkerArgs,
+    connect: impl FnOnce() -> Result<Connection, Failure>,
+) -> Result<(), Failure> {
+    let input = begin(args.parent)?;
+    let lines: Vec<&[u8]> = split(&input).collect();
+    let mut consumer = connect()?.queue_consumer(args.stream.as_str()).open()?;
+    print(&format!("{READY}\n"))?;
+    loop {
+        let delivery = consumer.recv()?;
+        let position = delivery.position().position;
+        let equal =
+            lines.get(position as usize % lines.len()).is_some_and(|line| delivery.payload() == *line);
+        print_json(&Done::Took { position, attempt: delivery.attempt(), equal })?;
+        std::thread::sleep(args.work);
+        match delivery.ack() {
+            Ok(()) => print_json(&Done::Acked { position })?,
+            // Somebody else has it.
+            Err(SettleError::Late { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Receives and compares; an error says what is wrong with which line.
@@ -130,8 +165,8 @@ fn receive_all(
 }
 
 /// Ties this process to the demo, and reads the input.
-fn begin(role: &RoleArgs) -> Result<Vec<u8>, Failure> {
-    end_with_parent(role.parent, Signal::KILL)?;
+fn begin(parent: u32) -> Result<Vec<u8>, Failure> {
+    end_with_parent(parent, Signal::KILL)?;
     let mut input = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut input);
     read.map_err(|error| Failure::new(format!("cannot read the demo's input: {error}")))?;
