@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::cli::Options;
 use crate::error::CompareError;
 use crate::results::{Results, Row};
-use crate::table::{figure, ratio_to, reference_for};
+use crate::table::{figure, ratio_to, reference_for, times};
 use crate::trial::{Case, Parties};
 
 const PAGE_FILE: &str = "RESULTS.md";
@@ -165,7 +165,7 @@ fn table(of_case: &[&Row], rows: &[Row]) -> String {
         let ratio = ratio_to(row, reference).zip(reference);
         let ratio = ratio.map_or_else(
             || "–".to_owned(),
-            |(ratio, reference)| format!("{ratio:.2} × {}", reference.peer.name()),
+            |(ratio, reference)| format!("{} × {}", times(ratio), reference.peer.name()),
         );
         let parties =
             if row.parties == Parties::Pair { "1 to 1".to_owned() } else { row.parties.to_string() };

@@ -10,8 +10,9 @@
 //! 3. Each end of each direction has a connection of its own, as RabbitMQ advises, and a thread for its traffic on its
 //!    end's CPU.
 //! 4. A trial has its own server, with its own name server and private directory, on loopback alone. All end with the
-//!    trial, or with this process however it ends.
+//!    trial; the processes also with this one, however it ends.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -270,7 +271,7 @@ impl Drop for Client {
 fn open_sender(directory: &Path, queue: &str) -> Result<RabbitSender, CompareError> {
     let client = Client::open(directory, queue)?;
     let window = Arc::new(Semaphore::new(WINDOW.into()));
-    let confirms = Confirms { window: Arc::clone(&window), confirmed: 0 };
+    let confirms = Confirms { window: Arc::clone(&window), confirmed: Confirmed::default() };
     client.runtime.block_on(async {
         client.channel.register_callback(confirms).await.map_err(failed("listen for confirms"))?;
         let confirmed = ConfirmSelectArguments::default();
@@ -311,17 +312,43 @@ impl Sender for RabbitSender {
 struct Confirms {
     /// Its room; closed when a message was lost.
     window: Arc<Semaphore>,
-    /// All messages up to this number are confirmed.
-    confirmed: u64,
+    confirmed: Confirmed,
+}
+
+/// Which messages are confirmed: the server may confirm one out of order, and all up to one at once.
+#[derive(Debug, Default)]
+struct Confirmed {
+    /// All up to this number.
+    floor: u64,
+    /// And these, all above.
+    above: BTreeSet<u64>,
+}
+
+impl Confirmed {
+    /// Notes a confirm; returns how many messages it confirms for the first time.
+    fn note(&mut self, number: u64, all_up_to: bool) -> usize {
+        let before = self.count();
+        if all_up_to {
+            self.floor = self.floor.max(number);
+            self.above = self.above.split_off(&(self.floor + 1));
+        } else if number > self.floor {
+            self.above.insert(number);
+        }
+        while self.above.remove(&(self.floor + 1)) {
+            self.floor += 1;
+        }
+        usize::try_from(self.count() - before).unwrap_or_default()
+    }
+
+    fn count(&self) -> u64 {
+        self.floor + self.above.len() as u64
+    }
 }
 
 #[async_trait]
 impl ChannelCallback for Confirms {
     async fn publish_ack(&mut self, _channel: &Channel, ack: Ack) {
-        let number = ack.delivery_tag();
-        let count = if ack.mutiple() { number.saturating_sub(self.confirmed) } else { 1 };
-        self.confirmed = self.confirmed.max(number);
-        self.window.add_permits(usize::try_from(count).unwrap_or_default());
+        self.window.add_permits(self.confirmed.note(ack.delivery_tag(), ack.mutiple()));
     }
 
     async fn publish_nack(&mut self, _channel: &Channel, _nack: Nack) {
@@ -411,4 +438,25 @@ impl Wake for ThreadWaker {
 
 fn failed<E: std::fmt::Display>(action: &'static str) -> impl FnOnce(E) -> CompareError {
     move |error| CompareError::Peer { peer: "rabbitmq", action, detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_is_confirmed_once_in_whatever_order() {
+        let mut confirmed = Confirmed::default();
+        let confirms =
+            [(1, false), (4, false), (2, true), (6, false), (3, false), (4, true), (4, false), (7, true)];
+        let counts = confirms.map(|(number, all_up_to)| confirmed.note(number, all_up_to));
+        assert_eq!(counts, [1, 1, 1, 1, 1, 0, 0, 2]);
+        assert_eq!((confirmed.floor, confirmed.above.len()), (7, 0));
+    }
+
+    #[test]
+    fn free_ports_differ() {
+        let [first, second, third] = free_ports().unwrap();
+        assert!(first != second && second != third && third != first);
+    }
 }
