@@ -24,6 +24,8 @@ Examples:
       ringway-compare --cases fan_out --consumers 1,4,16
   A sleeping consumer, beside a bare futex:
       ringway-compare --cases wake
+  A queue with acks, beside RabbitMQ:
+      ringway-compare --peers ringway_queue,rabbitmq --sizes 64
   A minute of throughput with the consumer's lag:
       ringway-compare --cases steady --steady-seconds 60
   Results for another tool, beside the table:
@@ -31,7 +33,8 @@ Examples:
   A page with plots, in the directory `benches`:
       ringway-compare --sizes 64,256,1024,4096 --results benches
 
-The peer `aeron` is there when the program was built with the feature `aeron`.
+The peer `aeron` is there when the program was built with the feature `aeron`; `rabbitmq` when RabbitMQ is installed
+(Debian: rabbitmq-server). RabbitMQ takes its time: each of its trials starts a server.
 
 Compare figures within one run only: the machine's spells move them between runs. A probe (a bare round trip
 between the two CPUs) is printed before and after each round, and taken around each trial; what ran in a spell far

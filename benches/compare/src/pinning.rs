@@ -1,7 +1,9 @@
 //! Which CPU each end runs on.
 //!
 //! Always: the near end of every trial runs on the first CPU of a pair and the far end on the second, whatever
-//! the peer; the two differ.
+//! the peer; the two differ. A server that belongs to neither end runs where the process was allowed to.
+
+use std::sync::OnceLock;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
@@ -39,8 +41,18 @@ impl CpuPair {
     }
 }
 
+/// Where the process was allowed to run before it was bound.
+static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
+
+/// The CPUs that this process was allowed to use when it started.
+pub(crate) fn allowed() -> Result<CpuSet, CompareError> {
+    let now = sched_getaffinity(None).map_err(CompareError::system("read the CPU affinity mask"))?;
+    Ok(*ALLOWED.get_or_init(|| now))
+}
+
 /// Binds the calling thread to one CPU.
 pub(crate) fn pin_current_thread(cpu: usize) -> Result<(), CompareError> {
+    allowed()?;
     let mut mask = CpuSet::new();
     mask.set(cpu);
     sched_setaffinity(None, &mask).map_err(CompareError::system(format!("bind a thread to CPU {cpu}")))

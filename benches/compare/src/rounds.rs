@@ -6,6 +6,7 @@
 //!    peer always follows the same one.
 //! 2. Trials run one at a time, with nothing of the other peers alive.
 //! 3. A failed trial ends the run.
+//! 4. A peer that is not installed is skipped, with a line that says so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,7 +71,7 @@ fn run_round(
 
 /// For each case, number of parties, and size the trials of all peers that take part.
 fn plan(options: &Options, cpus: CpuPair) -> Vec<Vec<Trial>> {
-    let peers = options.peers();
+    let peers = installed(options.peers());
     let mut plan = Vec::new();
     for case in options.cases() {
         for parties in options.parties(case) {
@@ -83,6 +84,18 @@ fn plan(options: &Options, cpus: CpuPair) -> Vec<Vec<Trial>> {
         }
     }
     plan
+}
+
+/// The peers that can take part on this machine; says which cannot.
+fn installed(mut peers: Vec<Peer>) -> Vec<Peer> {
+    peers.retain(|peer| match peer.missing() {
+        None => true,
+        Some(advice) => {
+            eprintln!("{} is skipped: {advice}", peer.name());
+            false
+        }
+    });
+    peers
 }
 
 fn trial(options: &Options, peer: Peer, case: Case, parties: Parties, bytes: usize, cpus: CpuPair) -> Trial {

@@ -54,7 +54,7 @@ fn cells_of(row: &Row, rows: &[Row]) -> [String; HEADINGS.len()] {
         figure(row.summary.min),
         figure(row.summary.max),
         format!("{}/{}", row.noisy, row.summary.rounds),
-        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+        ratio.map_or_else(|| "-".to_owned(), times),
         reference.map_or_else(|| "-".to_owned(), |reference| reference.peer.name().to_owned()),
     ]
 }
@@ -77,6 +77,15 @@ pub(crate) fn reference_for<'a>(row: &Row, rows: &'a [Row]) -> Option<&'a Row> {
         })
     };
     REFERENCES.iter().find_map(of)
+}
+
+/// A ratio as people read it: two decimals, or where these would say little, two digits.
+pub(crate) fn times(ratio: f64) -> String {
+    if ratio > 0.0 && ratio < 0.1 {
+        let zeros = (-ratio.log10()).floor() as usize;
+        return format!("{ratio:.*}", zeros + 2);
+    }
+    format!("{ratio:.2}")
 }
 
 /// A figure as people read it: one decimal below a thousand, thousands apart above.
@@ -146,6 +155,14 @@ mod tests {
         let table = render(&sample());
         assert!(table.contains("3: 120/500 noisy"), "{table}");
         assert!(table.contains("noisy rounds: 1 of 3"), "{table}");
+    }
+
+    #[test]
+    fn a_small_ratio_keeps_two_digits() {
+        assert_eq!(
+            [0.0, 0.003_147, 0.0512, 0.514, 12.0].map(times),
+            ["0.00", "0.0031", "0.051", "0.51", "12.00"]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::cli::Options;
 use crate::error::CompareError;
 use crate::results::{Results, Row};
-use crate::table::{figure, ratio_to, reference_for};
+use crate::table::{figure, ratio_to, reference_for, times};
 use crate::trial::{Case, Parties};
 
 const PAGE_FILE: &str = "RESULTS.md";
@@ -125,15 +125,15 @@ fn describe_method(results: &Results, conditions: Conditions) -> String {
          Every peer moves the same payloads with the same work: each message is written and published by itself, and the \
          consumer reads every word and checks it; a lost, repeated, or torn message ends the run. Rings and queues hold \
          {depth} messages ({large_depth} in large); pipes, sockets, and Aeron outside large have their own \
-         defaults. Spinning ends of all peers wait with the same back-off; what a peer's own receive call \
+         defaults, and RabbitMQ a window of its own. Spinning ends of all peers wait with the same back-off; what a peer's own receive call \
          waits beside that is its own: Ringway's lets a producer get some microseconds ahead when it has caught up with a \
          stream. A steady trial takes {steady_seconds} s and \
          takes part in three rounds at most. A figure is the median over the rounds, with the smallest and the \
          largest; no round is left out. Before and after each trial a bare round trip between the two CPUs is \
          measured; where it was far from its median (twice or half), the trial or round counts as noisy. Noisy rounds: \
          {noisy} of {rounds}. Figures of other runs or machines cannot be compared with these.\n\n\
-         A ratio is to the median of ringway, or where that takes no part, of the first of ringway_shared and ping_pong \
-         that does; for latencies and costs less is better, for rates more.\n\n",
+         A ratio is to the median of ringway, or where that takes no part, of the first of ringway_shared, ping_pong, and \
+         ringway_queue that does; for latencies and costs less is better, for rates more.\n\n",
         rounds = probe.rounds.len(),
         noisy = probe.noisy_rounds,
     )
@@ -165,7 +165,7 @@ fn table(of_case: &[&Row], rows: &[Row]) -> String {
         let ratio = ratio_to(row, reference).zip(reference);
         let ratio = ratio.map_or_else(
             || "–".to_owned(),
-            |(ratio, reference)| format!("{ratio:.2} × {}", reference.peer.name()),
+            |(ratio, reference)| format!("{} × {}", times(ratio), reference.peer.name()),
         );
         let parties =
             if row.parties == Parties::Pair { "1 to 1".to_owned() } else { row.parties.to_string() };

@@ -57,6 +57,7 @@ fn color_of(peer: Peer) -> RGBColor {
         Peer::Aeron => RGBColor(130, 50, 160),
         Peer::UnixStream => RGBColor(0, 150, 170),
         Peer::Pipe => RGBColor(190, 150, 20),
+        Peer::RabbitMq => RGBColor(255, 102, 0),
     }
 }
 

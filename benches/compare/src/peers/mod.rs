@@ -21,6 +21,7 @@ mod iceoryx2;
 mod ping_pong;
 mod pipe;
 mod private_memory;
+mod rabbitmq;
 mod ringway;
 mod rtrb;
 mod unix_stream;
@@ -67,10 +68,16 @@ pub(crate) enum Peer {
     UnixStream,
     /// A pipe between two processes, blocking
     Pipe,
+    /// RabbitMQ with a server of its own on loopback: a transient classic queue, messages that are not persistent, publisher
+    /// confirms, and a consumer that acks each message, two processes, sleeping; skipped where it is not installed
+    #[value(name = "rabbitmq")]
+    #[serde(rename = "rabbitmq")]
+    RabbitMq,
 }
 
 /// Whom the table compares with: the first of these that took part in a case.
-pub(crate) const REFERENCES: &[Peer] = &[Peer::Ringway, Peer::RingwayShared, Peer::PingPong];
+pub(crate) const REFERENCES: &[Peer] =
+    &[Peer::Ringway, Peer::RingwayShared, Peer::PingPong, Peer::RingwayQueue];
 
 impl Peer {
     /// The stable name.
@@ -88,6 +95,7 @@ impl Peer {
             Self::Aeron => "aeron",
             Self::UnixStream => "unix_stream",
             Self::Pipe => "pipe",
+            Self::RabbitMq => "rabbitmq",
         }
     }
 
@@ -98,7 +106,7 @@ impl Peer {
         match self {
             Self::Ringway => matches!(case, OneWay | Throughput | Large | FanOut | Wake | Steady),
             Self::RingwayShared => matches!(case, OneWay | Throughput | Producers | Steady),
-            Self::RingwayQueue => matches!(case, OneWay | Throughput | Steady),
+            Self::RingwayQueue | Self::RabbitMq => matches!(case, OneWay | Throughput | Steady),
             Self::PingPong => matches!(case, OneWay),
             Self::Futex => matches!(case, Wake),
             Self::PrivateMemory => matches!(case, Large),
@@ -112,7 +120,15 @@ impl Peer {
 
     /// Whether its ends sleep in the kernel rather than spin. Such a peer gets fewer messages in the same time.
     pub(crate) fn is_blocking(self) -> bool {
-        matches!(self, Self::UnixStream | Self::Pipe)
+        matches!(self, Self::UnixStream | Self::Pipe | Self::RabbitMq)
+    }
+
+    /// What is to be done before the peer can take part on this machine; `None` if it can.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::RabbitMq => rabbitmq::missing(),
+            _ => None,
+        }
     }
 
     /// Runs one trial with the near end in this thread, which is bound to the near CPU.
@@ -130,6 +146,7 @@ impl Peer {
             Self::Aeron => aeron::measure(trial),
             Self::UnixStream => unix_stream::measure(trial),
             Self::Pipe => pipe::measure(trial),
+            Self::RabbitMq => rabbitmq::measure(trial),
         }
     }
 
@@ -152,6 +169,7 @@ impl Peer {
             Self::Aeron => aeron::far_end(side, reporter),
             Self::UnixStream => unix_stream::far_end(side, reporter),
             Self::Pipe => pipe::far_end(side, reporter),
+            Self::RabbitMq => rabbitmq::far_end(side, reporter),
         }
     }
 }
