@@ -7,7 +7,7 @@ pub mod deaths;
 pub mod kept;
 pub mod litmus;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -234,6 +234,12 @@ impl Peer {
     /// The next line that it prints.
     pub fn line(&mut self) -> String {
         self.lines.next().expect("the peer prints a line before it ends").expect("the line is text")
+    }
+
+    /// Gives it a line to read.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "{line}").expect("the peer reads what it is told");
     }
 
     /// Its process id.

@@ -3,12 +3,14 @@
 //! It prints one line when it is ready and then waits until it is killed.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use ringway_broker::Broker;
 use ringway_broker::config::Config;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
-use ringway_client::Connection;
+use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_tests::deaths::worker;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -42,6 +44,11 @@ fn main() -> Result<(), Failure> {
         ["large-publisher", directory, stream, count] => large_publisher(directory, stream, count.parse()?),
         ["consumer", directory, stream, subscription, count] => {
             consumer(directory, stream, subscription, count.parse()?)
+        }
+        ["execs", directory, count] => execs(directory, count.parse()?),
+        ["forks", directory, count] => forks(directory, count.parse()?),
+        ["large-victim", directory, count, mebibytes] => {
+            large_victim(directory, count.parse()?, mebibytes.parse()?)
         }
         ["work-produce", directory, first, count] => {
             worker::produce(directory, first.parse()?, count.parse()?)
@@ -117,6 +124,48 @@ fn shared_consumer(directory: &str, stream: &str, subscription: &str, count: u64
     for _ in 0..count {
         std::mem::forget(consumer.recv()?);
     }
+    ready(&format!("has {count}"))
+}
+
+/// Takes `count` messages of queue "q", settles none, and holds stream "s".
+fn take(directory: &str, count: u64) -> Result<(Connection, Producer, SharedConsumer), Failure> {
+    let connection = Connection::open(directory)?;
+    let producer = connection.producer("s").open()?;
+    let mut consumer = connection.queue_consumer("q").open()?;
+    for _ in 0..count {
+        std::mem::forget(consumer.recv()?);
+    }
+    Ok((connection, producer, consumer))
+}
+
+/// Takes messages, and when it is told to (a line of input) runs another program in this process.
+fn execs(directory: &str, count: u64) -> Result<(), Failure> {
+    let _taken = take(directory, count)?;
+    println!("has {count}");
+    std::io::stdin().read_line(&mut String::new())?;
+    Err(Command::new("sleep").arg("3600").exec().into())
+}
+
+/// Takes messages, and forks a child that has copies of everything; prints the child's process id.
+fn forks(directory: &str, count: u64) -> Result<(), Failure> {
+    let taken = take(directory, count)?;
+    // SAFETY: the child does nothing but sleep until it is killed.
+    match unsafe { libc::fork() } {
+        -1 => Err(std::io::Error::last_os_error().into()),
+        0 => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        child => {
+            let _taken = taken;
+            ready(&child.to_string())
+        }
+    }
+}
+
+/// Takes messages, and has so much memory that the kernel needs a while to take it back.
+fn large_victim(directory: &str, count: u64, mebibytes: usize) -> Result<(), Failure> {
+    let _taken = take(directory, count)?;
+    let _memory = vec![1_u8; mebibytes << 20];
     ready(&format!("has {count}"))
 }
 

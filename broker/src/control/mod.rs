@@ -4,8 +4,8 @@
 //!
 //! 1. A session has at most one request in flight: while it waits, its socket is not read. So a client
 //!    that floods is slowed down, and memory per session is bounded.
-//! 2. What a session holds is given back when the kernel says that its process is gone (pidfd), never because its
-//!    socket closed. A session that closed its socket while holding something is kept as *orphaned*.
+//! 2. What a session holds is given back when the kernel says that its process is gone (pidfd) or runs another program,
+//!    never because its socket closed. A session that closed its socket while holding something is kept as *orphaned*.
 //! 3. Bad input ends the session that sent it, with a reason, and disturbs no other.
 //! 4. Descriptors run out without harm: one is kept in reserve to accept, explain and close.
 //!

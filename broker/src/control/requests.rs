@@ -13,6 +13,7 @@ use ringway_shm_protocol::stops;
 use rustix::event::EventfdFlags;
 use rustix::event::epoll::{self, EventFlags};
 
+use super::session::Session;
 use super::streams::{Asked, StreamRequest, Work, joined_page};
 use super::{CALL, Control, SOCKET, event_of, send};
 use crate::clock;
@@ -59,7 +60,7 @@ impl Control {
             return self.hang_up(id, Some(&frame::FrameError::Large.to_string()));
         }
         if packet.bytes.is_empty() {
-            return self.hang_up(id, None);
+            return self.hung_up(id);
         }
         if !packet.descriptors.is_empty() {
             let count = packet.descriptors.len();
@@ -295,6 +296,16 @@ impl Control {
         stops::at("answered");
         if sent.is_err() {
             // It does not read its replies, or is gone.
+            self.hang_up(id, None);
+        }
+    }
+
+    /// The client's end is closed. If that is because its process runs another program now, it is as good as gone: the kernel has
+    /// taken its memory from it before it closed the descriptors.
+    fn hung_up(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_some_and(Session::runs_another_program) {
+            self.process_ended(id);
+        } else {
             self.hang_up(id, None);
         }
     }

@@ -8,9 +8,21 @@ use std::time::Instant;
 
 use ringway_shm_protocol::control::socket::Peer;
 use rustix::net::Shutdown;
+use serde::{Deserialize, Serialize};
 
 use crate::core::SessionId;
 use crate::keeper::{Entry, Estate, Keeping, Kept, Key};
+
+/// What a process runs: the addresses that the kernel has told it when it began, which are other ones after each exec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Program(Vec<u8>);
+
+impl Program {
+    /// `None` where the kernel does not say it to this user.
+    fn of(pid: u32) -> Option<Self> {
+        std::fs::read(format!("/proc/{pid}/auxv")).ok().filter(|auxv| !auxv.is_empty()).map(Self)
+    }
+}
 
 /// How far a session is.
 #[derive(Debug)]
@@ -30,6 +42,8 @@ pub(super) struct Session {
     id: SessionId,
     pid: u32,
     pidfd: Arc<OwnedFd>,
+    /// What the process ran when it connected, if that can be told.
+    program: Option<Program>,
     keeping: Arc<Keeping>,
     kept: Option<Kept>,
     /// The number of the request that was read last: one that comes again is being answered, or was.
@@ -49,43 +63,56 @@ impl Session {
         deadline: Instant,
         keeping: &Arc<Keeping>,
     ) -> Self {
-        let state = State::Silent { stream: Arc::new(stream), deadline };
-        Self::with(id, state, peer.pid, Arc::new(peer.pidfd), keeping)
-    }
-
-    fn with(id: SessionId, state: State, pid: u32, pidfd: Arc<OwnedFd>, keeping: &Arc<Keeping>) -> Self {
-        let keeping = Arc::clone(keeping);
-        Self { state, id, pid, pidfd, keeping, kept: None, last_request: None, endpoints: 0, eventfd: None }
+        let Peer { pid, pidfd, .. } = peer;
+        Self {
+            state: State::Silent { stream: Arc::new(stream), deadline },
+            id,
+            pid,
+            pidfd: Arc::new(pidfd),
+            program: Program::of(pid),
+            keeping: Arc::clone(keeping),
+            kept: None,
+            last_request: None,
+            endpoints: 0,
+            eventfd: None,
+        }
     }
 
     /// The session of a broker that is gone; `None`: there is none of this number.
     pub(super) fn adopt(id: SessionId, keeping: &Arc<Keeping>, estate: &mut Estate) -> Option<Self> {
         let (entry, kept) = keeping.adopt(Key::Session(id.0), estate)?;
-        let pid = u32::from_le_bytes(entry.note[..].try_into().ok()?);
+        let (pid, program) = postcard::from_bytes(&entry.note).ok()?;
         let (state, pidfd) = match &entry.descriptors[..] {
             [pidfd, stream] => (State::Open { stream: stream.clone() }, pidfd),
             [pidfd] => (State::Orphaned, pidfd),
             _ => return None,
         };
-        let mut session = Self::with(id, state, pid, pidfd.clone(), keeping);
-        session.kept = Some(kept);
-        if let Some((entry, kept)) = keeping.adopt(Key::Call(id.0), estate)
-            && let Some([eventfd]) = entry.exactly()
-        {
-            session.eventfd = Some((eventfd, kept));
-        }
-        Some(session)
+        let call = keeping.adopt(Key::Call(id.0), estate);
+        let eventfd = call.and_then(|(entry, kept)| {
+            let [eventfd] = entry.exactly()?;
+            Some((eventfd, kept))
+        });
+        let (pidfd, keeping) = (pidfd.clone(), Arc::clone(keeping));
+        let (kept, last_request, endpoints) = (Some(kept), None, 0);
+        Some(Self { state, id, pid, pidfd, program, keeping, kept, last_request, endpoints, eventfd })
     }
 
     /// Has what a successor needs kept, as it is now.
     fn keep(&mut self) {
         let mut descriptors = vec![self.pidfd.clone()];
         descriptors.extend(self.stream().cloned());
-        let entry = Entry { note: self.pid.to_le_bytes().to_vec(), descriptors };
+        let note = postcard::to_stdvec(&(self.pid, &self.program)).expect("it can be written down");
+        let entry = Entry { note, descriptors };
         match &self.kept {
             Some(kept) => self.keeping.replace(kept, entry),
             None => self.kept = Some(self.keeping.keep(Key::Session(self.id.0), entry)),
         }
+    }
+
+    /// Whether the process runs another program by now: then the memory that it had mapped is no longer its own. `false` where
+    /// that cannot be told.
+    pub(super) fn runs_another_program(&self) -> bool {
+        self.program.is_some() && Program::of(self.pid) != self.program
     }
 
     /// Takes note of a request; `false`: it was read before.

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ringway_client::{
-    Backoff, Connection, Delivery, OpenError, Producer, SettleError, SharedConsumer, SharedInfo,
+    Backoff, Connection, Delivery, OpenError, Producer, Producers, SettleError, SharedConsumer, SharedInfo,
     SharedSettings, StartAt, StreamSettings, Value,
 };
+use ringway_tests::kept::signal;
 use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
+use rustix::process::Signal;
 
 const USUAL: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
 
@@ -504,4 +506,60 @@ fn a_full_settlement_ring_waits_for_the_broker() {
     }
     kept.ack().unwrap();
     assert_eq!(consumer.confirm().unwrap(), 0);
+}
+
+/// A broker with queue "q" of ten messages and stream "s" of one producer, and a process of this role that has seven of the
+/// messages and the stream.
+fn with_holder(role: &[&str]) -> (TestBroker, Connection, Peer) {
+    let (broker, connection) = broker(|_| ());
+    connection.declare_stream("s", StreamSettings { producers: Producers::Exclusive, ..USUAL }).unwrap();
+    send(&mut connection.producer("q").open().unwrap(), 0..10);
+    let path = broker.path();
+    let holder = Peer::start(
+        env!("CARGO_BIN_EXE_ringway-test-peer"),
+        &[&role[..1], &[path.to_str().unwrap(), "7"], &role[1..]].concat(),
+    );
+    (broker, connection, holder)
+}
+
+fn all_come_again(connection: &Connection) {
+    let mut consumer = consumer(connection);
+    let mut attempts = Vec::new();
+    for _ in 0..10 {
+        let delivery = next(&mut consumer);
+        attempts.push(delivery.attempt());
+        delivery.ack().unwrap();
+    }
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
+    eventually("the stream is free", || connection.producer("s").open().is_ok());
+}
+
+#[test]
+fn a_process_that_runs_another_program_has_lost_what_it_had() {
+    let (_broker, connection, mut holder) = with_holder(&["execs"]);
+    assert_eq!(holder.line(), "has 7");
+    assert_eq!(info(&connection).leased, 7);
+    holder.tell("go");
+    all_come_again(&connection);
+}
+
+#[test]
+fn a_forked_child_that_lives_on_keeps_nothing_of_its_dead_parent() {
+    let (_broker, connection, mut holder) = with_holder(&["forks"]);
+    let child: u32 = holder.line().parse().unwrap();
+    assert_eq!(info(&connection).leased, 7);
+    holder.kill();
+    all_come_again(&connection);
+    signal(child, Signal::KILL);
+}
+
+#[test]
+fn what_a_victim_of_two_gibibytes_had_comes_again_once_the_kernel_is_done_with_it() {
+    let (_broker, connection, mut holder) = with_holder(&["large-victim", "2048"]);
+    assert_eq!(holder.line(), "has 7");
+    holder.signal(Signal::KILL);
+    // Nothing is repaired while the process may still store: whoever asks before that finds everything as it was.
+    all_come_again(&connection);
+    holder.wait();
 }
