@@ -167,6 +167,30 @@ fn a_message_is_acked_or_taken_over_and_never_both() {
     });
 }
 
+/// A shard that began to take a message over, and died; its successor knows nothing of it.
+#[test]
+fn a_move_that_is_undone_leaves_the_message_to_its_member_as_if_nothing_had_happened() {
+    explore("claim: a move that is undone", || {
+        let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Checked, 1);
+        let mut member = queue.member::<Sound>(ONE);
+        let settling = thread::spawn(move || {
+            // One that was moving is to be given back, so it is not acked here.
+            let position = claim_intact_or_lose(&mut member).ok()?;
+            Some(member.ack(position))
+        });
+        let shard = queue.claims::<Sound>();
+        if shard.begin_move(0, ONE) {
+            assert!(shard.undo_move(0, ONE), "only the shard changes what is moving");
+        }
+        let acked = settling.join().unwrap();
+        let expected = if acked == Some(true) { ClaimState::Acked } else { ClaimState::Leased };
+        assert_eq!(shard.word(0).state, expected);
+        // What the member says by its settlement ring finds it as it was.
+        assert_eq!(shard.ack(0, ONE), acked != Some(true));
+        assert!(queue.floor::<Sound>().raise(&shard));
+    });
+}
+
 #[test]
 fn after_a_death_every_message_is_settled_or_taken_over_once() {
     explore_within("claim: death between two claims", Some(3), || {
