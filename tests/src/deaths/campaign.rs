@@ -13,7 +13,7 @@ use super::round::{self, Plan};
 use super::worker::Random;
 
 /// Rounds at the same time: they mostly wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 /// How often a place is tried that was not come to often enough.
 const TRIES: u64 = 6;
 /// Up to the how manyth time that a process comes to a place it is stopped there, at first; less with every try.
@@ -155,12 +155,12 @@ fn armed_peer() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let target = target.join("stops");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--locked", "--package", "ringway-tests", "--bin", "ringway-test-peer"])
+        .args(["build", "--release", "--locked", "--package", "ringway-tests", "--bin", "ringway-test-peer"])
         .current_dir(root)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "--cfg ringway_stops")
         .status()
         .expect("cargo builds what cargo has built");
     assert!(built.success(), "the peer cannot be built with --cfg ringway_stops");
-    target.join("debug/ringway-test-peer")
+    target.join("release/ringway-test-peer")
 }

@@ -22,9 +22,9 @@ type Failure = Box<dyn std::error::Error>;
 /// Nothing in a round takes so long unless it hangs.
 const LONG: Duration = Duration::from_secs(30);
 /// Messages of each producer to each stream.
-const MESSAGES: u64 = 300;
+const MESSAGES: u64 = 200;
 /// Times that the churning worker goes round.
-const CHURNS: u64 = 4;
+const CHURNS: u64 = 3;
 
 /// Who is to be stopped, where and how.
 #[derive(Clone, Debug)]

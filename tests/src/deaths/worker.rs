@@ -41,7 +41,7 @@ fn usual() -> SharedSettings {
 }
 
 /// No worker goes on for longer than this without something to do.
-const QUIET: Duration = Duration::from_millis(700);
+const QUIET: Duration = Duration::from_millis(500);
 /// Messages that a consumer keeps unsettled for a while.
 const KEPT_MAX: usize = 6;
 
