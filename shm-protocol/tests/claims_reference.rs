@@ -212,13 +212,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         20 => (producer.clone(), 0_usize..=50).prop_map(|(producer, bytes)| Step::Publish(producer, bytes)),
         1 => producer.prop_map(Step::Map),
         3 => (0..=BODY_BYTES).prop_map(Step::Take),
-        3 => number.clone().prop_map(Step::Finish),
-        2 => number.clone().prop_map(Step::Bury),
+        3 => number.prop_map(Step::Finish),
+        2 => number.prop_map(Step::Bury),
         20 => (line(), member.clone()).prop_map(|(line, member)| Step::Claim(line, member)),
         12 => (line(), member.clone(), which()).prop_map(|(line, member, which)| Step::Ack(line, member, which)),
         2 => (line(), which()).prop_map(|(line, which)| Step::BeginMove(line, which)),
-        3 => (line(), number.clone()).prop_map(|(line, which)| Step::EndMove(line, which)),
-        5 => (line(), number.clone()).prop_map(|(line, which)| Step::Move(line, which)),
+        3 => (line(), number).prop_map(|(line, which)| Step::EndMove(line, which)),
+        5 => (line(), number).prop_map(|(line, which)| Step::Move(line, which)),
         8 => prop::option::of(member.clone()).prop_map(Step::Raise),
         8 => Just(Step::Feed),
         4 => Just(Step::Reuse),
@@ -226,7 +226,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let other = prop_oneof![
         4 => (member.clone(), prop_oneof![3 => few, 1 => many]).prop_map(|(member, count)| Step::Settle(member, count)),
-        1 => (member.clone(), number.clone()).prop_map(|(member, which)| Step::Spoil(member, which)),
+        1 => (member.clone(), number).prop_map(|(member, which)| Step::Spoil(member, which)),
         4 => (member.clone(), prop_oneof![0_usize..20, 0_usize..2000], 1_usize..9)
             .prop_map(|(member, count, late)| Step::Judge(member, count, late)),
         3 => member.clone().prop_map(Step::Confirm),
@@ -848,12 +848,12 @@ proptest! {
         keep_order: [bool; MEMBERS],
         steps in steps(),
     ) {
-        let mut run = Run::new(1 << shift, exclusive, keep_order);
-        run.step(Step::Map(0));
-        for step in steps {
-            run.step(step);
-        }
-        run.drain();
+        in_time(move || {
+            let mut run = Run::new(1 << shift, exclusive, keep_order);
+            run.step(Step::Map(0));
+            steps.into_iter().for_each(|step| run.step(step));
+            run.drain();
+        });
     }
 }
 
