@@ -154,3 +154,86 @@ fn write_all_at(memory: &OwnedFd, mut bytes: &[u8], mut at: u64) -> io::Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keeper::{Link, Message};
+
+    const KEY: Key = Key::Catalogue(0);
+
+    /// What a broker has kept by a keeper, whose end comes first.
+    fn keeping() -> (Link, Arc<Keeping>) {
+        let (keeper, broker) = Link::pair().unwrap();
+        keeper.send(&Message::All, &[]).unwrap();
+        (keeper, Keeping::begin(broker).unwrap().0)
+    }
+
+    /// What the keeper was given last.
+    fn kept(keeper: &Link) -> Entry {
+        match keeper.receive().unwrap() {
+            Some((Message::Keep(KEY, note), descriptors)) => {
+                Entry { note, descriptors: descriptors.into_iter().map(Arc::new).collect() }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn read(entry: &Entry) -> Vec<u64> {
+        MemoryLog::read(entry).unwrap()
+    }
+
+    #[test]
+    fn a_batch_counts_as_a_whole_wherever_its_writer_was_cut_off() {
+        let (keeper, keeping) = keeping();
+        let mut log = MemoryLog::new(&keeping, KEY);
+        log.rewrite([1_u64, 2].into_iter());
+        for batch in [&[300_u64][..], &[4, 500_000, 6], &[7]] {
+            batch.iter().for_each(|record| log.push(record));
+            assert!(log.commit());
+        }
+        let entry = kept(&keeper);
+        let [memory] = entry.exactly().unwrap();
+        // Two records of one byte each; one of two; one, three and one; one.
+        let ends = [(10, 2), (20, 3), (33, 6), (42, 7)];
+        assert_eq!(entry.bytes(), ends[3].0);
+        for length in (0..=entry.bytes()).rev() {
+            rustix::fs::ftruncate(&memory, length).unwrap();
+            let whole = ends.iter().rev().find(|(end, _)| *end <= length).map_or(0, |(_, records)| *records);
+            assert_eq!(read(&entry), [1, 2, 300, 4, 500_000, 6, 7][..whole], "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_has_grown_is_written_anew_in_other_memory_and_both_can_be_read() {
+        let (keeper, keeping) = keeping();
+        let mut log = MemoryLog::new(&keeping, KEY);
+        log.push(&1_u64);
+        assert!(!log.commit(), "there is nothing yet that could be added to");
+        log.rewrite([1_u64].into_iter());
+        let first = kept(&keeper);
+        let mut records = 1;
+        loop {
+            records += 1;
+            log.push(&records);
+            if !log.commit() {
+                break;
+            }
+        }
+        assert!(first.bytes() > GROWTH_BYTES);
+        assert_eq!(read(&first).len() as u64, records);
+        log.rewrite([records].into_iter());
+        let second = kept(&keeper);
+        log.push(&0_u64);
+        assert!(log.commit());
+        assert_eq!(read(&second), [records, 0]);
+        assert_eq!(read(&first).len() as u64, records, "who was about to read it has it whole");
+    }
+
+    #[test]
+    fn without_a_keeper_nothing_is_written() {
+        let mut log = MemoryLog::new(&Arc::default(), KEY);
+        log.push(&1_u64);
+        assert!(log.commit() && log.written.is_none());
+    }
+}

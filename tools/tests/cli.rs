@@ -9,9 +9,9 @@ use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use support::{Broker, Ended, ended, ringway, signal, until};
+use support::{Broker, Ended, ended, ringway, runs, signal, until};
 
 #[test]
 fn what_is_published_is_printed_in_order() {
@@ -344,6 +344,29 @@ fn a_broker_ends_by_signal_or_stop_and_leaves_nothing_behind() {
         assert_eq!(broker.process.wait().unwrap().code(), Some(0));
         assert!(!directory.exists());
     }
+}
+
+#[test]
+fn a_killed_broker_is_succeeded_a_killed_keeper_is_replaced_and_stop_ends_both() {
+    let mut broker = Broker::start();
+    broker.run(&["stream", "create", "jobs", "--kind", "queue"]).ok();
+    broker.run(&["pub", "jobs", "one"]).ok();
+    let keeper = broker.process.id();
+    let children = format!("/proc/{keeper}/task/{keeper}/children");
+    let child = || std::fs::read_to_string(&children).unwrap().trim().parse::<u64>().unwrap();
+    let first = child();
+    kill_process(Pid::from_raw(first.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    until("another broker is there", || !runs(first));
+    broker.run(&["pub", "jobs", "two"]).ok();
+    assert_eq!(broker.run(&["sub", "jobs", "--count", "2"]).ok(), "one\ntwo\n");
+    let second = child();
+    assert_ne!(first, second);
+    broker.process.kill().unwrap();
+    broker.process.wait().unwrap();
+    broker.run(&["pub", "jobs", "three"]).ok();
+    assert_eq!(broker.run(&["sub", "jobs", "--count", "1"]).ok(), "three\n");
+    broker.run(&["stop"]).ok();
+    until("both are gone", || !runs(second) && !broker.directory().exists());
 }
 
 #[test]
