@@ -839,7 +839,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, max_shrink_time: 30_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_shared_subscription_does_what_lists_of_messages_do(

@@ -86,6 +86,9 @@ const SERVE_AFTER: &str = "\
 When it is ready it prints one line to standard output: \"ringway: serving DIR (pid N, shards on cores …)\". It ends
 with exit code 0 and leaves nothing behind.
 
+The broker is a child of this process, which keeps what it holds: a broker that is killed is succeeded at once, and nothing is
+lost. If this process is killed, the broker starts another such keeper; end both with: ringway stop
+
 Examples:
   ringway serve
   ringway serve --dir /tmp/mine --config ringway.toml";

@@ -188,6 +188,10 @@ impl Control {
             }
             return;
         }
+        // Another one would not know that there shall be no successor.
+        if self.stopping {
+            return;
+        }
         // The keeper before may have started processes that have its end of the link, too.
         let _ = epoll::delete(&self.epoll, &*link);
         let renewed = self.parts.keeping.renew();

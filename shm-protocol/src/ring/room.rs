@@ -68,7 +68,8 @@ impl<M: Memory> Room<M> {
             let found = self.limit.load(Ordering::Acquire);
             let limit = LimitWord::unpack(found);
             if limit.position >= wanted {
-                self.allowed = limit.position;
+                // Whoever has forged a limit beyond the last position makes no further one.
+                self.allowed = limit.position.min(positions);
                 return Ok(());
             }
             let lowest = self.gates.lowest();

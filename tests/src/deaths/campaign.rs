@@ -116,26 +116,25 @@ fn hit(peer: &Path, campaign: &Campaign, target: &Target, report: &Mutex<Report>
     let mut random = Random(name_hash);
     let mut hits = 0;
     for attempt in 0..TRIES * campaign.times {
-        if hits == campaign.times {
+        if hits >= campaign.times {
             break;
         }
         let times_max = (TIMES_MAX >> (attempt % TRIES * 2)).max(1);
         let times = 1 + random.below(times_max);
-        // The keeper comes to its own places when it starts the first broker, too.
-        let least = if ["keeper.started", "keeper.told"].contains(&target.plan.place.map_or("", |p| p.0)) {
-            2
-        } else {
-            1
-        };
+        // Some come to their places when they start, too: a broker that never was ready is not succeeded.
+        let (place, keeps) =
+            (target.plan.place.map_or("", |(place, _)| place), &["keeper.started", "keeper.told"]);
+        let at_start = keeps.contains(&place);
+        let times = if at_start { 2 } else { times + u64::from(place == "remembered") };
         let plan = Plan {
-            place: target.plan.place.map(|(place, _)| (place, if least == 2 { 2 } else { times })),
+            place: target.plan.place.map(|(place, _)| (place, times)),
             // A keeper that is killed while there is no broker takes all with it.
-            goes_on: least == 2 || random.below(2) == 0,
+            goes_on: at_start || random.below(2) == 0,
             seed: random.below(u64::MAX),
             ..target.plan.clone()
         };
         let outcome = round::run(peer, &plan);
-        hits += u64::from(outcome.hit);
+        hits += outcome.hits;
         let mut report = report.lock().expect("nobody panics with the report");
         for (sum, count) in report.counts.iter_mut().zip(outcome.counts) {
             *sum += count;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ type Failure = Box<dyn std::error::Error>;
 const LONG: Duration = Duration::from_secs(30);
 /// Messages of each producer to each stream.
 const MESSAGES: u64 = 200;
+/// Most random kills in a round.
+const KILLS_MAX: u64 = 5;
 /// Times that the churning worker goes round.
 const CHURNS: u64 = 3;
 
@@ -31,7 +33,7 @@ const CHURNS: u64 = 3;
 pub struct Plan {
     /// Whose process.
     pub role: Role,
-    /// Where, and the how manyth time that it comes there; `None`: killed from outside after a while.
+    /// Where, and the how manyth time that it comes there; `None`: killed from outside, again and again.
     pub place: Option<(&'static str, u64)>,
     /// By SIGKILL, or by SIGSTOP.
     pub kill: bool,
@@ -44,8 +46,8 @@ pub struct Plan {
 /// What has come of it.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The process was stopped as planned.
-    pub hit: bool,
+    /// How often a process was stopped as planned.
+    pub hits: u64,
     /// What is wrong.
     pub faults: Vec<String>,
     /// How many messages were published, delivered, settled, read, and dead.
@@ -55,13 +57,13 @@ pub struct Outcome {
 /// Carries a plan out. `peer`: `ringway-test-peer`, built with `--cfg ringway_stops` if the plan names a place.
 pub fn run(peer: &Path, plan: &Plan) -> Outcome {
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let mut round = Round { peer, plan, ledger, workers: Vec::new(), random: Random(plan.seed), hit: false };
+    let mut round = Round { peer, plan, ledger, workers: Vec::new(), random: Random(plan.seed), hits: 0 };
     let broker = KeptBroker::start_with(peer, &round.environment());
-    let watch = Watch { plan, broker: &broker, over: AtomicBool::new(false), hit: AtomicBool::new(false) };
+    let watch = Watch { plan, broker: &broker, over: AtomicBool::new(false), hits: AtomicU64::new(0) };
     let after = Duration::from_millis(20 + round.random.below(150));
     std::thread::scope(|scope| {
-        scope.spawn(|| watch.go(after));
-        if let Err(error) = round.go(&broker, after) {
+        scope.spawn(|| watch.go(after, Random(plan.seed)));
+        if let Err(error) = round.go(&broker) {
             round.books().fault(error.to_string());
         }
         let stopped = Connection::open(broker.path()).map(|connection| connection.stop_broker(LONG));
@@ -70,11 +72,11 @@ pub fn run(peer: &Path, plan: &Plan) -> Outcome {
         }
         watch.over.store(true, Ordering::Relaxed);
     });
-    let hit = round.hit || watch.hit.into_inner();
+    let hits = round.hits + watch.hits.into_inner();
     drop(broker);
     let ledger = std::mem::take(&mut *round.books());
     let counts = ledger.counts();
-    Outcome { hit, faults: ledger.close(), counts }
+    Outcome { hits, faults: ledger.close(), counts }
 }
 
 /// Watches the broker and the keeper for as long as a round takes.
@@ -82,12 +84,12 @@ struct Watch<'a> {
     plan: &'a Plan,
     broker: &'a KeptBroker,
     over: AtomicBool,
-    hit: AtomicBool,
+    hits: AtomicU64,
 }
 
 impl Watch<'_> {
-    fn go(&self, after: Duration) {
-        let (began, mut first_killed) = (Instant::now(), false);
+    fn go(&self, after: Duration, mut random: Random) {
+        let (began, mut first_killed, mut next, mut killed) = (Instant::now(), false, after, 0);
         let (first, keeper) = (self.broker.pid(), self.broker.keeper_pid());
         let (kill, named) = (self.plan.kill, self.plan.place.is_some());
         while !self.over.load(Ordering::Relaxed) {
@@ -95,7 +97,7 @@ impl Watch<'_> {
             // There is more to do when there is a successor; and a second broker that is to be stopped.
             let wants_successor = match self.plan.role {
                 Role::Successor => true,
-                Role::Keeper => named && !self.hit.load(Ordering::Relaxed),
+                Role::Keeper => named && self.hits() == 0,
                 _ => false,
             };
             if wants_successor && !first_killed && began.elapsed() > after {
@@ -103,6 +105,7 @@ impl Watch<'_> {
                 first_killed = true;
             }
             match self.plan.role {
+                _ if named && self.hits() > 0 => {}
                 Role::Broker if named && kill && brokers.len() > 1 => self.hit(),
                 Role::Broker if named => self.unstop(first),
                 Role::Successor if named && kill && brokers.len() > 2 => self.hit(),
@@ -111,12 +114,16 @@ impl Watch<'_> {
                 }
                 Role::Keeper if named && kill && self.broker.keeper_pid() != keeper => self.hit(),
                 Role::Keeper if named => self.unstop(keeper),
-                Role::Broker | Role::Keeper
-                    if began.elapsed() > after && !self.hit.load(Ordering::Relaxed) =>
-                {
+                Role::Broker | Role::Keeper if self.hits() < KILLS_MAX && began.elapsed() > next => {
                     let keeper = self.plan.role == Role::Keeper;
-                    signal(if keeper { self.broker.keeper_pid() } else { self.broker.pid() }, Signal::KILL);
-                    self.hit();
+                    let pid = if keeper { self.broker.keeper_pid() } else { self.broker.pid() };
+                    // Not before somebody else is there.
+                    if pid != killed {
+                        signal(pid, Signal::KILL);
+                        killed = pid;
+                        self.hit();
+                        next = began.elapsed() + Duration::from_millis(20 + random.below(150));
+                    }
                 }
                 _ => {}
             }
@@ -124,12 +131,16 @@ impl Watch<'_> {
         }
     }
 
+    fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
     fn hit(&self) {
-        self.hit.store(true, Ordering::Relaxed);
+        self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn unstop(&self, pid: u32) {
-        if !self.hit.load(Ordering::Relaxed) && unstop(self.plan, pid) {
+        if unstop(self.plan, pid) {
             self.hit();
         }
     }
@@ -162,8 +173,8 @@ struct Round<'a> {
     ledger: Arc<Mutex<Ledger>>,
     workers: Vec<Process>,
     random: Random,
-    /// A worker was stopped as planned.
-    hit: bool,
+    /// How often a worker was stopped as planned.
+    hits: u64,
 }
 
 impl Round<'_> {
@@ -213,7 +224,7 @@ impl Round<'_> {
     }
 
     /// Declares, starts all workers, waits until they have ended, and takes out what is left.
-    fn go(&mut self, broker: &KeptBroker, after: Duration) -> Result<(), Failure> {
+    fn go(&mut self, broker: &KeptBroker) -> Result<(), Failure> {
         worker::declare(&Connection::open(broker.path())?)?;
         let directory = broker.path().to_str().expect("a test's path is text").to_owned();
         let text = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
@@ -228,19 +239,20 @@ impl Round<'_> {
         }
         self.spawn(Role::Cursor, text(&["work-read", &directory]), role == Role::Cursor);
         self.spawn(Role::Broker, text(&["work-churn", &directory, &CHURNS.to_string()]), false);
-        self.wait(after)?;
+        self.wait()?;
         self.drain(&broker.path())
     }
 
-    fn wait(&mut self, after: Duration) -> Result<(), Failure> {
-        let began = Instant::now();
+    fn wait(&mut self) -> Result<(), Failure> {
+        let (began, mut next) = (Instant::now(), self.interval());
         while !self.workers.iter().all(|worker| worker.ended) {
             for index in 0..self.workers.len() {
                 self.look_after(index);
             }
             let is_worker = matches!(self.plan.role, Role::Producer | Role::Cursor | Role::Member);
-            if is_worker && self.plan.place.is_none() && !self.hit && began.elapsed() > after {
+            if is_worker && self.plan.place.is_none() && self.hits < KILLS_MAX && began.elapsed() > next {
                 self.kill_victim();
+                next = began.elapsed() + self.interval();
             }
             if began.elapsed() > LONG {
                 let left = self.workers.iter_mut().filter(|worker| !worker.ended);
@@ -264,8 +276,8 @@ impl Round<'_> {
         let (pid, victim) = (worker.child.id(), worker.victim);
         let status = worker.child.try_wait().expect("a child can be waited for");
         let Some(status) = status else {
-            if victim && !self.hit {
-                self.hit = unstop(self.plan, pid);
+            if victim && self.hits == 0 && unstop(self.plan, pid) {
+                self.hits += 1;
             }
             return;
         };
@@ -276,13 +288,15 @@ impl Round<'_> {
         }
         let (name, role, mut arguments) = (worker.name.clone(), worker.role, worker.arguments.clone());
         if status.signal() == Some(Signal::KILL.as_raw()) {
-            self.hit |= victim && self.plan.kill;
+            let named = self.plan.place.is_some();
+            self.hits += u64::from(victim && self.plan.kill && named);
             self.books().killed(index);
             if role == Role::Producer {
                 // Its ids are its own.
                 arguments[2] = ((index as u64 + 10) << 32).to_string();
             }
-            self.spawn(role, arguments, false);
+            // The next one is to be killed, too.
+            self.spawn(role, arguments, victim && !named);
         } else if !status.success() {
             self.books().fault(format!("{name} has ended with {status}"));
         }
@@ -291,8 +305,13 @@ impl Round<'_> {
     fn kill_victim(&mut self) {
         if let Some(worker) = self.workers.iter().find(|worker| worker.victim && !worker.ended) {
             signal(worker.child.id(), Signal::KILL);
-            self.hit = true;
+            self.hits += 1;
         }
+    }
+
+    /// How long until the next kill.
+    fn interval(&mut self) -> Duration {
+        Duration::from_millis(20 + self.random.below(150))
     }
 
     /// Takes out what is left of everything.
