@@ -176,7 +176,9 @@ impl Ring {
             .into_iter()
             .map(|(index, generation)| Gate { index, generation })
             .collect();
-        for gate in in_force.iter().filter(|gate| !self.subscriptions.contains_key(gate)) {
+        // One that was being detached has its cursor marked, and is in force still.
+        let stays = |gate: &&Gate| self.subscriptions.contains_key(gate) && self.cursor(**gate).live;
+        for gate in in_force.iter().filter(|gate| !stays(gate)) {
             self.partition.ring.leave(gate.index);
         }
         if matches!(self.overflow, Overflow::Detach { .. }) {

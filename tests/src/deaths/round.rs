@@ -97,7 +97,8 @@ impl Watch<'_> {
             // There is more to do when there is a successor; and a second broker that is to be stopped.
             let wants_successor = match self.plan.role {
                 Role::Successor => true,
-                Role::Keeper => named && self.hits() == 0,
+                // Not where it dies itself: both at once is more than is promised.
+                Role::Keeper => named && !kill && self.hits() == 0,
                 _ => false,
             };
             if wants_successor && !first_killed && began.elapsed() > after {
