@@ -113,6 +113,7 @@ impl Broker {
     /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
         runtime::probe()?;
+        raise_descriptor_limit();
         let (directory, listener) = ServedDirectory::take(&config.directory)?;
         Self::launch(config, Some(directory), listener, Arc::default(), Estate::new())
     }
@@ -149,7 +150,6 @@ impl Broker {
         keeping: Arc<Keeping>,
         mut estate: Estate,
     ) -> Result<Self, StartError> {
-        raise_descriptor_limit();
         let system = |action| move |source: io::Error| StartError::System { action, source };
         let eventfd = |flags| rustix::event::eventfd(0, flags).map_err(io::Error::from);
         let stop =

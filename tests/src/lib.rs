@@ -6,6 +6,7 @@
 pub mod deaths;
 pub mod kept;
 pub mod litmus;
+pub mod queue;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

@@ -27,7 +27,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::core::{SessionId, Token};
-use crate::keeper::{Estate, Keeping, Key, Message};
+use crate::keeper::{Estate, Keeping, Key, Message, Pauses};
 use crate::shard::{AnswerInbox, Command, Mailbox};
 use requests::Pending;
 use session::Session;
@@ -81,6 +81,10 @@ pub(crate) struct Control {
     requests_made: u64,
     /// When which shard gets the tick that it asked for.
     ticks: BTreeMap<usize, Instant>,
+    /// When another keeper was wanted last, and when one is to be started.
+    keeper_since: Instant,
+    keeper_at: Option<Instant>,
+    pauses: Pauses,
     stopping: bool,
 }
 
@@ -105,6 +109,9 @@ impl Control {
             pending: BTreeMap::new(),
             requests_made: 0,
             ticks: BTreeMap::new(),
+            keeper_since: Instant::now(),
+            keeper_at: None,
+            pauses: Pauses::default(),
             stopping: false,
         })
     }
@@ -163,6 +170,7 @@ impl Control {
             }
             self.refuse_the_silent();
             self.send_ticks();
+            self.renew_keeper();
             if rustix::io::read(&self.parts.stop, &mut [0; 8]).is_ok() {
                 self.begin_to_stop();
             }
@@ -194,13 +202,27 @@ impl Control {
         }
         // The keeper before may have started processes that have its end of the link, too.
         let _ = epoll::delete(&self.epoll, &*link);
-        let renewed = self.parts.keeping.renew();
-        let watched = renewed.and_then(|link| {
+        self.want_keeper();
+    }
+
+    fn want_keeper(&mut self) {
+        let now = Instant::now();
+        self.keeper_at = Some(now + self.pauses.after(now - self.keeper_since));
+        self.keeper_since = now;
+    }
+
+    /// Starts another keeper when it is time. Nothing is lost as long as this process lives; and it goes on serving.
+    fn renew_keeper(&mut self) {
+        if self.stopping || self.keeper_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.keeper_at = None;
+        let watched = self.parts.keeping.renew().and_then(|link| {
             Ok(epoll::add(&self.epoll, &*link, EventData::new_u64(KEEPER), EventFlags::IN)?)
         });
-        // Nothing is lost as long as this process lives; and it goes on serving.
         if let Err(error) = watched {
             eprintln!("ringway: no keeper: {error}; if this process dies now, what it holds is lost");
+            self.want_keeper();
         }
     }
 
@@ -289,7 +311,7 @@ impl Control {
 
     fn until_next_deadline(&self) -> Option<rustix::time::Timespec> {
         let silent = self.sessions.values().filter_map(Session::deadline);
-        let next = silent.chain(self.ticks.values().copied()).min()?;
+        let next = silent.chain(self.ticks.values().copied()).chain(self.keeper_at).min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
     }

@@ -26,6 +26,9 @@ const FEATURES: u64 = 0;
 /// Endpoints and gates are numbered per shard; on the wire the shard stands in the low bits.
 const SHARD_BITS: u32 = 10;
 
+/// At least as many packets as a socket holds that nobody reads.
+const UNREAD_MAX: u32 = 1024;
+
 /// A request that waits for shards.
 pub(super) struct Pending {
     pub(super) session: SessionId,
@@ -128,7 +131,9 @@ impl Control {
     /// been answered already.
     pub(super) fn resume(&self, id: SessionId) {
         if let Some(stream) = self.sessions.get(&id).and_then(|session| session.stream()) {
-            while socket::receive(stream).is_ok_and(|packet| !packet.bytes.is_empty()) {}
+            // Whoever sends on meanwhile holds nobody up: more than a socket holds was not there before.
+            let unread = || socket::receive(stream).is_ok_and(|packet| !packet.bytes.is_empty());
+            let _ = (0..UNREAD_MAX).take_while(|_| unread()).count();
             // One that does not read is full of such packets, and one of them is enough.
             let _ = send(stream, &frame::encode_fixed(Kind::Resumed, 0, &self.welcome_to(id, 0)), &[]);
             stops::at("session.resumed");

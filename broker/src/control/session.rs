@@ -110,9 +110,9 @@ impl Session {
     }
 
     /// Whether the process runs another program by now: then the memory that it had mapped is no longer its own. `false` where
-    /// that cannot be told.
+    /// that cannot be told; a process that is about to end, and has closed its socket on the way, runs none: its pidfd will tell.
     pub(super) fn runs_another_program(&self) -> bool {
-        self.program.is_some() && Program::of(self.pid) != self.program
+        self.program.as_ref().zip(Program::of(self.pid)).is_some_and(|(then, now)| *then != now)
     }
 
     /// Takes note of a request; `false`: it was read before.

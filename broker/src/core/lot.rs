@@ -234,7 +234,7 @@ impl Lot {
     }
 
     /// What has changed since this was last asked.
-    pub fn take_changes(&mut self) -> Vec<LotRecord> {
+    pub fn take_changes(&mut self) -> impl Iterator<Item = LotRecord> {
         let changed = std::mem::take(&mut self.changed).into_iter();
         let records = changed.filter_map(|changed| match changed {
             Changed::Entry(position) => Some(Record::Entry(position, self.entries.get(&position).copied())),
@@ -242,7 +242,7 @@ impl Lot {
                 self.leases.ends.get(&on).map(|(member, end)| Record::Lease(on, *member, *end))
             }
         });
-        records.map(LotRecord).collect()
+        records.map(LotRecord)
     }
 
     /// All that is in it.

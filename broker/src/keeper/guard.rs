@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringway_shm_protocol::stops;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,17 +14,10 @@ use rustix::process::PidfdFlags;
 use thiserror::Error;
 
 use super::keeping::{pid, start};
-use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message};
+use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message, Pauses};
 use crate::config::Config;
 use crate::directory::{DirectoryError, ServedDirectory};
 
-/// A broker that lives shorter than this has ended quickly.
-const QUICK: Duration = Duration::from_secs(1);
-/// So many brokers in a row may end quickly before the next one has to wait.
-const QUICK_ENDS: u32 = 3;
-/// The shortest and the longest such wait.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// So many brokers in a row may end before they are ready.
 const FAILED_STARTS_MAX: u32 = 10;
 
@@ -92,7 +85,7 @@ pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Resul
     estate.insert(Key::Config, Entry { note, descriptors: Vec::new() });
     let descriptors = vec![directory.lock().map_err(system("keep the lock"))?, Arc::new(listener)];
     estate.insert(Key::Directory, Entry { note: directory.note(), descriptors });
-    Keeper { estate, stop, tell, failed_starts: 0, quick_ends: 0, was_ready: false }.run(None)
+    Keeper { estate, stop, tell, failed_starts: 0, pauses: Pauses::default(), was_ready: false }.run(None)
 }
 
 /// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
@@ -106,7 +99,14 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<
                 let pidfd = pidfd.map_err(system("watch its broker"))?;
                 let _directory = take_over_directory(&estate);
                 let watched = Watched { link, pidfd, child: None, since: Instant::now() };
-                let keeper = Keeper { estate, stop, tell, failed_starts: 0, quick_ends: 0, was_ready: true };
+                let keeper = Keeper {
+                    estate,
+                    stop,
+                    tell,
+                    failed_starts: 0,
+                    pauses: Pauses::default(),
+                    was_ready: true,
+                };
                 return keeper.run(Some(watched));
             }
             Some((message, descriptors)) => hold(&mut estate, message, descriptors),
@@ -159,7 +159,7 @@ struct Keeper<'a, F> {
     stop: &'a OwnedFd,
     tell: F,
     failed_starts: u32,
-    quick_ends: u32,
+    pauses: Pauses,
     /// Some broker was ready once.
     was_ready: bool,
 }
@@ -185,11 +185,8 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
                 return Err(GuardError::EndsAgain { brokers: self.failed_starts, ended });
             }
             // One that was killed would not do it again by itself.
-            let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
-            let quick = broker.since.elapsed() < QUICK && !killed;
-            self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
-            if let Some(more) = self.quick_ends.checked_sub(QUICK_ENDS) {
-                std::thread::sleep((PAUSE_MIN * 2_u32.pow(more.min(10))).min(PAUSE_MAX));
+            if status.and_then(|status| status.signal()) != Some(libc::SIGKILL) {
+                std::thread::sleep(self.pauses.after(broker.since.elapsed()));
             }
             broker = self.start()?;
             let successor = broker.child.as_ref().map_or(0, Child::id);

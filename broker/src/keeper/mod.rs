@@ -19,12 +19,14 @@
 mod guard;
 mod keeping;
 mod link;
+mod pauses;
 
 use serde::{Deserialize, Serialize};
 
 pub use guard::{GuardError, Notice, guard, serve};
 pub(crate) use keeping::{Entry, Estate, Keeping, Kept};
 pub(crate) use link::{Link, Message};
+pub(crate) use pauses::Pauses;
 
 /// The command of the executable that becomes a broker, with its keeper at its standard input.
 pub const BROKER_COMMAND: &str = "kept-broker";

@@ -181,7 +181,8 @@ impl Ring {
         for gate in in_force.iter().filter(|gate| !stays(gate)) {
             self.partition.ring.leave(gate.index);
         }
-        if matches!(self.overflow, Overflow::Detach { .. }) {
+        // Where readers may be overtaken, a cursor that is no gate is as it should be: it is its reader's alone.
+        if self.overflow.may_overtake() {
             return;
         }
         for (gate, subscription) in &self.subscriptions {

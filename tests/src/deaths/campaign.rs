@@ -149,7 +149,7 @@ fn hit(peer: &Path, campaign: &Campaign, target: &Target, report: &Mutex<Report>
 }
 
 /// Builds `ringway-test-peer` so that it can be stopped, beside everything else that is built.
-fn armed_peer() -> PathBuf {
+pub fn armed_peer() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let target = target.join("stops");

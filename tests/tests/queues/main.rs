@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ringway_client::{
-    Backoff, Connection, Delivery, OpenError, Producer, Producers, SettleError, SharedConsumer, SharedInfo,
+    Backoff, Connection, OpenError, Producer, Producers, SettleError, SharedConsumer, SharedInfo,
     SharedSettings, StartAt, StreamSettings, Value,
 };
 use ringway_tests::kept::signal;
-use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
+use ringway_tests::queue::{all_come_again, consumer, info, next, number, send};
+use ringway_tests::{Peer, TestBroker, eventually};
 use rustix::process::Signal;
 
 const USUAL: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
@@ -33,35 +34,12 @@ fn broker_with(
     (broker, connection)
 }
 
-fn consumer(connection: &Connection) -> SharedConsumer {
-    connection.queue_consumer("q").open().unwrap()
-}
-
 fn both(connection: &Connection) -> (Producer, SharedConsumer) {
     (connection.producer("q").open().unwrap(), consumer(connection))
 }
 
-fn send(producer: &mut Producer, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        producer.send(&number.to_le_bytes()).unwrap();
-    }
-}
-
-fn number(delivery: &Delivery<'_>) -> u64 {
-    u64::from_le_bytes(delivery.payload().try_into().unwrap())
-}
-
-/// The next message; a test has no more time than [`PATIENCE`].
-fn next(consumer: &mut SharedConsumer) -> Delivery<'_> {
-    consumer.recv_timeout(PATIENCE).unwrap().expect("a message comes")
-}
-
 fn nothing_comes(consumer: &mut SharedConsumer) -> bool {
     consumer.recv_timeout(Duration::from_millis(20)).unwrap().is_none()
-}
-
-fn info(connection: &Connection) -> SharedInfo {
-    connection.subscription("q", "q").unwrap().shared()
 }
 
 #[test]
@@ -520,19 +498,6 @@ fn with_holder(role: &[&str]) -> (TestBroker, Connection, Peer) {
         &[&role[..1], &[path.to_str().unwrap(), "7"], &role[1..]].concat(),
     );
     (broker, connection, holder)
-}
-
-fn all_come_again(connection: &Connection) {
-    let mut consumer = consumer(connection);
-    let mut attempts = Vec::new();
-    for _ in 0..10 {
-        let delivery = next(&mut consumer);
-        attempts.push(delivery.attempt());
-        delivery.ack().unwrap();
-    }
-    attempts.sort_unstable();
-    assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
-    eventually("the stream is free", || connection.producer("s").open().is_ok());
 }
 
 #[test]

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringway_client::{
-    Connection, Delivery, Producer, Producers, SettleError, SharedConsumer, SharedInfo, SharedSettings,
-    StartAt, StreamSettings,
-};
+use ringway_client::{Connection, Overflow, Producers, SettleError, SharedSettings, StartAt, StreamSettings};
 use ringway_tests::kept::{KeptBroker, signal};
+use ringway_tests::queue::{all_come_again, consumer, info, next, number, send};
 use ringway_tests::{PATIENCE, Peer, eventually};
 use rustix::process::Signal;
 
@@ -33,28 +31,6 @@ fn broker_with_queue(change: impl FnOnce(&mut SharedSettings)) -> (KeptBroker, C
     connection.declare_queue("q.dead", USUAL, SharedSettings::default()).unwrap();
     connection.declare_queue("q", USUAL, shared).unwrap();
     (broker, connection)
-}
-
-fn consumer(connection: &Connection) -> SharedConsumer {
-    connection.queue_consumer("q").open().unwrap()
-}
-
-fn send(producer: &mut Producer, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        producer.send(&number.to_le_bytes()).unwrap();
-    }
-}
-
-fn number(delivery: &Delivery<'_>) -> u64 {
-    u64::from_le_bytes(delivery.payload().try_into().unwrap())
-}
-
-fn next(consumer: &mut SharedConsumer) -> Delivery<'_> {
-    consumer.recv_timeout(PATIENCE).unwrap().expect("a message comes")
-}
-
-fn info(connection: &Connection) -> SharedInfo {
-    connection.subscription("q", "q").unwrap().shared()
 }
 
 #[test]
@@ -195,16 +171,7 @@ fn who_dies_while_there_is_no_broker_loses_its_leases_its_slots_and_its_place() 
     holder.kill();
     exclusive.kill();
     signal(broker.keeper_pid(), Signal::CONT);
-    let mut consumer = consumer(&connection);
-    let mut attempts = Vec::new();
-    for _ in 0..10 {
-        let delivery = next(&mut consumer);
-        attempts.push(delivery.attempt());
-        delivery.ack().unwrap();
-    }
-    attempts.sort_unstable();
-    assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
-    eventually("the stream is free", || connection.producer("s").open().is_ok());
+    all_come_again(&connection);
 }
 
 #[test]
@@ -315,4 +282,27 @@ fn large_messages_come_again_from_memory_that_outlives_the_broker() {
     }
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_reader_that_is_overtaken_goes_on_by_itself_under_the_next_broker() {
+    let (broker, connection) = broker();
+    let settings = StreamSettings { overflow: Overflow::DropOldest, ..USUAL };
+    connection.declare_stream("s", settings).unwrap();
+    connection.declare_subscription("s", "a", StartAt::First).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    let mut consumer = connection.consumer("s", "a").open().unwrap();
+    send(&mut producer, 0..1);
+    consumer.recv().unwrap();
+    consumer.commit().unwrap();
+    // Far more than the ring holds: its cursor is behind everything that is there, and stays its own.
+    send(&mut producer, 1..1000);
+    broker.succeed();
+    connection.stream("s").unwrap();
+    let mut last = 0;
+    while last < 999 {
+        last = consumer.recv_timeout(PATIENCE).unwrap().expect("a message comes").position();
+        consumer.commit().unwrap();
+    }
+    assert!(consumer.missed() > 0);
 }

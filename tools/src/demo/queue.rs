@@ -139,12 +139,13 @@ impl Books {
 
     /// Takes the consumers' lines until `enough`. The last of them is the second, if there is one.
     fn follow(&mut self, consumers: &mut [Process], enough: impl Fn(&Self) -> bool) -> Result<(), Failure> {
-        let last = Instant::now();
+        let mut last = Instant::now();
         let first = 2 - consumers.len();
         while !enough(self) {
             for (index, consumer) in consumers.iter_mut().enumerate() {
                 while let Some(line) = consumer.line_within(LOOK)? {
                     self.hear(first + index, &line);
+                    last = Instant::now();
                     if enough(self) {
                         return Ok(());
                     }
