@@ -75,6 +75,12 @@ pub mod meta {
     pub const GATES_ACTIVE: usize = 512;
     /// How many arenas of its own the shard has made.
     pub const SHARD_ARENAS_MADE: usize = 576;
+    /// Everything below this position was handed to the kernel.
+    pub const WRITTEN: usize = 640;
+    /// Everything below this position is on the device.
+    pub const SYNCED: usize = 768;
+    /// Whether messages can be journaled: a [`JournalState`](crate::ring::JournalState).
+    pub const JOURNAL_STATE: usize = 896;
     /// Gate mirror: one gate word per gate.
     pub const GATES: usize = 1024;
     /// Bytes of the region.
@@ -101,6 +107,14 @@ pub mod doorbell {
     pub const SPACE_ANNOUNCE: usize = 384;
     /// Futex that consumers ring when a gate has risen (32 bit).
     pub const SPACE_BELL: usize = 512;
+    /// Producers that go to sleep until their messages are confirmed count up here (64 bit).
+    pub const CONFIRM_ANNOUNCE: usize = 640;
+    /// Futex that the shard rings when a watermark has risen (32 bit).
+    pub const CONFIRM_BELL: usize = 768;
+    /// The shard counts up here when it stops looking for what is to be journaled (64 bit).
+    pub const JOURNAL_ANNOUNCE: usize = 896;
+    /// Futex that whoever waits for the journal rings (32 bit).
+    pub const JOURNAL_BELL: usize = 1024;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }
@@ -120,6 +134,10 @@ pub mod subscription {
     /// Of a `shared` subscription: whether the shard knows of all room in the feed that it could use; 0: who acks there
     /// calls.
     pub const REFILL: usize = 1408;
+    /// Number of the last round in which the shard has begun to journal what is settled.
+    pub const ROUND_BEGUN: usize = 1536;
+    /// Number of the last such round whose findings are journaled.
+    pub const ROUND_DONE: usize = 1664;
     /// Bytes of the region.
     pub const BYTES: usize = 4096;
 }

@@ -21,7 +21,7 @@ use crate::memory::mapped::{
 use crate::ring::shard::ShardRing;
 use crate::ring::{
     Claimer, Claims, CursorReader, Doorbell, ExclusiveProducer, Feed, Floor, Gates, Hazards, Judge, Producer,
-    Room, SettlementWords, Settlements, SharedProducer, Watch,
+    Room, SettlementWords, Settlements, SharedProducer, Watch, Watermarks,
 };
 use crate::words::CursorWord;
 
@@ -95,6 +95,30 @@ fn space_doorbell(doorbell: &Arc<Region>) -> Doorbell<Mapped> {
     )
 }
 
+/// Producers waiting for the journal.
+fn confirm_doorbell(doorbell: &Arc<Region>) -> Doorbell<Mapped> {
+    Doorbell::new(
+        doorbell.word(layout::doorbell::CONFIRM_ANNOUNCE),
+        doorbell.bell(layout::doorbell::CONFIRM_BELL),
+    )
+}
+
+/// The shard waiting for somebody who waits for the journal.
+fn journal_doorbell(doorbell: &Arc<Region>) -> Doorbell<Mapped> {
+    Doorbell::new(
+        doorbell.word(layout::doorbell::JOURNAL_ANNOUNCE),
+        doorbell.bell(layout::doorbell::JOURNAL_BELL),
+    )
+}
+
+fn watermarks(meta: &Arc<Region>) -> Watermarks<Mapped> {
+    Watermarks::new(
+        meta.word(layout::meta::WRITTEN),
+        meta.word(layout::meta::SYNCED),
+        meta.word(layout::meta::JOURNAL_STATE),
+    )
+}
+
 fn active_gates(meta: &Arc<Region>) -> MappedWord {
     meta.word(layout::meta::GATES_ACTIVE)
 }
@@ -126,6 +150,12 @@ pub struct PartitionRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
+    /// Producers waiting for the journal.
+    pub confirm: Doorbell<Mapped>,
+    /// The shard waiting for somebody who waits for the journal.
+    pub journal: Doorbell<Mapped>,
+    /// How far messages are journaled.
+    pub watermarks: Watermarks<Mapped>,
     /// How many arenas of its own the shard has made.
     pub arenas_made: MappedWord,
 }
@@ -167,8 +197,24 @@ impl PartitionRegions {
         );
         let data = data_doorbell(doorbell.region());
         let space = space_doorbell(doorbell.region());
+        let confirm = confirm_doorbell(doorbell.region());
+        let journal = journal_doorbell(doorbell.region());
+        let watermarks = watermarks(meta.region());
         let arenas_made = meta.region().word(layout::meta::SHARD_ARENAS_MADE);
-        Self { identity, meta, producers, slots, doorbell, ring, data, space, arenas_made }
+        Self {
+            identity,
+            meta,
+            producers,
+            slots,
+            doorbell,
+            ring,
+            data,
+            space,
+            confirm,
+            journal,
+            watermarks,
+            arenas_made,
+        }
     }
 
     /// The descriptors themselves, by which a successor takes the partition over.
@@ -462,6 +508,12 @@ pub struct ProducerRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
+    /// Producers waiting for the journal.
+    pub confirm: Doorbell<Mapped>,
+    /// The shard waiting for somebody who waits for the journal.
+    pub journal: Doorbell<Mapped>,
+    /// How far messages are journaled.
+    pub watermarks: Watermarks<Mapped>,
 }
 
 impl ProducerRegions {
@@ -489,6 +541,7 @@ impl ProducerRegions {
             _ => Room::retaining,
         };
         let room = room(ring.geometry, limit, gates);
+        let watermarks = watermarks(&meta);
         let slots = slots.slots(ring.geometry);
         let producer = if publishing.exclusive {
             Producer::Exclusive(ExclusiveProducer::new(slots, room, owner, position))
@@ -496,7 +549,14 @@ impl ProducerRegions {
             let tail = producers.word(layout::producers::TAIL);
             Producer::Shared(SharedProducer::new(slots, room, tail, owner, position))
         };
-        Ok(Self { producer, data: data_doorbell(&doorbell), space: space_doorbell(&doorbell) })
+        Ok(Self {
+            producer,
+            data: data_doorbell(&doorbell),
+            space: space_doorbell(&doorbell),
+            confirm: confirm_doorbell(&doorbell),
+            journal: journal_doorbell(&doorbell),
+            watermarks,
+        })
     }
 }
 

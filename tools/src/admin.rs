@@ -42,6 +42,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
                 payload_bytes_max: max_payload,
                 producers: producers.into(),
                 overflow,
+                durability: StreamSettings::DEFAULT.durability,
             };
             let stream = match settings.kind {
                 StreamKind::Topic => {

@@ -3,7 +3,7 @@
 //! 1. After each event [`Core::take_changes`] says what is new; all of it, in order, makes the same core again.
 //! 2. A record is whole: it says how something is, not how it has changed.
 
-use ringway_shm_protocol::control::message::{Overflow, SubscriptionMode};
+use ringway_shm_protocol::control::message::{Durability, Overflow, SubscriptionMode};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::name::Name;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,10 @@ pub struct OpenStream {
     pub geometry: Geometry,
     /// What happens when it is full.
     pub overflow: Overflow,
+    /// What confirmed messages survive.
+    pub durability: Durability,
+    /// The gate of the journal, if messages are journaled.
+    pub journal: Option<Gate>,
     /// Its subscriptions.
     pub subscriptions: Vec<OpenSubscription>,
     /// Its arenas: number, bytes, whether their producer has stopped.
@@ -113,6 +117,8 @@ impl Core {
             id: *id,
             geometry: stream.geometry(),
             overflow: stream.settings.overflow,
+            durability: stream.settings.durability,
+            journal: stream.journal,
             subscriptions: stream.subscriptions.values().map(|found| self.open_subscription(found)).collect(),
             arenas: stream
                 .arenas

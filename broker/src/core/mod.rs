@@ -27,10 +27,10 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use ringway_shm_protocol::control::message::{
-    Overflow, Producers, Refusal, RefusalCode, SharedSettings, StartAt, StreamKind, StreamSettings,
-    SubscriptionMode,
+    Durability, Overflow, Producers, Refusal, RefusalCode, SharedSettings, StartAt, StreamKind,
+    StreamSettings, SubscriptionMode,
 };
-use ringway_shm_protocol::layout::{GATES_MAX, Geometry, PARTITIONS_MAX};
+use ringway_shm_protocol::layout::{Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +181,8 @@ pub enum Effect {
         overflow: Overflow,
         /// Its subscriptions.
         gates: Vec<(Gate, SubscriptionMode)>,
+        /// The gate of the journal, if messages are journaled.
+        journal: Option<Gate>,
         /// Refused if it fails.
         token: Token,
         /// Who asked.
@@ -351,6 +353,8 @@ pub struct Core {
     unanswered: BTreeMap<SessionId, EndpointId>,
     streams_made: u64,
     endpoints_made: u64,
+    /// Why messages cannot be journaled, if they cannot.
+    no_journal: Option<String>,
 }
 
 type Outcome = Result<Vec<Effect>, Refusal>;
@@ -371,7 +375,13 @@ impl Core {
             unanswered: BTreeMap::new(),
             streams_made: 0,
             endpoints_made: 0,
+            no_journal: None,
         }
+    }
+
+    /// Whether messages can be journaled; if not, why.
+    pub fn set_journal(&mut self, journal: Result<(), String>) {
+        self.no_journal = journal.err();
     }
 
     /// The shard's number.
@@ -505,6 +515,11 @@ impl Core {
                 ),
             );
         }
+        if let (Some(why), true) = (&self.no_journal, settings.durability > Durability::Memory) {
+            let level = settings.durability.name();
+            let message = format!("durability {level} cannot be had: {why}");
+            return refuse(RefusalCode::Limit, message);
+        }
         let queue = match (settings.kind, queue) {
             (StreamKind::Queue, queue) => Some(queue.unwrap_or_default()),
             (StreamKind::Topic, None) => None,
@@ -627,8 +642,9 @@ impl Core {
             return refuse(
                 RefusalCode::Limit,
                 format!(
-                    "stream {stream} has {GATES_MAX} subscriptions, as many as there can be; delete one first: \
-                     ringway subscription list {stream}"
+                    "stream {stream} has {} subscriptions, as many as there can be; delete one first: ringway \
+                     subscription list {stream}",
+                    found.subscriptions.len()
                 ),
             );
         };
@@ -777,6 +793,7 @@ impl Core {
     fn detach_gate(&mut self, token: Token, caller: Caller, endpoint: EndpointId, gate: Gate) -> Outcome {
         let stream = self.gate_of_producer(caller, endpoint, gate)?;
         self.streams[&stream].check_detaches()?;
+        self.streams[&stream].check_not_journal(gate)?;
         Ok(vec![Effect::Detach(token, stream, gate)])
     }
 
@@ -799,8 +816,9 @@ impl Core {
         gate: Gate,
     ) -> Result<StreamId, Refusal> {
         let (stream, _) = self.producer(caller, endpoint)?;
-        let known =
-            self.streams[&stream].subscriptions.values().any(|subscription| subscription.gate == gate);
+        let found = &self.streams[&stream];
+        let known = found.journal == Some(gate)
+            || found.subscriptions.values().any(|subscription| subscription.gate == gate);
         if !known {
             return refuse(
                 RefusalCode::NotFound,
@@ -828,9 +846,9 @@ fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operat
         .values()
         .map(|subscription| (subscription.gate, subscription.mode.clone()))
         .collect();
-    let (geometry, overflow) = (stream.geometry(), stream.settings.overflow);
+    let (geometry, overflow, journal) = (stream.geometry(), stream.settings.overflow, stream.journal);
     let partition = stream.partition.number;
-    Effect::MakeRing { stream: id, partition, geometry, overflow, gates, token, caller, operation }
+    Effect::MakeRing { stream: id, partition, geometry, overflow, gates, journal, token, caller, operation }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::control::message::{
-    LEASE_MS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode, SharedSettings, StreamSettings,
+    Durability, LEASE_MS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode, SharedSettings, StreamSettings,
     SubscriptionMode,
 };
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
@@ -24,6 +24,8 @@ pub(super) struct Stream {
     pub(super) producers: BTreeSet<EndpointId>,
     pub(super) owners: Ids,
     pub(super) subscriptions: BTreeMap<Name, Subscription>,
+    /// The gate of the journal, if messages are journaled.
+    pub(super) journal: Option<Gate>,
     pub(super) arenas: BTreeMap<u32, Arena>,
     /// Number of the last arena.
     pub(super) arenas_made: u32,
@@ -146,7 +148,7 @@ pub(super) fn check_shared(
 
 impl Stream {
     pub(super) fn new(partition: Partition, settings: StreamSettings) -> Self {
-        Self {
+        let mut stream = Self {
             partition,
             settings,
             opened: false,
@@ -155,8 +157,13 @@ impl Stream {
             subscriptions: BTreeMap::new(),
             arenas: BTreeMap::new(),
             arenas_made: 0,
+            journal: None,
             generations: vec![0; GATES_MAX],
+        };
+        if settings.durability > Durability::Memory {
+            stream.journal = stream.take_gate();
         }
+        stream
     }
 
     /// The size of its ring.
@@ -178,6 +185,7 @@ impl Stream {
         differ.compare("largest payload", is.payload_bytes_max, asked.payload_bytes_max);
         differ.compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
         differ.compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
+        differ.compare("durability", is.durability.name(), asked.durability.name());
         refuse(
             RefusalCode::Conflict,
             format!(
@@ -202,8 +210,17 @@ impl Stream {
         }
     }
 
+    /// Whether this gate is a subscription's.
+    pub(super) fn check_not_journal(&self, gate: Gate) -> Result<(), Refusal> {
+        if self.journal != Some(gate) {
+            return Ok(());
+        }
+        refuse(RefusalCode::Invalid, format!("gate {} is the journal's: it goes on by itself", gate.index))
+    }
+
     /// Whether the subscription of this gate is `shared`.
     pub(super) fn check_shared_gate(&self, gate: Gate) -> Result<(), Refusal> {
+        self.check_not_journal(gate)?;
         let mut named = self.subscriptions.iter().filter(|(_, subscription)| subscription.gate == gate);
         match named.find(|(_, subscription)| subscription.shared().is_none()) {
             Some((name, _)) => refuse(
@@ -234,8 +251,8 @@ impl Stream {
 
     /// The lowest free gate, in a new generation; `None` when all are in use.
     pub(super) fn take_gate(&mut self) -> Option<Gate> {
-        let taken =
-            self.subscriptions.values().fold(0_u64, |set, subscription| set | 1 << subscription.gate.index);
+        let gates = self.subscriptions.values().map(|subscription| subscription.gate).chain(self.journal);
+        let taken = gates.fold(0_u64, |set, gate| set | 1 << gate.index);
         let index = taken.trailing_ones();
         (index < GATES_MAX as u32).then(|| self.next_use(index as u8))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use ringway_shm_protocol::control::message::{Backoff, StreamKind};
+use ringway_shm_protocol::control::message::{Backoff, Durability, StreamKind};
 
 use super::*;
 
@@ -18,6 +18,7 @@ const SETTINGS: StreamSettings = StreamSettings {
     payload_bytes_max: PAYLOAD_BYTES_MAX,
     producers: Producers::Exclusive,
     overflow: Overflow::Block,
+    durability: Durability::Memory,
 };
 
 const GRAVE: Grave =

@@ -27,6 +27,8 @@ pub struct StreamView {
     pub producer_pids: Vec<u32>,
     /// Bytes of its arenas.
     pub arenas_bytes: u64,
+    /// The gate of the journal, if messages are journaled.
+    pub journal: Option<Gate>,
     /// Its subscriptions: name, gate, process of the longest standing consumer.
     pub subscriptions: Vec<(Name, Gate, Option<u32>)>,
 }
@@ -63,6 +65,7 @@ impl Core {
             producers: stream.producers.len() as u32,
             producer_pids: pids.into_iter().take(PIDS_SHOWN_MAX).collect(),
             arenas_bytes: stream.arenas.values().map(|arena| arena.bytes).sum(),
+            journal: stream.journal,
             subscriptions: stream
                 .subscriptions
                 .iter()

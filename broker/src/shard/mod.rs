@@ -98,8 +98,10 @@ impl Shard {
         keeping: &Arc<Keeping>,
     ) -> Self {
         let catalogue = MemoryLog::new(keeping, Key::Catalogue(number));
+        let mut core = Core::new(number, payload_bytes_max);
+        core.set_journal(Err("this broker has no journal".to_owned()));
         Self {
-            core: Core::new(number, payload_bytes_max),
+            core,
             rings: BTreeMap::new(),
             inbox,
             keeping: Arc::clone(keeping),
@@ -306,16 +308,24 @@ impl Shard {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::MakeRing { stream, partition, geometry, overflow, gates, token, caller, operation } => {
-                match Ring::make(self.home(stream), partition, geometry, overflow, &gates) {
-                    Ok(ring) => {
-                        self.rings.insert(stream, ring);
-                        self.apply(Event::RingMade(stream));
-                        self.apply(Event::Request(token, caller, operation));
-                    }
-                    Err(error) => self.refuse_region(token, &error),
+            Effect::MakeRing {
+                stream,
+                partition,
+                geometry,
+                overflow,
+                gates,
+                journal: _,
+                token,
+                caller,
+                operation,
+            } => match Ring::make(self.home(stream), partition, geometry, overflow, &gates) {
+                Ok(ring) => {
+                    self.rings.insert(stream, ring);
+                    self.apply(Event::RingMade(stream));
+                    self.apply(Event::Request(token, caller, operation));
                 }
-            }
+                Err(error) => self.refuse_region(token, &error),
+            },
             Effect::Join { stream, gate, start, token, view } => {
                 match self.ring(stream).join(gate, &view.mode, start) {
                     Ok(()) => self.answer(token, Reply::Subscription(self.subscription_info(&view))),

@@ -148,6 +148,30 @@ impl Overflow {
     }
 }
 
+/// What a stream's messages survive once they are confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The death of any process, the broker's too; not the host's.
+    #[default]
+    Memory,
+    /// The same; the host's death may take what was handed to the kernel within the flush interval.
+    Written,
+    /// The host's death too: confirmed when the device has it.
+    Synced,
+}
+
+impl Durability {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Written => "written",
+            Self::Synced => "synced",
+        }
+    }
+}
+
 /// The settings of a stream, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamSettings {
@@ -165,6 +189,8 @@ pub struct StreamSettings {
     pub producers: Producers,
     /// What happens when a ring is full.
     pub overflow: Overflow,
+    /// What confirmed messages survive.
+    pub durability: Durability,
 }
 
 impl Default for StreamSettings {
@@ -183,6 +209,7 @@ impl StreamSettings {
         payload_bytes_max: PAYLOAD_BYTES_MAX_DEFAULT,
         producers: Producers::Shared,
         overflow: Overflow::Block,
+        durability: Durability::Memory,
     };
 
     /// Most bytes of arenas that one producer may have: room for eight of the largest payloads, and

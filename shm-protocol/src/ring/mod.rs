@@ -53,6 +53,7 @@ pub mod settlements;
 pub mod shard;
 pub mod shared;
 pub mod watch;
+pub mod watermarks;
 
 pub use blocks::{Blocks, Reclaim, Taken};
 pub use claims::{ClaimError, Claimed, Claimer, Claims, Leased};
@@ -69,3 +70,4 @@ pub use room::Room;
 pub use settlements::{Judge, Settlement, SettlementWords, Settlements, SettlementsFull, Verdict};
 pub use shared::SharedProducer;
 pub use watch::Watch;
+pub use watermarks::{JournalState, Watermarks};
