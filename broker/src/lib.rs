@@ -18,6 +18,7 @@ pub mod config;
 mod control;
 pub mod core;
 mod directory;
+mod journal;
 pub mod keeper;
 mod memory_log;
 mod runtime;

@@ -17,7 +17,7 @@ pub fn no_arena(partition: &Partition, arena: u32) -> Refusal {
 }
 
 /// An arena of a stream.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Arena {
     pub(super) bytes: u64,
     /// Its producer; `None` once that has stopped.

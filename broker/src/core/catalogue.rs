@@ -3,14 +3,15 @@
 //! 1. After each event [`Core::take_changes`] says what is new; all of it, in order, makes the same core again.
 //! 2. A record is whole: it says how something is, not how it has changed.
 
-use ringway_shm_protocol::control::message::{Durability, Overflow, SubscriptionMode};
+use ringway_shm_protocol::control::message::{Durability, Overflow, StreamSettings, SubscriptionMode};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::words::{MEMBER_BITS, OWNER_BITS};
 use serde::{Deserialize, Serialize};
 
 use super::endpoints::Endpoint;
 use super::stream::{Stream, Subscription};
-use super::{Core, EndpointId, Gate, Partition, SessionId, StreamId};
+use super::{Core, EndpointId, Gate, Ids, Partition, SessionId, StreamId};
 
 /// How something is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,11 +27,59 @@ enum Record {
     Endpoint(EndpointId, Option<Endpoint>),
 }
 
+/// A stream whose messages are journaled, as it was declared: without who has it open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredStream(Stream);
+
+impl DeclaredStream {
+    fn of(stream: &Stream) -> Option<Self> {
+        stream.journal?;
+        let mut stream = stream.clone();
+        (stream.opened, stream.arenas_made) = (false, 0);
+        stream.arenas.clear();
+        stream.producers.clear();
+        stream.owners = Ids::new(OWNER_BITS);
+        for subscription in stream.subscriptions.values_mut() {
+            subscription.consumers.clear();
+            subscription.member_ids = Ids::new(MEMBER_BITS);
+        }
+        Some(Self(stream))
+    }
+
+    /// Its partition.
+    pub fn partition(&self) -> &Partition {
+        &self.0.partition
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> StreamSettings {
+        self.0.settings
+    }
+
+    /// The gates of its subscriptions.
+    pub fn gates(&self) -> impl Iterator<Item = Gate> {
+        self.0.subscriptions.values().map(|subscription| subscription.gate)
+    }
+}
+
+impl CoreRecord {
+    /// What is to be journaled of it: a stream whose messages are, or which stream is gone.
+    pub fn declared(&self) -> Option<(StreamId, Option<DeclaredStream>)> {
+        match &self.0 {
+            Record::Stream(id, Some(stream)) => Some((*id, Some(DeclaredStream::of(stream)?))),
+            Record::Stream(id, None) => Some((*id, None)),
+            Record::Made { .. } | Record::Endpoint(..) => None,
+        }
+    }
+}
+
 /// A stream that has a ring, as a successor finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenStream {
     /// Its id.
     pub id: StreamId,
+    /// The partition's number.
+    pub partition: u32,
     /// The size of its ring.
     pub geometry: Geometry,
     /// What happens when it is full.
@@ -110,11 +159,35 @@ impl Core {
         }
     }
 
+    /// Takes streams that were journaled by a core whose host, or whose rings, are gone: nobody has them open.
+    pub fn recover(&mut self, streams: impl IntoIterator<Item = (StreamId, DeclaredStream)>, made: u64) {
+        for (id, DeclaredStream(stream)) in streams {
+            self.names.insert(stream.partition.clone(), id);
+            self.streams.insert(id, stream);
+        }
+        self.streams_made = self.streams_made.max(made);
+    }
+
+    /// The stream, as it would be if it had a ring.
+    pub fn open_stream(&self, id: StreamId) -> Option<OpenStream> {
+        Some(self.as_open(id, self.streams.get(&id)?))
+    }
+
+    /// How many streams there were.
+    pub fn streams_made(&self) -> u64 {
+        self.streams_made
+    }
+
     /// The streams that have a ring.
     pub fn open_streams(&self) -> Vec<OpenStream> {
         let open = self.streams.iter().filter(|(_, stream)| stream.opened);
-        let open = open.map(|(id, stream)| OpenStream {
-            id: *id,
+        open.map(|(id, stream)| self.as_open(*id, stream)).collect()
+    }
+
+    fn as_open(&self, id: StreamId, stream: &Stream) -> OpenStream {
+        OpenStream {
+            id,
+            partition: stream.partition.number,
             geometry: stream.geometry(),
             overflow: stream.settings.overflow,
             durability: stream.settings.durability,
@@ -125,8 +198,7 @@ impl Core {
                 .iter()
                 .map(|(number, arena)| (*number, arena.bytes, arena.producer.is_none()))
                 .collect(),
-        });
-        open.collect()
+        }
     }
 
     fn open_subscription(&self, subscription: &Subscription) -> OpenSubscription {

@@ -39,7 +39,7 @@ pub(super) struct Endpoint {
 }
 
 /// Ids of the producers of a stream, or of the consumers of a `shared` subscription: 1 to 2^`bits` − 1; 0 is nobody's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
     bits: u32,
     free: BTreeSet<u32>,

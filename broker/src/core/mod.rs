@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arenas::{SHARD_ARENAS, no_arena};
 pub use body::Body;
-pub use catalogue::{CoreRecord, OpenStream, OpenSubscription};
+pub use catalogue::{CoreRecord, DeclaredStream, OpenStream, OpenSubscription};
 pub use endpoints::{Ending, EndpointId, Ids};
 use endpoints::{Endpoint, Role};
 use stream::{Stream, Subscription, check_shared};
@@ -54,6 +54,9 @@ pub struct Token(pub u64);
 /// A stream of this shard. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
+
+/// Most dead letters that a shard has under way.
+pub const LETTERS_MAX: usize = 64;
 
 /// Most streams on a page of a list.
 pub const PAGE_STREAMS: usize = 64;
@@ -78,12 +81,14 @@ pub struct Gate {
 }
 
 /// Where a dead letter comes from. No two are ever the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grave {
     /// The shard.
     pub shard: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Its ring: positions that were lost with the one before may name other messages now.
+    pub incarnation: u64,
     /// The subscription's gate.
     pub gate: Gate,
     /// The message's position.

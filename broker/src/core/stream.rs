@@ -15,7 +15,7 @@ use super::arenas::Arena;
 use super::{Effect, EndpointId, Gate, Ids, Partition, StreamId, refuse};
 
 /// A declared stream.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stream {
     pub(super) partition: Partition,
     pub(super) settings: StreamSettings,
@@ -34,7 +34,7 @@ pub(super) struct Stream {
 }
 
 /// A subscription. Its position, and who has which message, stand in shared memory.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Subscription {
     pub(super) gate: Gate,
     pub(super) mode: SubscriptionMode,

@@ -21,8 +21,13 @@ const SETTINGS: StreamSettings = StreamSettings {
     durability: Durability::Memory,
 };
 
-const GRAVE: Grave =
-    Grave { shard: 0, stream: StreamId(1), gate: Gate { index: 0, generation: 1 }, position: 0 };
+const GRAVE: Grave = Grave {
+    shard: 0,
+    stream: StreamId(1),
+    incarnation: 1,
+    gate: Gate { index: 0, generation: 1 },
+    position: 0,
+};
 
 fn core() -> Core {
     Core::new(0, PAYLOAD_BYTES_MAX)

@@ -12,12 +12,9 @@ use ringway_shm_protocol::stops;
 
 use super::AdoptError;
 use super::home::Home;
-use crate::core::Grave;
+use crate::core::{Grave, LETTERS_MAX};
 use crate::keeper::Estate;
 use crate::memory_log::MemoryLog;
-
-/// Most letters that a shard has under way.
-pub(super) const LETTERS_MAX: usize = 64;
 
 /// See the module.
 pub(super) struct Letters {

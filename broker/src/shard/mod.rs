@@ -37,14 +37,13 @@ use thiserror::Error;
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{
-    Caller, Core, Effect, EndpointId, Event, Gate, Grave, Operation, SessionId, StreamId, StreamView,
-    SubscriptionView, Token, no_arena,
+    Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
+    StreamView, SubscriptionView, Token, no_arena,
 };
 use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
-use letters::LETTERS_MAX;
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
@@ -235,7 +234,9 @@ impl Shard {
             self.looks.insert(shared, at);
         }
         for (position, attempts, reason) in looked.dead {
-            let grave = Grave { shard: self.core.shard(), stream, gate, position };
+            let (shard, incarnation) =
+                (self.core.shard(), self.rings[&stream].partition.identity().incarnation);
+            let grave = Grave { shard, stream, incarnation, gate, position };
             self.send_letter(grave, attempts, reason);
         }
     }

@@ -36,6 +36,11 @@ impl MappedBell {
         Self { word, _region: region }
     }
 
+    /// Where it is, for a wait that the kernel does by itself. Valid for as long as this bell, or a clone of it, is there.
+    pub fn as_ptr(&self) -> *const u32 {
+        self.word().as_ptr()
+    }
+
     fn word(&self) -> &AtomicU32 {
         // SAFETY: as for MappedWord::deref, checked by Region::bell.
         unsafe { self.word.as_ref() }

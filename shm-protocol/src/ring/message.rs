@@ -118,6 +118,18 @@ impl<'a> Outgoing<'a> {
         MessageHeader { payload_bytes, attributes_bytes, flags }
     }
 
+    /// A body that holds it, and its header word; for a message whose parts are all inline. Panics when one is not.
+    pub fn to_body(&self) -> (u64, Vec<u8>) {
+        let (Part::Inline(attributes), Part::Inline(payload)) = (self.attributes, self.payload) else {
+            panic!("only inline parts can be written down");
+        };
+        let places = places(self.header(), attributes.len(), payload.len());
+        let mut body = vec![0; places.end];
+        body[places.attributes..][..attributes.len()].copy_from_slice(attributes);
+        body[places.payload..][..payload.len()].copy_from_slice(payload);
+        (self.header().pack(), body)
+    }
+
     /// Bytes that it takes in a body.
     #[inline]
     pub fn body_bytes(&self) -> usize {
@@ -168,9 +180,22 @@ impl Received {
         )
     }
 
+    /// A message whose body of all inline parts was written down behind this header word; `None`: it cannot be one.
+    #[inline]
+    pub fn of_header(position: u64, header: u64, body_bytes_max: usize) -> Option<Self> {
+        Self::check(position, MessageHeader::unpack(header), body_bytes_max)
+            .filter(|received| !received.is_in_arena())
+    }
+
+    /// Its header word.
+    #[inline]
+    pub fn header(self) -> u64 {
+        self.header.pack()
+    }
+
     /// Bytes of the body that are in use.
     #[inline]
-    pub(super) fn body_bytes(self) -> usize {
+    pub fn body_bytes(self) -> usize {
         self.places().end
     }
 

@@ -1,0 +1,86 @@
+//! What a journal needs of a disk, as traits: all its I/O goes through them.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | [`files`] | a directory of a real file system |
+//! | [`uring`] | writes by io_uring: the only place that names it |
+//! | [`simulated`] | a disk in memory that loses what was not synced, for tests |
+//!
+//! 1. What a [`Disk`] does is done when it returns, and may take long: only a start, and the shard's helper thread, call it.
+//! 2. What a [`Writer`] is given is under way, in any order, until it reports it; a sync that it was linked to begins behind
+//!    its write.
+//! 3. Nothing is on the device before a sync that began behind it has been reported as done.
+
+pub(crate) mod files;
+#[cfg(test)]
+pub(crate) mod simulated;
+pub(crate) mod uring;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_shm_protocol::memory::bell::MappedBell;
+
+/// A directory, and the files in it.
+pub(crate) trait Disk: Send + Sync + 'static {
+    /// An open file.
+    type File: Send + Sync;
+
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes a file of zeros, of so many bytes, all of them written; fails if it is there.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
+    /// Opens a file.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// How long it is, in bytes.
+    fn bytes(&self, file: &Self::File) -> io::Result<u64>;
+    /// Reads so many bytes; fewer are an error. Offset and length are whole blocks.
+    fn read(&self, file: &Self::File, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Writes all bytes. Offset and length are whole blocks.
+    fn write(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Everything that was written to the file is on the device.
+    fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Gives a file another name, taking it from whoever has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// All names are on the device.
+    fn sync_directory(&self) -> io::Result<()>;
+}
+
+/// What has come to an end.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// The write out of this buffer; the buffer stays its user's.
+    Written(usize, io::Result<()>),
+    /// The sync behind the write out of this buffer.
+    Synced(usize, io::Result<()>),
+    /// A sync by itself, with its number.
+    Flushed(u64, io::Result<()>),
+}
+
+/// How a shard writes its log, and how it sleeps.
+pub(crate) trait Writer<File>: Send {
+    /// How many buffers there are.
+    fn buffers(&self) -> usize;
+    /// The bytes of a buffer: a largest batch.
+    fn buffer(&mut self, buffer: usize) -> &mut [u8];
+    /// Begins to write the first bytes of a buffer, and to sync behind it if `sync`. The buffer is not touched until both are
+    /// reported.
+    fn write(&mut self, file: &Arc<File>, offset: u64, buffer: usize, bytes: usize, sync: bool);
+    /// Begins to sync a file: everything whose write was reported before.
+    fn flush(&mut self, file: &Arc<File>, number: u64);
+    /// What has come to an end since this was last asked.
+    fn take_done(&mut self, done: &mut Vec<Done>);
+}
+
+/// What wakes a shard that sleeps, beside its mailbox and its writer.
+pub(crate) trait Sleeper {
+    /// Has the shard woken when this bell counts otherwise than `count`. Once: to be asked for again.
+    fn watch(&mut self, bell: &MappedBell, count: u32, key: u64);
+    /// The keys of bells that were watched and are not any more.
+    fn take_rung(&mut self, rung: &mut Vec<u64>);
+    /// Has the shard woken in so long; earlier, if it was asked for before.
+    fn wake_in(&mut self, time: Duration);
+}

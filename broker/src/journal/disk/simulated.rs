@@ -1,0 +1,395 @@
+//! A disk in memory, for tests: it records what it is told, and makes what a power loss may leave of it.
+//!
+//! 1. A write may have reached the device or not, whole or in any 512-byte parts, until a sync that began behind it is done.
+//! 2. A change of a name may be lost until the directory is synced; what is left of several is a beginning of them.
+//! 3. The same seed gives the same disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, Done, Writer};
+use crate::journal::format::BATCH_BYTES_MAX;
+use crate::journal::mutations::{self, Mutation};
+
+const SECTOR_BYTES: usize = 512;
+
+/// A generator of numbers: SplitMix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// What has happened to the disk.
+#[derive(Clone, Debug)]
+enum Event {
+    Write {
+        inode: u64,
+        offset: u64,
+        bytes: Arc<Vec<u8>>,
+        write: u64,
+    },
+    /// The write has come to its end.
+    Ended {
+        write: u64,
+    },
+    /// The sync of a file is done: these writes are on the device.
+    Synced {
+        writes: Vec<u64>,
+    },
+    Named(Naming),
+    DirectorySynced,
+}
+
+#[derive(Clone, Debug)]
+enum Naming {
+    Create(String, u64, u64),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    names: BTreeMap<String, u64>,
+    contents: BTreeMap<u64, Vec<u8>>,
+    inodes: u64,
+    writes: u64,
+    /// Writes that are done and in no sync yet, by file.
+    unsynced: BTreeMap<u64, Vec<u64>>,
+    /// What there was before anything happened.
+    base: (BTreeMap<String, u64>, BTreeMap<u64, Vec<u8>>),
+    events: Vec<Event>,
+    /// Bytes that all files may have together.
+    room: Option<u64>,
+    /// So many more writes and syncs succeed.
+    fails_after: Option<u64>,
+}
+
+impl Inner {
+    fn name(&mut self, naming: Naming) {
+        apply(&mut self.names, &mut self.contents, &naming);
+        self.events.push(Event::Named(naming));
+    }
+
+    fn begin_write(&mut self, inode: u64, offset: u64, bytes: &[u8]) -> u64 {
+        self.writes += 1;
+        let write = self.writes;
+        self.events.push(Event::Write { inode, offset, bytes: Arc::new(bytes.to_vec()), write });
+        let at = offset as usize;
+        self.contents.get_mut(&inode).expect("an open file")[at..at + bytes.len()].copy_from_slice(bytes);
+        write
+    }
+
+    fn end_write(&mut self, inode: u64, write: u64) {
+        self.unsynced.entry(inode).or_default().push(write);
+        self.events.push(Event::Ended { write });
+    }
+
+    fn sync(&mut self, inode: u64) {
+        if !mutations::is(Mutation::NoSync) {
+            let writes = self.unsynced.remove(&inode).unwrap_or_default();
+            self.events.push(Event::Synced { writes });
+        }
+    }
+
+    fn check(&mut self) -> io::Result<()> {
+        match &mut self.fails_after {
+            Some(0) => Err(io::Error::from_raw_os_error(libc::EIO)),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, u64>, contents: &mut BTreeMap<u64, Vec<u8>>, naming: &Naming) {
+    match naming {
+        Naming::Create(name, inode, bytes) => {
+            names.insert(name.clone(), *inode);
+            contents.entry(*inode).or_insert_with(|| vec![0; *bytes as usize]);
+        }
+        Naming::Rename(from, to) => {
+            if let Some(inode) = names.remove(from) {
+                names.insert(to.clone(), inode);
+            }
+        }
+        Naming::Remove(name) => {
+            names.remove(name);
+        }
+    }
+}
+
+/// See the module. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SimulatedDisk(Arc<Mutex<Inner>>);
+
+impl SimulatedDisk {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much has happened.
+    pub(crate) fn moment(&self) -> usize {
+        self.inner().events.len()
+    }
+
+    /// From now on all files together may have so many bytes.
+    pub(crate) fn set_room(&self, room: Option<u64>) {
+        self.inner().room = room;
+    }
+
+    /// All writes and syncs fail from the so-many-th on.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        self.inner().fails_after = Some(operations);
+    }
+
+    /// A disk as the power loss at a moment may leave it.
+    pub(crate) fn after_power_loss(&self, moment: usize, random: &mut Random) -> Self {
+        let inner = self.inner();
+        let events = &inner.events[..moment];
+        let synced: BTreeSet<u64> = events
+            .iter()
+            .flat_map(|event| match event {
+                Event::Synced { writes } => &writes[..],
+                _ => &[],
+            })
+            .copied()
+            .collect();
+        let named = events.iter().rposition(|event| matches!(event, Event::DirectorySynced)).unwrap_or(0);
+        // Names that are not synced are there up to some moment.
+        let is_naming = |event: &&Event| matches!(event, Event::Named(_));
+        let unsynced = events[named..].iter().filter(is_naming).count() as u64;
+        let mut unsynced_left = random.below(unsynced + 1);
+        let (names, contents) = inner.base.clone();
+        let mut left =
+            Inner { names, contents, inodes: inner.inodes, writes: inner.writes, ..Inner::default() };
+        for (index, event) in events.iter().enumerate() {
+            match event {
+                Event::Named(naming) if index < named => apply(&mut left.names, &mut left.contents, naming),
+                Event::Named(naming) if unsynced_left > 0 => {
+                    unsynced_left -= 1;
+                    apply(&mut left.names, &mut left.contents, naming);
+                }
+                Event::Named(Naming::Create(_, inode, bytes)) => {
+                    left.contents.entry(*inode).or_insert_with(|| vec![0; *bytes as usize]);
+                }
+                Event::Write { inode, offset, bytes, write } => {
+                    let content = left.contents.get_mut(inode).expect("it was made before");
+                    let whole = synced.contains(write) || random.one_in(3);
+                    let none = !whole && random.one_in(2);
+                    for (sector, part) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                        if whole || !none && random.one_in(2) {
+                            let at = *offset as usize + sector * SECTOR_BYTES;
+                            content[at..at + part.len()].copy_from_slice(part);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        // What has no name is gone.
+        let named: BTreeSet<u64> = left.names.values().copied().collect();
+        left.contents.retain(|inode, _| named.contains(inode));
+        left.base = (left.names.clone(), left.contents.clone());
+        Self(Arc::new(Mutex::new(left)))
+    }
+
+    /// Lets writes that were under way on another disk, at a moment, reach this one now, where the file is still the same.
+    pub(crate) fn land_late(&self, other: &Self, moment: usize, random: &mut Random) {
+        let other = other.inner();
+        let mut inner = self.inner();
+        let events = &other.events[..moment];
+        let ended = events.iter().filter_map(|event| match event {
+            Event::Ended { write } => Some(*write),
+            _ => None,
+        });
+        let ended: BTreeSet<u64> = ended.collect();
+        let late = events.iter().filter_map(|event| match event {
+            Event::Write { inode, offset, bytes, write } if !ended.contains(write) => {
+                Some((*inode, *offset as usize, bytes.clone()))
+            }
+            _ => None,
+        });
+        for (inode, offset, bytes) in late {
+            if random.one_in(2) {
+                let Inner { contents, base, .. } = &mut *inner;
+                for contents in [contents, &mut base.1] {
+                    if let Some(content) = contents.get_mut(&inode) {
+                        content[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes one byte of a file.
+    pub(crate) fn damage(&self, name: &str, byte: usize, bits: u8) {
+        let mut inner = self.inner();
+        let inode = inner.names[name];
+        inner.contents.get_mut(&inode).expect("a file that has a name")[byte] ^= bits;
+    }
+}
+
+impl Disk for SimulatedDisk {
+    type File = u64;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.inner().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<u64> {
+        let mut inner = self.inner();
+        inner.check()?;
+        let used: usize = inner.names.values().map(|inode| inner.contents[inode].len()).sum();
+        if inner.room.is_some_and(|room| used as u64 + bytes > room) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        inner.inodes += 1;
+        let inode = inner.inodes;
+        inner.name(Naming::Create(name.to_owned(), inode, bytes));
+        Ok(inode)
+    }
+
+    fn open(&self, name: &str) -> io::Result<u64> {
+        self.inner().names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn bytes(&self, file: &u64) -> io::Result<u64> {
+        Ok(self.inner().contents[file].len() as u64)
+    }
+
+    fn read(&self, file: &u64, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let inner = self.inner();
+        let at = offset as usize;
+        let bytes = inner.contents[file].get(at..at + into.len());
+        into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write(&self, file: &u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.check()?;
+        let write = inner.begin_write(*file, offset, bytes);
+        inner.end_write(*file, write);
+        Ok(())
+    }
+
+    fn sync(&self, file: &u64) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.check()?;
+        inner.sync(*file);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner().name(Naming::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.inner();
+        if !inner.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.name(Naming::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.check()?;
+        if !mutations::is(Mutation::NoDirectorySync) {
+            inner.events.push(Event::DirectorySynced);
+        }
+        Ok(())
+    }
+}
+
+/// What is under way.
+enum Under {
+    Write { inode: u64, write: u64, buffer: usize, sync: bool },
+    Sync { inode: u64, buffer: usize },
+    Flush { inode: u64, number: u64 },
+}
+
+/// Writes to a [`SimulatedDisk`], whose ends come in an order of their own.
+pub(crate) struct SimulatedWriter {
+    disk: SimulatedDisk,
+    random: Random,
+    buffers: Vec<Vec<u8>>,
+    under: Vec<Under>,
+}
+
+impl SimulatedWriter {
+    pub(crate) fn new(disk: &SimulatedDisk, seed: u64, buffers: usize) -> Self {
+        let buffers = vec![vec![0; BATCH_BYTES_MAX]; buffers];
+        Self { disk: disk.clone(), random: Random(seed), buffers, under: Vec::new() }
+    }
+}
+
+impl Writer<u64> for SimulatedWriter {
+    fn buffers(&self) -> usize {
+        self.buffers.len()
+    }
+
+    fn buffer(&mut self, buffer: usize) -> &mut [u8] {
+        &mut self.buffers[buffer]
+    }
+
+    fn write(&mut self, file: &Arc<u64>, offset: u64, buffer: usize, bytes: usize, sync: bool) {
+        let write = self.disk.inner().begin_write(**file, offset, &self.buffers[buffer][..bytes]);
+        self.under.push(Under::Write { inode: **file, write, buffer, sync });
+    }
+
+    fn flush(&mut self, file: &Arc<u64>, number: u64) {
+        self.under.push(Under::Flush { inode: **file, number });
+    }
+
+    fn take_done(&mut self, done: &mut Vec<Done>) {
+        let mut again = self.random.one_in(3);
+        while again && !self.under.is_empty() {
+            let index = self.random.below(self.under.len() as u64) as usize;
+            let mut inner = self.disk.inner();
+            let outcome = inner.check();
+            match self.under.swap_remove(index) {
+                Under::Write { inode, write, buffer, sync } => {
+                    if outcome.is_ok() {
+                        inner.end_write(inode, write);
+                    }
+                    done.push(Done::Written(buffer, outcome));
+                    if sync {
+                        self.under.push(Under::Sync { inode, buffer });
+                    }
+                }
+                Under::Sync { inode, buffer } => {
+                    inner.sync(inode);
+                    done.push(Done::Synced(buffer, outcome));
+                }
+                Under::Flush { inode, number } => {
+                    inner.sync(inode);
+                    done.push(Done::Flushed(number, outcome));
+                }
+            }
+            drop(inner);
+            again = self.random.one_in(2);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What takes long: preparing segments, writing snapshots, giving files up. In a thread of its own, or at once where the caller
+//! wants it so (tests).
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::disk::Disk;
+use super::format::SegmentHeader;
+use super::segments::{self, OpenSegment};
+use super::snapshot;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Make a segment with this header.
+    Prepare(SegmentHeader),
+    /// Write a snapshot of the log up to this LSN. When it is there, give up segments below the first number, and snapshots
+    /// below the second.
+    Snapshot { lsn: u64, bytes: Vec<u8>, first_segment: u64, first_snapshot: u64 },
+}
+
+/// What has come of it.
+pub(crate) enum Outcome<File> {
+    Prepared(io::Result<OpenSegment<File>>),
+    /// The snapshot is there.
+    Snapshot(io::Result<u64>),
+}
+
+/// See the module.
+pub(crate) struct Helper<D: Disk> {
+    tasks: Option<Sender<Task>>,
+    outcomes: Receiver<Outcome<D::File>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<D: Disk> Helper<D> {
+    /// A thread that writes to `wake`, an eventfd, when something has come to an end.
+    pub(crate) fn start(disk: Arc<D>, wake: OwnedFd) -> io::Result<Self> {
+        let (tasks, to_do) = channel();
+        let (done, outcomes) = channel();
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+            for task in to_do {
+                if done.send(carry_out(&*disk, task)).is_err() {
+                    break;
+                }
+                // Fails only when the count is about to overflow: then the shard is being woken anyway.
+                let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
+            }
+        })?;
+        Ok(Self { tasks: Some(tasks), outcomes, thread: Some(thread) })
+    }
+
+    /// Has something done.
+    pub(crate) fn ask(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            // Without a thread there is no outcome; it does not end before this.
+            let _ = tasks.send(task);
+        }
+    }
+
+    /// The next outcome, if there is one.
+    pub(crate) fn next(&self) -> Option<Outcome<D::File>> {
+        self.outcomes.try_recv().ok()
+    }
+}
+
+impl<D: Disk> Drop for Helper<D> {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Does what is to be done.
+pub(crate) fn carry_out<D: Disk>(disk: &D, task: Task) -> Outcome<D::File> {
+    match task {
+        Task::Prepare(header) => Outcome::Prepared(segments::prepare(disk, header)),
+        Task::Snapshot { lsn, bytes, first_segment, first_snapshot } => {
+            let written = snapshot::write(disk, lsn, &bytes)
+                .and_then(|()| segments::give_up(disk, first_segment, first_snapshot));
+            Outcome::Snapshot(written.map(|()| lsn))
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Deliberate bugs, for the tests that must notice them: what is left out here must turn a test red.
+
+/// What is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// A batch counts as synced when it is written.
+    NoSync,
+    /// A new name counts as durable without a sync of the directory.
+    NoDirectorySync,
+    /// Messages are confirmed when their batch is submitted.
+    ConfirmBeforeSync,
+    /// An epoch is read as far as there is something, whatever the next one says.
+    NoEpoch,
+    /// A batch need not follow the one before.
+    NoChain,
+    /// A later sync makes everything before it durable, also what is not yet written.
+    NoPrefix,
+}
+
+#[cfg(test)]
+mod active {
+    use std::cell::Cell;
+
+    use super::Mutation;
+
+    thread_local!(static ACTIVE: Cell<Option<Mutation>> = const { Cell::new(None) });
+
+    /// Whether this is left out in this thread.
+    pub(crate) fn is(mutation: Mutation) -> bool {
+        ACTIVE.get() == Some(mutation)
+    }
+
+    /// Leaves something out in this thread while `act` runs.
+    pub(crate) fn with<T>(mutation: Option<Mutation>, act: impl FnOnce() -> T) -> T {
+        ACTIVE.set(mutation);
+        let result = act();
+        ACTIVE.set(None);
+        result
+    }
+}
+
+#[cfg(not(test))]
+mod active {
+    /// Nothing is left out.
+    #[inline(always)]
+    pub(crate) const fn is(_: super::Mutation) -> bool {
+        false
+    }
+}
+
+pub(crate) use active::*;

@@ -1,0 +1,485 @@
+//! Reading a journal: the newest snapshot, then the log behind it, batch by batch.
+//!
+//! ```text
+//! snapshot ──▶ batch ──▶ batch ──▶ … ──▶ the first that is not whole: is it the end, or is something damaged?
+//! ```
+//!
+//! 1. A batch counts if it is whole and holds the checksum of the one before. Reading never goes on behind one that does not.
+//! 2. What was reported as durable is there, or reading fails and says which records are missing. Whether it was reported is
+//!    known from everything that was written later: batches say what was durable then, segments where the epoch before ended,
+//!    snapshots what they are of.
+//! 3. What is behind the end and was never reported is a *torn tail*: it is passed over, and said.
+//! 4. An epoch is read up to where the next one says that it ended: what a killed broker's device wrote later is no part of
+//!    it.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use thiserror::Error;
+
+use super::disk::Disk;
+use super::format::{
+    BATCH_BYTES_MAX, BLOCK_BYTES, BatchHeader, FIRST_BATCH, HeaderError, JournalId, SegmentHeader,
+};
+use super::log::Start;
+use super::mutations::{self, Mutation};
+use super::records::{Record, RecordError, records};
+use super::segments::{NEW, Name};
+use super::snapshot::{self, Snapshot, SnapshotError};
+use super::state::{Place, State};
+use crate::core::StreamId;
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 4 << 20;
+
+/// Why a journal cannot be read. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecoveryError {
+    /// The system refused.
+    #[error("cannot read the journal in {directory}: {file}: {source}")]
+    Io {
+        /// The directory of the shard's journal.
+        directory: String,
+        /// What was read.
+        file: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Something that was there is not.
+    #[error(
+        "the journal in {directory} is damaged: records {first_lsn} to {last_lsn} were confirmed and cannot be read ({detail}); \
+         nothing was changed. What can be read is copied to a new directory by: ringway journal salvage --data {directory} --to DIR"
+    )]
+    Damaged {
+        /// The directory of the shard's journal.
+        directory: String,
+        /// First record that is missing.
+        first_lsn: u64,
+        /// Last record that is known to have been there.
+        last_lsn: u64,
+        /// Where, and how that is known.
+        detail: String,
+    },
+    /// A file that this version cannot read.
+    #[error("cannot read the journal in {directory}: {file}: {detail}")]
+    Unreadable {
+        /// The directory of the shard's journal.
+        directory: String,
+        /// The file.
+        file: String,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// Something that was written and never reported, behind the end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Torn {
+    /// The segment, and where in it.
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// The record that would have been there.
+    pub(crate) lsn: u64,
+}
+
+/// What a journal says.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    /// One past the last record.
+    pub(crate) lsn: u64,
+    /// The checksum of the last batch, and its segment; 0: there is none.
+    pub(crate) checksum: u64,
+    pub(crate) segment: u64,
+    /// The highest numbers that were used.
+    pub(crate) segments_made: u64,
+    pub(crate) epoch: u64,
+    pub(crate) journal: Option<JournalId>,
+    /// The snapshots that are whole, by their LSN, the newest last.
+    pub(crate) snapshots: Vec<u64>,
+    /// What was behind the end.
+    pub(crate) torn: Option<Torn>,
+    /// Bytes of the log that were read.
+    pub(crate) bytes: u64,
+    pub(crate) batches: u64,
+}
+
+impl Recovered {
+    /// The header of the first segment of the next epoch. `journal`: the journal's name, if it has none yet.
+    pub(crate) fn next_header(&self, shard: u32, bytes: u64, salt: u64, journal: JournalId) -> SegmentHeader {
+        SegmentHeader {
+            magic: 0,
+            checksum: 0,
+            version: 0,
+            shard,
+            journal: self.journal.unwrap_or(journal),
+            segment: self.segments_made + 1,
+            epoch: self.epoch + 1,
+            salt,
+            bytes,
+            before_lsn: self.lsn,
+            before_checksum: self.checksum,
+            before_segment: self.segment,
+        }
+    }
+
+    /// Where the log goes on.
+    pub(crate) fn start(self, shard: u32) -> Start {
+        let Self { lsn, checksum, state, .. } = self;
+        Start { shard, lsn, checksum, state }
+    }
+}
+
+/// Who wants to see each batch while a journal is read.
+pub(crate) trait Visitor {
+    /// A batch that is whole, where it is, and its body.
+    fn batch(&mut self, header: &BatchHeader, place: Place, body: &[u8]);
+    /// So many bytes of so many are read.
+    fn progress(&mut self, bytes: u64, of: u64);
+}
+
+impl Visitor for () {
+    fn batch(&mut self, _: &BatchHeader, _: Place, _: &[u8]) {}
+    fn progress(&mut self, _: u64, _: u64) {}
+}
+
+/// Reads the journal of a shard. `directory` is for errors.
+pub(crate) fn read<D: Disk>(
+    disk: &D,
+    directory: &str,
+    visitor: &mut impl Visitor,
+) -> Result<Recovered, RecoveryError> {
+    Reader { disk, directory, segments: BTreeMap::new() }.read(visitor)
+}
+
+struct Segment<File> {
+    file: File,
+    header: SegmentHeader,
+}
+
+struct Reader<'a, D: Disk> {
+    disk: &'a D,
+    directory: &'a str,
+    segments: BTreeMap<u64, Segment<D::File>>,
+}
+
+/// Where reading is.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    segment: u64,
+    offset: u64,
+    lsn: u64,
+    checksum: u64,
+    /// The segment of the last batch.
+    last: u64,
+}
+
+impl<D: Disk> Reader<'_, D> {
+    fn read(mut self, visitor: &mut impl Visitor) -> Result<Recovered, RecoveryError> {
+        let names = self.io("its directory", self.disk.list())?;
+        // What was written is on the device, or is not read: neither may change its mind later.
+        let snapshots = self.open_all(&names)?;
+        self.io("its directory", self.disk.sync_directory())?;
+        let (snapshot, whole) = self.newest(snapshots)?;
+        let snapshot = match snapshot {
+            Some(snapshot) => snapshot,
+            None => self.beginning()?,
+        };
+        let Snapshot { lsn, checksum, segment, offset, state } = snapshot;
+        let last = if lsn == 0 { 0 } else { segment };
+        let mut recovered = Recovered {
+            state,
+            lsn,
+            checksum,
+            segment: last,
+            segments_made: self.segments.last_key_value().map_or(0, |(number, _)| *number),
+            epoch: self.segments.values().map(|segment| segment.header.epoch).max().unwrap_or(0),
+            journal: self.segments.values().next().map(|segment| segment.header.journal),
+            snapshots: whole,
+            torn: None,
+            bytes: 0,
+            batches: 0,
+        };
+        let at = At { segment, offset, lsn, checksum, last };
+        self.walk(at, &mut recovered, visitor)?;
+        Ok(recovered)
+    }
+
+    fn io<T>(&self, file: impl ToString, result: io::Result<T>) -> Result<T, RecoveryError> {
+        let (directory, file) = (self.directory.to_owned(), file.to_string());
+        result.map_err(|source| RecoveryError::Io { directory, file, source })
+    }
+
+    fn unreadable(&self, file: impl ToString, detail: impl ToString) -> RecoveryError {
+        let (directory, file, detail) = (self.directory.to_owned(), file.to_string(), detail.to_string());
+        RecoveryError::Unreadable { directory, file, detail }
+    }
+
+    fn damaged(&self, first_lsn: u64, end_lsn: u64, detail: String) -> RecoveryError {
+        let (directory, last_lsn) = (self.directory.to_owned(), end_lsn.saturating_sub(1).max(first_lsn));
+        RecoveryError::Damaged { directory, first_lsn, last_lsn, detail }
+    }
+
+    /// Opens the segments; returns the LSNs of the snapshots.
+    fn open_all(&mut self, names: &[String]) -> Result<Vec<u64>, RecoveryError> {
+        let mut snapshots = Vec::new();
+        for name in names.iter().filter(|name| *name != NEW) {
+            match Name::parse(name) {
+                Some(Name::Segment(number)) => {
+                    let file = self.io(name, self.disk.open(name))?;
+                    self.io(name, self.disk.sync(&file))?;
+                    let mut block = vec![0; BLOCK_BYTES];
+                    self.io(name, self.disk.read(&file, 0, &mut block))?;
+                    let header = SegmentHeader::parse(&block).map_err(|error| match error {
+                        HeaderError::Version { .. } => self.unreadable(name, error),
+                        _ => self.unreadable(name, format!("damaged: {error}")),
+                    })?;
+                    if header.segment != number || self.io(name, self.disk.bytes(&file))? < header.bytes {
+                        return Err(self.unreadable(name, "its name or length is not what its header says"));
+                    }
+                    self.segments.insert(number, Segment { file, header });
+                }
+                Some(Name::Snapshot(lsn)) => snapshots.push(lsn),
+                _ => {}
+            }
+        }
+        snapshots.sort_unstable();
+        Ok(snapshots)
+    }
+
+    /// The newest snapshot that is whole, and the LSNs of all that are.
+    fn newest(&self, snapshots: Vec<u64>) -> Result<(Option<Snapshot>, Vec<u64>), RecoveryError> {
+        let (mut newest, mut whole, mut broken) = (None, Vec::new(), None);
+        for lsn in snapshots {
+            let name = Name::Snapshot(lsn).to_string();
+            match snapshot::read(self.disk, &name) {
+                Ok(snapshot) => {
+                    whole.push(lsn);
+                    newest = Some(snapshot);
+                }
+                Err(SnapshotError::Io(source)) => return self.io(name, Err(source)),
+                Err(error @ SnapshotError::Version { .. }) => return Err(self.unreadable(name, error)),
+                Err(error) => broken = Some((name, error)),
+            }
+        }
+        match (&newest, broken) {
+            // The log from its beginning is not there any more.
+            (None, Some((name, error))) if !self.begins() => Err(self.unreadable(name, error)),
+            _ => Ok((newest, whole)),
+        }
+    }
+
+    fn begins(&self) -> bool {
+        self.segments.values().next().is_some_and(|first| first.header.before_segment == 0)
+    }
+
+    /// An empty state, at the beginning of the log.
+    fn beginning(&self) -> Result<Snapshot, RecoveryError> {
+        match self.segments.first_key_value() {
+            None => Ok(Snapshot::nothing(0)),
+            Some((number, _)) if self.begins() => Ok(Snapshot::nothing(*number)),
+            Some((number, first)) => {
+                let detail = format!("there is no snapshot, and the log begins with segment {number}");
+                Err(self.damaged(0, first.header.before_lsn, detail))
+            }
+        }
+    }
+
+    /// Reads on from `at` to the end of the log.
+    fn walk(
+        &self,
+        mut at: At,
+        recovered: &mut Recovered,
+        visitor: &mut impl Visitor,
+    ) -> Result<(), RecoveryError> {
+        if self.segments.is_empty() {
+            return if at.lsn == 0 {
+                Ok(())
+            } else {
+                Err(self.damaged(at.lsn, at.lsn, "there is a snapshot and no segment".to_owned()))
+            };
+        }
+        if !self.segments.contains_key(&at.segment) {
+            let detail = format!("segment {} is not there", at.segment);
+            return Err(self.damaged(at.lsn, at.lsn, detail));
+        }
+        let total: u64 = self.segments.range(at.segment..).map(|(_, segment)| segment.header.bytes).sum();
+        loop {
+            let segment = &self.segments[&at.segment];
+            let cut = self.cut(segment.header.epoch);
+            self.read_segment(&mut at, cut.as_ref(), recovered, &mut |header, place, body, bytes| {
+                visitor.batch(header, place, body);
+                visitor.progress(bytes, total);
+            })?;
+            match self.behind(&at, cut.as_ref())? {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        (recovered.lsn, recovered.checksum, recovered.segment) = (at.lsn, at.checksum, at.last);
+        self.diagnose(&at, recovered)
+    }
+
+    /// The header that says where an epoch ended.
+    fn cut(&self, epoch: u64) -> Option<SegmentHeader> {
+        let headers = self.segments.values().map(|segment| segment.header);
+        headers.filter(|header| header.epoch > epoch).min_by_key(|header| header.segment)
+    }
+
+    /// Reads the batches of one segment, as far as they are whole and follow each other.
+    fn read_segment(
+        &self,
+        at: &mut At,
+        cut: Option<&SegmentHeader>,
+        recovered: &mut Recovered,
+        visit: &mut impl FnMut(&BatchHeader, Place, &[u8], u64),
+    ) -> Result<(), RecoveryError> {
+        let segment = &self.segments[&at.segment];
+        let name = Name::Segment(at.segment);
+        let (mut buffer, mut buffered) = (vec![0; READ_BYTES], at.offset..at.offset);
+        let cut = cut.filter(|_| !mutations::is(Mutation::NoEpoch));
+        // Batches without records do not raise the LSN: the checksum says which one was the last.
+        let is_last =
+            |at: &At| cut.is_some_and(|cut| (cut.before_lsn, cut.before_checksum) == (at.lsn, at.checksum));
+        while !is_last(at) && at.offset < segment.header.bytes {
+            let needed = at.offset + (BATCH_BYTES_MAX as u64).min(segment.header.bytes - at.offset);
+            if needed > buffered.end {
+                let bytes = (READ_BYTES as u64).min(segment.header.bytes - at.offset);
+                self.io(name, self.disk.read(&segment.file, at.offset, &mut buffer[..bytes as usize]))?;
+                buffered = at.offset..at.offset + bytes;
+            }
+            let bytes =
+                &buffer[(at.offset - buffered.start) as usize..(buffered.end - buffered.start) as usize];
+            let Some(header) = BatchHeader::parse(bytes, &segment.header) else { break };
+            let follows = header.first_lsn == at.lsn && header.previous == at.checksum
+                || mutations::is(Mutation::NoChain);
+            let is_behind = cut.is_some_and(|cut| header.end_lsn() > cut.before_lsn);
+            if !follows || is_behind || !header.covers(bytes, segment.header.salt) {
+                break;
+            }
+            let block = (at.offset / BLOCK_BYTES as u64) as u32;
+            let place = Place { segment: at.segment, block };
+            let body = &bytes[header.body()];
+            apply(&mut recovered.state, body, place).map_err(|error| {
+                self.unreadable(name, format!("the batch at byte {}: {error}", at.offset))
+            })?;
+            recovered.bytes += u64::from(header.bytes);
+            recovered.batches += 1;
+            visit(&header, place, body, recovered.bytes);
+            at.offset += u64::from(header.bytes);
+            (at.lsn, at.checksum, at.last) = (header.end_lsn(), header.checksum, at.segment);
+        }
+        Ok(())
+    }
+
+    /// Where reading goes on behind a segment that is read; `None`: nowhere.
+    fn behind(&self, at: &At, cut: Option<&SegmentHeader>) -> Result<Option<At>, RecoveryError> {
+        let epoch = self.segments[&at.segment].header.epoch;
+        let next = self.segments.range(at.segment + 1..).next();
+        let goes_on = |segment| Some(At { segment, offset: FIRST_BATCH, ..*at });
+        match (next, cut) {
+            (_, Some(cut)) if at.lsn == cut.before_lsn => {
+                if at.checksum == cut.before_checksum {
+                    return Ok(goes_on(cut.segment));
+                }
+                let detail = format!("segment {} follows another history", cut.segment);
+                Err(self.damaged(at.lsn, at.lsn, detail))
+            }
+            (Some((number, segment)), _) if segment.header.epoch == epoch => {
+                if self.begins_behind(segment, at)? { Ok(goes_on(*number)) } else { self.missing(at, cut) }
+            }
+            _ => self.missing(at, cut),
+        }
+    }
+
+    /// The epoch ends here: is that where the next one says?
+    fn missing(&self, at: &At, cut: Option<&SegmentHeader>) -> Result<Option<At>, RecoveryError> {
+        match cut {
+            None => Ok(None),
+            Some(cut) => {
+                let detail = format!(
+                    "segment {} ends at byte {}; segment {} says that records up to {} were there",
+                    at.segment, at.offset, cut.segment, cut.before_lsn
+                );
+                Err(self.damaged(at.lsn, cut.before_lsn, detail))
+            }
+        }
+    }
+
+    /// Whether the first batch of a segment is the next one.
+    fn begins_behind(&self, segment: &Segment<D::File>, at: &At) -> Result<bool, RecoveryError> {
+        let mut bytes = vec![0; BATCH_BYTES_MAX];
+        let name = Name::Segment(segment.header.segment);
+        self.io(name, self.disk.read(&segment.file, FIRST_BATCH, &mut bytes))?;
+        let header = BatchHeader::parse(&bytes, &segment.header);
+        Ok(header.is_some_and(|header| {
+            let follows = header.first_lsn == at.lsn && header.previous == at.checksum;
+            (follows || mutations::is(Mutation::NoChain)) && header.covers(&bytes, segment.header.salt)
+        }))
+    }
+
+    /// Looks behind the end of the log, only to tell a torn tail from damage.
+    fn diagnose(&self, at: &At, recovered: &mut Recovered) -> Result<(), RecoveryError> {
+        let epoch = self.segments[&at.segment].header.epoch;
+        let mut durable = recovered.snapshots.last().copied().unwrap_or(0);
+        let mut is_torn = false;
+        let behind = self.segments.range(at.segment..).map(|(_, segment)| segment);
+        for segment in behind.filter(|segment| segment.header.epoch == epoch) {
+            let from = if segment.header.segment == at.segment { at.offset } else { FIRST_BATCH };
+            self.each_header_behind(segment, from, |header| {
+                is_torn = true;
+                durable = durable.max(header.durable_lsn);
+            })?;
+        }
+        if durable > at.lsn {
+            let detail = format!(
+                "the batch at byte {} of segment {} is not whole, or missing; what was written later says that records \
+                 below {durable} were on the device",
+                at.offset, at.segment
+            );
+            return Err(self.damaged(at.lsn, durable, detail));
+        }
+        let torn = Torn { segment: at.segment, offset: at.offset, lsn: at.lsn };
+        recovered.torn = is_torn.then_some(torn);
+        Ok(())
+    }
+
+    /// Each header of a batch in the rest of a segment, at whatever block.
+    fn each_header_behind(
+        &self,
+        segment: &Segment<D::File>,
+        from: u64,
+        mut each: impl FnMut(&BatchHeader),
+    ) -> Result<(), RecoveryError> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut offset = from;
+        while offset < segment.header.bytes {
+            let bytes = (READ_BYTES as u64).min(segment.header.bytes - offset) as usize;
+            let name = Name::Segment(segment.header.segment);
+            self.io(name, self.disk.read(&segment.file, offset, &mut buffer[..bytes]))?;
+            let blocks = buffer[..bytes].chunks_exact(BLOCK_BYTES);
+            blocks
+                .filter_map(|block| BatchHeader::parse(block, &segment.header))
+                .for_each(|header| each(&header));
+            offset += bytes as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the records of a batch.
+pub(crate) fn apply(state: &mut State, body: &[u8], place: Place) -> Result<(), RecordError> {
+    for record in records(body) {
+        match record? {
+            Record::Messages(messages) => {
+                let run = messages.run;
+                let end = run.first.saturating_add(run.count.into());
+                state.add_messages(StreamId(run.stream), run.first, end, place);
+            }
+            Record::Part(part, bytes) => state.add_part(&part, bytes.len() as u32, place),
+            Record::State(record) => state.apply(record),
+        }
+    }
+    Ok(())
+}

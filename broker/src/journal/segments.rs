@@ -1,0 +1,125 @@
+//! The files of a journal: what they are called, and how one becomes part of it.
+//!
+//! ```text
+//! segment-0000000000000007     spare-0000000000000003     snapshot-00000000000000081234     new
+//! ```
+//!
+//! 1. A segment has its name only when its header is on the device: written under another name, synced, renamed, the
+//!    directory synced.
+//! 2. A segment that is not needed any more becomes a spare: its blocks are written already, which makes the next use of them
+//!    nearly twice as fast.
+
+use std::io;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::format::{FIRST_BATCH, SegmentHeader};
+
+/// A file that is being made.
+pub(crate) const NEW: &str = "new";
+/// Spares that are kept: one is being filled, one will be.
+const SPARES_MAX: usize = 2;
+
+/// What a file is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    /// A segment with its number.
+    Segment(u64),
+    /// A file that was one.
+    Spare(u64),
+    /// A snapshot of the state below this LSN.
+    Snapshot(u64),
+}
+
+impl Name {
+    /// Reads a name; `None`: it is none of the journal's.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (kind, number) = name.split_once('-')?;
+        let made = |name: Self| (name.to_string() == format!("{kind}-{number}")).then_some(name);
+        let number = number.parse().ok()?;
+        match kind {
+            "segment" => made(Self::Segment(number)),
+            "spare" => made(Self::Spare(number)),
+            "snapshot" => made(Self::Snapshot(number)),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segment(number) => write!(formatter, "segment-{number:016}"),
+            Self::Spare(number) => write!(formatter, "spare-{number:016}"),
+            Self::Snapshot(lsn) => write!(formatter, "snapshot-{lsn:020}"),
+        }
+    }
+}
+
+/// A segment that can be written to.
+pub(crate) struct OpenSegment<File> {
+    pub(crate) file: Arc<File>,
+    pub(crate) header: SegmentHeader,
+    /// Where the next batch goes, in bytes.
+    pub(crate) at: u64,
+}
+
+/// Makes a segment with this header, of a spare if there is one.
+pub(crate) fn prepare<D: Disk>(disk: &D, header: SegmentHeader) -> io::Result<OpenSegment<D::File>> {
+    let spare = spares(disk)?.into_iter().next();
+    let (name, file) = match spare {
+        Some(spare) => {
+            let file = disk.open(&spare)?;
+            // One of another size is of no use.
+            if disk.bytes(&file)? == header.bytes {
+                (spare, file)
+            } else {
+                drop(file);
+                disk.remove(&spare)?;
+                (NEW.to_owned(), disk.create(NEW, header.bytes)?)
+            }
+        }
+        None => (NEW.to_owned(), disk.create(NEW, header.bytes)?),
+    };
+    let block = header.to_block();
+    let made = disk
+        .write(&file, 0, &block)
+        .and_then(|()| disk.sync(&file))
+        .and_then(|()| disk.rename(&name, &Name::Segment(header.segment).to_string()))
+        .and_then(|()| disk.sync_directory());
+    if let Err(error) = made {
+        let _ = disk.remove(NEW);
+        return Err(error);
+    }
+    let header = SegmentHeader::parse(&block).expect("it has just been made");
+    Ok(OpenSegment { file: Arc::new(file), header, at: FIRST_BATCH })
+}
+
+/// The names of the spares.
+fn spares<D: Disk>(disk: &D) -> io::Result<Vec<String>> {
+    let names = disk.list()?.into_iter();
+    Ok(names.filter(|name| matches!(Name::parse(name), Some(Name::Spare(_)))).collect())
+}
+
+/// Gives up the segments below `first`, and the snapshots below `snapshot`.
+pub(crate) fn give_up<D: Disk>(disk: &D, first: u64, snapshot: u64) -> io::Result<()> {
+    let mut spares = spares(disk)?.len();
+    let mut names: Vec<_> = disk.list()?.iter().filter_map(|name| Name::parse(name)).collect();
+    names.sort_unstable();
+    for name in names {
+        match name {
+            Name::Segment(number) if number < first => {
+                if spares < SPARES_MAX {
+                    disk.rename(&name.to_string(), &Name::Spare(number).to_string())?;
+                    spares += 1;
+                } else {
+                    disk.remove(&name.to_string())?;
+                }
+            }
+            Name::Snapshot(lsn) if lsn < snapshot => disk.remove(&name.to_string())?,
+            _ => {}
+        }
+    }
+    // A spare that is used again must not have its old name after a crash.
+    disk.sync_directory()
+}

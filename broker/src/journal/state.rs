@@ -1,0 +1,232 @@
+//! What a log says, all of it together: kept while it is written, made again when it is read.
+//!
+//! 1. [`State::apply`] is all that there is to reading a log: the writer applies what it appends, a recovery what it finds, and
+//!    both come to the same.
+//! 2. It is bounded by what there is, not by how long the log is: where messages are that nobody asks for any more is
+//!    forgotten with [`State::forget_below`].
+//! 3. [`State::records`] makes the same state again: that is a snapshot.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
+
+use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord};
+
+/// What is known of a subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubscriptionState {
+    /// First position that is not consumed, or not settled.
+    pub(crate) floor: u64,
+    /// What is settled above, in order.
+    pub(crate) above: Vec<Range>,
+    /// What is in the lot.
+    pub(crate) lot: BTreeMap<u64, LotEntry>,
+    /// How many messages have died.
+    pub(crate) dead_total: u64,
+}
+
+/// What is known of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamState {
+    pub(crate) declared: DeclaredStream,
+    /// Where its messages are, in order of their positions.
+    pub(crate) extents: VecDeque<Extent>,
+    /// One past the last position that a message was journaled of.
+    pub(crate) end: u64,
+    pub(crate) subscriptions: BTreeMap<Gate, SubscriptionState>,
+    /// By the shard that they come from, the last dead letters that it has got, and where.
+    pub(crate) letters: BTreeMap<u32, VecDeque<(Grave, u64)>>,
+    /// The message that is being journaled in parts: position, body bytes so far, its first part's place.
+    part: Option<(u64, u32, Place)>,
+}
+
+/// Where a batch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) block: u32,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) streams: BTreeMap<StreamId, StreamState>,
+    pub(crate) streams_made: u64,
+}
+
+impl StreamState {
+    fn new(declared: DeclaredStream) -> Self {
+        Self {
+            declared,
+            extents: VecDeque::new(),
+            end: 0,
+            subscriptions: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            part: None,
+        }
+    }
+
+    /// Messages from `first` up to `end` stand in the batch at `place`. What was known of these positions, or of later ones, is
+    /// of a history that was not confirmed, or the same once more.
+    fn add(&mut self, first: u64, end: u64, place: Place) {
+        while let Some(last) = self.extents.back_mut().filter(|last| last.end > first) {
+            if last.first < first {
+                last.end = first;
+                break;
+            }
+            self.extents.pop_back();
+        }
+        let Place { segment, block } = place;
+        match self.extents.back_mut() {
+            Some(last) if (last.segment, last.block, last.end) == (segment, block, first) => last.end = end,
+            _ => self.extents.push_back(Extent { first, end, segment, block }),
+        }
+        self.end = end;
+    }
+
+    /// Where the message of a position is, if there is one.
+    pub(crate) fn find(&self, position: u64) -> Option<Extent> {
+        let behind = self.extents.partition_point(|extent| extent.first <= position);
+        let extent = self.extents.get(behind.checked_sub(1)?)?;
+        (position < extent.end).then_some(*extent)
+    }
+
+    fn subscription(&mut self, gate: Gate) -> &mut SubscriptionState {
+        self.subscriptions.entry(gate).or_default()
+    }
+
+    /// Whether a lot has a message from `first` up to `end`.
+    fn is_in_a_lot(&self, first: u64, end: u64) -> bool {
+        self.subscriptions.values().any(|known| known.lot.range(first..end).next().is_some())
+    }
+}
+
+impl State {
+    /// Takes messages that follow each other, in the batch at `place`.
+    pub(crate) fn add_messages(&mut self, stream: StreamId, first: u64, end: u64, place: Place) {
+        // One that is gone: its messages were on their way.
+        if let Some(stream) = self.streams.get_mut(&stream) {
+            stream.add(first, end, place);
+        }
+    }
+
+    /// Takes a part of a message.
+    pub(crate) fn add_part(&mut self, part: &PartHeader, bytes: u32, place: Place) {
+        let Some(stream) = self.streams.get_mut(&StreamId(part.stream)) else { return };
+        let first = match stream.part.take() {
+            _ if part.offset == 0 => place,
+            Some((position, so_far, first)) if (position, so_far) == (part.position, part.offset) => first,
+            // The beginning is of a history that was not finished.
+            _ => return,
+        };
+        let so_far = part.offset.saturating_add(bytes);
+        if so_far >= part.body_bytes {
+            stream.add(part.position, part.position.saturating_add(1), first);
+        } else {
+            stream.part = Some((part.position, so_far, first));
+        }
+    }
+
+    /// Takes how something is.
+    pub(crate) fn apply(&mut self, record: StateRecord) {
+        match record {
+            StateRecord::StreamsMade(made) => self.streams_made = made,
+            StateRecord::Stream(id, None) => {
+                self.streams.remove(&id);
+            }
+            StateRecord::Stream(id, Some(declared)) => {
+                let stream = self.streams.entry(id);
+                let stream = stream.or_insert_with(|| StreamState::new((*declared).clone()));
+                stream.declared = *declared;
+                let gates: Vec<_> = stream.declared.gates().collect();
+                stream.subscriptions.retain(|gate, _| gates.contains(gate));
+            }
+            StateRecord::Cursor(id, gate, position) => self.with(id, |stream| {
+                stream.subscription(gate).floor = position;
+            }),
+            StateRecord::Settled { stream, gate, floor, above } => self.with(stream, |stream| {
+                let subscription = stream.subscription(gate);
+                (subscription.floor, subscription.above) = (floor, above);
+            }),
+            StateRecord::Lot(id, gate, position, entry) => self.with(id, |stream| {
+                let lot = &mut stream.subscription(gate).lot;
+                match entry {
+                    Some(entry) => lot.insert(position, entry),
+                    None => lot.remove(&position),
+                };
+            }),
+            StateRecord::DeadTotal(id, gate, total) => self.with(id, |stream| {
+                stream.subscription(gate).dead_total = total;
+            }),
+            StateRecord::Letter(id, grave, position) => self.with(id, |stream| {
+                let last = stream.letters.entry(grave.shard).or_default();
+                last.retain(|(known, _)| *known != grave);
+                last.push_back((grave, position));
+                // No more can be asked for.
+                if last.len() > LETTERS_MAX {
+                    last.pop_front();
+                }
+            }),
+            StateRecord::Extent(id, Extent { first, end, segment, block }) => self.with(id, |stream| {
+                stream.add(first, end, Place { segment, block });
+            }),
+            StateRecord::End(id, end) => self.with(id, |stream| stream.end = end),
+        }
+    }
+
+    fn with(&mut self, id: StreamId, act: impl FnOnce(&mut StreamState)) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            act(stream);
+        }
+    }
+
+    /// Nobody asks for messages of a stream below `position` any more, unless they are in a lot.
+    pub(crate) fn forget_below(&mut self, id: StreamId, position: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let over = stream.extents.partition_point(|extent| extent.end <= position);
+        let mut wanted: Vec<_> = Vec::new();
+        for extent in stream.extents.range(..over) {
+            if stream.is_in_a_lot(extent.first, extent.end) {
+                wanted.push(*extent);
+            }
+        }
+        stream.extents.drain(..over);
+        wanted.into_iter().rev().for_each(|extent| stream.extents.push_front(extent));
+    }
+
+    /// Whether a message is being journaled in parts: then there is no snapshot.
+    pub(crate) fn has_part(&self) -> bool {
+        self.streams.values().any(|stream| stream.part.is_some())
+    }
+
+    /// The first segment that holds something that somebody may ask for.
+    pub(crate) fn first_segment(&self) -> Option<u64> {
+        let extents = self.streams.values().flat_map(|stream| stream.extents.iter());
+        let parts = self.streams.values().filter_map(|stream| stream.part).map(|(.., place)| place.segment);
+        extents.map(|extent| extent.segment).chain(parts).min()
+    }
+
+    /// Everything, for a snapshot.
+    pub(crate) fn records(&self) -> impl Iterator<Item = StateRecord> {
+        let streams = self.streams.iter().flat_map(|(id, stream)| {
+            let id = *id;
+            let declared = StateRecord::Stream(id, Some(Box::new(stream.declared.clone())));
+            let extents = stream.extents.iter().map(move |extent| StateRecord::Extent(id, *extent));
+            let end = StateRecord::End(id, stream.end);
+            let letters = stream.letters.values().flatten();
+            let letters = letters.map(move |(grave, at)| StateRecord::Letter(id, *grave, *at));
+            let subscriptions = stream.subscriptions.iter().flat_map(move |(gate, known)| {
+                let gate = *gate;
+                let settled =
+                    StateRecord::Settled { stream: id, gate, floor: known.floor, above: known.above.clone() };
+                let lot = known
+                    .lot
+                    .iter()
+                    .map(move |(position, entry)| StateRecord::Lot(id, gate, *position, Some(*entry)));
+                [settled, StateRecord::DeadTotal(id, gate, known.dead_total)].into_iter().chain(lot)
+            });
+            [declared].into_iter().chain(extents).chain([end]).chain(letters).chain(subscriptions)
+        });
+        streams.chain([StateRecord::StreamsMade(self.streams_made)])
+    }
+}
