@@ -227,6 +227,17 @@ impl PartitionRegions {
         self.identity
     }
 
+    /// The shard as a reader, whose gate is in this region and stands at `cursor`. `validates`: messages may be taken back.
+    pub fn reader(
+        &self,
+        subscription: &SubscriptionRegion,
+        cursor: CursorWord,
+        validates: bool,
+    ) -> CursorReader<Mapped> {
+        let slots = self.slots.region().slots(self.identity.geometry);
+        CursorReader::new(slots, cursor_word(subscription.region.region()), cursor, validates)
+    }
+
     /// The descriptors for a producer, in the order that [`ProducerRegions::open`] takes.
     pub fn for_producer(&self) -> Result<Vec<OwnedFd>, RegionError> {
         Ok(vec![

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::disk::Disk;
 use super::format::SegmentHeader;
-use super::segments::{self, OpenSegment};
+use super::segments::{self, Needed, OpenSegment};
 use super::snapshot;
 
 /// What is to be done.
@@ -17,9 +17,8 @@ use super::snapshot;
 pub(crate) enum Task {
     /// Make a segment with this header.
     Prepare(SegmentHeader),
-    /// Write a snapshot of the log up to this LSN. When it is there, give up segments below the first number, and snapshots
-    /// below the second.
-    Snapshot { lsn: u64, bytes: Vec<u8>, first_segment: u64, first_snapshot: u64 },
+    /// Write a snapshot of the log up to this LSN. When it is there, give up what nobody needs.
+    Snapshot { lsn: u64, bytes: Vec<u8>, needed: Needed },
 }
 
 /// What has come of it.
@@ -80,9 +79,8 @@ impl<D: Disk> Drop for Helper<D> {
 pub(crate) fn carry_out<D: Disk>(disk: &D, task: Task) -> Outcome<D::File> {
     match task {
         Task::Prepare(header) => Outcome::Prepared(segments::prepare(disk, header)),
-        Task::Snapshot { lsn, bytes, first_segment, first_snapshot } => {
-            let written = snapshot::write(disk, lsn, &bytes)
-                .and_then(|()| segments::give_up(disk, first_segment, first_snapshot));
+        Task::Snapshot { lsn, bytes, needed } => {
+            let written = snapshot::write(disk, lsn, &bytes).and_then(|()| segments::give_up(disk, &needed));
             Outcome::Snapshot(written.map(|()| lsn))
         }
     }

@@ -14,7 +14,7 @@
 //! | [`state`] | what all records say together |
 //! | [`log`] | fills batches, has them written, says what is durable |
 //! | [`segments`], [`snapshot`] | files that come and go |
-//! | [`recovery`] | reads all that again |
+//! | [`recovery`], [`reading`] | read all that again; and single messages |
 //! | [`helper`] | does what takes long, in a thread of its own |
 //! | [`disk`] | the I/O itself, as traits; `disk::uring` alone names io_uring |
 //!
@@ -25,6 +25,7 @@ pub(crate) mod format;
 pub(crate) mod helper;
 pub(crate) mod log;
 pub(crate) mod mutations;
+pub(crate) mod reading;
 pub(crate) mod records;
 pub(crate) mod recovery;
 pub(crate) mod segments;

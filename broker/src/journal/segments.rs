@@ -9,6 +9,7 @@
 //! 2. A segment that is not needed any more becomes a spare: its blocks are written already, which makes the next use of them
 //!    nearly twice as fast.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -101,14 +102,25 @@ fn spares<D: Disk>(disk: &D) -> io::Result<Vec<String>> {
     Ok(names.filter(|name| matches!(Name::parse(name), Some(Name::Spare(_)))).collect())
 }
 
-/// Gives up the segments below `first`, and the snapshots below `snapshot`.
-pub(crate) fn give_up<D: Disk>(disk: &D, first: u64, snapshot: u64) -> io::Result<()> {
+/// What must stay.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needed {
+    /// Segments with something that somebody may ask for.
+    pub(crate) segments: BTreeSet<u64>,
+    /// All segments from this one on.
+    pub(crate) from_segment: u64,
+    /// The older one of the snapshots.
+    pub(crate) from_snapshot: u64,
+}
+
+/// Gives up the other segments and snapshots.
+pub(crate) fn give_up<D: Disk>(disk: &D, needed: &Needed) -> io::Result<()> {
     let mut spares = spares(disk)?.len();
     let mut names: Vec<_> = disk.list()?.iter().filter_map(|name| Name::parse(name)).collect();
     names.sort_unstable();
     for name in names {
         match name {
-            Name::Segment(number) if number < first => {
+            Name::Segment(number) if number < needed.from_segment && !needed.segments.contains(&number) => {
                 if spares < SPARES_MAX {
                     disk.rename(&name.to_string(), &Name::Spare(number).to_string())?;
                     spares += 1;
@@ -116,7 +128,7 @@ pub(crate) fn give_up<D: Disk>(disk: &D, first: u64, snapshot: u64) -> io::Resul
                     disk.remove(&name.to_string())?;
                 }
             }
-            Name::Snapshot(lsn) if lsn < snapshot => disk.remove(&name.to_string())?,
+            Name::Snapshot(lsn) if lsn < needed.from_snapshot => disk.remove(&name.to_string())?,
             _ => {}
         }
     }

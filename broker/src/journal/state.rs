@@ -6,7 +6,7 @@
 //!    forgotten with [`State::forget_below`].
 //! 3. [`State::records`] makes the same state again: that is a snapshot.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
 
@@ -199,11 +199,10 @@ impl State {
         self.streams.values().any(|stream| stream.part.is_some())
     }
 
-    /// The first segment that holds something that somebody may ask for.
-    pub(crate) fn first_segment(&self) -> Option<u64> {
+    /// The segments that hold something that somebody may ask for.
+    pub(crate) fn segments(&self) -> BTreeSet<u64> {
         let extents = self.streams.values().flat_map(|stream| stream.extents.iter());
-        let parts = self.streams.values().filter_map(|stream| stream.part).map(|(.., place)| place.segment);
-        extents.map(|extent| extent.segment).chain(parts).min()
+        extents.map(|extent| extent.segment).collect()
     }
 
     /// Everything, for a snapshot.

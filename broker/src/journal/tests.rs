@@ -16,9 +16,10 @@ use super::format::{BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN};
 use super::helper::{Outcome, Task, carry_out};
 use super::log::{Log, Progress};
 use super::mutations::{Mutation, with};
+use super::reading::Reading;
 use super::records::{Record, StateRecord, records};
 use super::recovery::{self, Recovered, RecoveryError, Visitor};
-use super::segments;
+use super::segments::{self, Needed};
 use super::snapshot;
 use super::state::Place;
 use crate::core::{Caller, Core, DeclaredStream, Event, Operation, Partition, SessionId, StreamId, Token};
@@ -70,7 +71,9 @@ struct Machine {
     confirmed: Vec<(usize, u64, u64)>,
     snapshots: Vec<u64>,
     /// A snapshot that waits until the log is durable so far.
-    waiting: Option<(u64, Vec<u8>, u64)>,
+    waiting: Option<(u64, Vec<u8>, Needed)>,
+    /// Where the log went on behind the last snapshot.
+    from_segment: u64,
     /// A message of which a part is appended.
     parts: Option<(u64, Vec<u8>, Received, usize)>,
 }
@@ -96,6 +99,7 @@ impl Machine {
             confirmed: Vec::new(),
             snapshots,
             waiting: None,
+            from_segment: 0,
             parts: None,
         };
         machine.log.set_submit_bytes(1 + machine.random.below(20_000) as usize);
@@ -164,24 +168,22 @@ impl Machine {
     fn begin_snapshot(&mut self) {
         if self.waiting.is_none() && !self.log.state().has_part() {
             for stream in 1..=STREAMS {
-                // Half of what there is has been consumed.
+                // Some of what there is has been consumed.
                 let position = self.random.below(self.next.get(&stream).copied().unwrap_or(0) + 1);
-                let _ = self.log.append_state(&StateRecord::StreamsMade(position), true);
+                self.log.state_mut().forget_below(StreamId(stream), position);
             }
             let place = self.log.place();
             let bytes = snapshot::to_bytes(self.log.next_lsn(), self.log.checksum(), place, self.log.state());
-            let first = self.log.state().first_segment().unwrap_or(place.0).min(place.0);
-            self.waiting = Some((self.log.next_lsn(), bytes, first));
+            let from_segment = std::mem::replace(&mut self.from_segment, place.0);
+            let from_snapshot = self.snapshots.last().copied().unwrap_or(0);
+            let needed = Needed { segments: self.log.state().segments(), from_segment, from_snapshot };
+            self.waiting = Some((self.log.next_lsn(), bytes, needed));
         }
     }
 
     fn end_snapshot(&mut self) {
-        if let Some((lsn, bytes, first)) = self.waiting.take_if(|(lsn, ..)| *lsn <= self.log.durable_lsn()) {
-            let before = self.snapshots.last().copied().unwrap_or(0);
-            // What the snapshot before needs stays.
-            let first_segment = if self.snapshots.is_empty() { 0 } else { first.min(1) };
-            let task = Task::Snapshot { lsn, bytes, first_segment, first_snapshot: before };
-            if let Outcome::Snapshot(Ok(lsn)) = carry_out(&self.disk, task) {
+        if let Some((lsn, bytes, needed)) = self.waiting.take_if(|(lsn, ..)| *lsn <= self.log.durable_lsn()) {
+            if let Outcome::Snapshot(Ok(lsn)) = carry_out(&self.disk, Task::Snapshot { lsn, bytes, needed }) {
                 self.snapshots.push(lsn);
             }
         }
@@ -202,6 +204,7 @@ impl Machine {
         self.log.poll(&mut progress);
         let moment = self.disk.moment();
         self.confirmed.extend(progress.synced.iter().map(|(stream, end)| (moment, stream.0, *end)));
+        self.end_snapshot();
         if self.log.wants_segment() {
             let header = self.log.next_header(self.random.next());
             if let Outcome::Prepared(Ok(segment)) = carry_out(&self.disk, Task::Prepare(header)) {
@@ -434,6 +437,27 @@ fn a_state_that_is_read_again_is_the_one_that_was_written() {
         let read = recovery::read(&disk, "sim", &mut ()).unwrap();
         assert!(read.state == *machine.log.state(), "seed {seed}");
         assert_eq!((read.lsn, read.checksum), (machine.log.next_lsn(), machine.log.checksum()));
+    }
+}
+
+#[test]
+fn every_message_is_found_where_the_state_says_that_it_is() {
+    for seed in 0..20 {
+        let (disk, machine) = settled(seed, 120);
+        let recovered = recovery::read(&disk, "sim", &mut ()).unwrap();
+        let (mut reading, mut found) = (Reading::new(&disk), BTreeSet::new());
+        for (id, stream) in &recovered.state.streams {
+            for extent in &stream.extents {
+                for (received, body) in reading.messages(*id, extent).unwrap() {
+                    assert_eq!(payload(received, &body), message(seed, id.0, received.position));
+                    found.insert((id.0, received.position));
+                }
+            }
+            let first = stream.extents.front().map_or(stream.end, |extent| extent.first);
+            let range = (id.0, first)..(id.0, stream.end);
+            assert!(machine.published.range(range).all(|place| found.contains(place)), "seed {seed}");
+        }
+        assert!(found.len() > 20, "seed {seed}: {}", found.len());
     }
 }
 

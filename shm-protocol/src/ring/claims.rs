@@ -98,6 +98,13 @@ impl<M: Memory> Claims<M> {
         self.change(position, ClaimState::Moving, ClaimState::Leased, member)
     }
 
+    /// The shard's: says in a ring that nobody uses yet what has become of `position`.
+    pub fn restore(&self, position: u64, state: ClaimState) {
+        let word = ClaimWord { lap: self.geometry.lap(position), state, member: 0 };
+        // Relaxed: who is given the ring is behind it by the hand-over.
+        self.words.at(position).store(word.pack(), Ordering::Relaxed);
+    }
+
     /// What is being taken over from `from` up to `to`; of more than a capacity, the last.
     pub fn moving(&self, from: u64, to: u64) -> impl Iterator<Item = Leased> + '_ {
         self.those(ClaimState::Moving, from, to)

@@ -177,6 +177,11 @@ impl<M: Memory> CursorReader<M> {
         self.position - self.committed.position
     }
 
+    /// Goes on at `position`, if that is further: what lies between was read before, or cannot be. It counts as read.
+    pub fn skip_to(&mut self, position: u64) {
+        self.position = self.position.max(position);
+    }
+
     /// Whether there is something to read at the next position, a defect included.
     pub fn has_next(&self) -> bool {
         let word = SlotWord::unpack(self.slots.word(self.position).load(Ordering::Acquire));

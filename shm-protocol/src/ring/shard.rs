@@ -2,9 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use super::message::Outgoing;
 use crate::memory::{Memory, Slots, Word};
 use crate::stops;
 use crate::words::{CursorWord, GateWord, LimitWord, SlotState, SlotWord};
+
+/// The owner of a slot whose producer is gone. Not 0: that is the shard, and a tombstone of its own says that a message was taken
+/// back.
+const NOBODY: u32 = 1;
 
 /// Where a subscription that joins a ring begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +175,27 @@ impl<M: Memory> ShardRing<M> {
             if word.lap >= geometry.lap(middle) { low = middle + 1 } else { high = middle }
         }
         low
+    }
+
+    /// Puts a message of a log back to its position in a ring that nobody uses yet; `None`: there is none. Every position
+    /// between the end less a capacity and the end is to be restored, and then the [end](Self::restore_end).
+    pub fn restore(&self, position: u64, message: Option<&Outgoing<'_>>) {
+        let lap = self.slots.geometry().lap(position);
+        let state = match message {
+            Some(message) => {
+                message.write(&self.slots, position);
+                self.slots.header(position).store(message.header().pack(), Ordering::Relaxed);
+                SlotState::Committed
+            }
+            None => SlotState::Tombstone,
+        };
+        // Relaxed, as all here: who is given the ring is behind it by the hand-over.
+        self.slots.word(position).store(SlotWord { lap, state, owner: NOBODY }.pack(), Ordering::Relaxed);
+    }
+
+    /// Says where the log of such a ring ends.
+    pub fn restore_end(&self, end: u64) {
+        self.limit.store(LimitWord { position: end, epoch: 0 }.pack(), Ordering::Relaxed);
     }
 
     /// Whether the slot of `position` is taken by `owner` and not committed.

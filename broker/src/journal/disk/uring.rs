@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, FsyncFlags, Timespec};
 use io_uring::{IoUring, opcode, squeue};
@@ -61,7 +61,8 @@ pub(crate) struct Uring {
     done: Vec<Done>,
     /// The times that the kernel reads when a timeout is submitted.
     timeout: Box<Timespec>,
-    sleeps: bool,
+    /// When the next timeout ends.
+    wakes_at: Option<Instant>,
     /// Watched bells: their regions stay mapped as long as the kernel may look.
     watched: Vec<(u64, MappedBell)>,
     _lock: Option<Arc<OwnedFd>>,
@@ -83,7 +84,7 @@ impl Uring {
             rung: Vec::new(),
             done: Vec::new(),
             timeout: Box::new(Timespec::new()),
-            sleeps: false,
+            wakes_at: None,
             watched: Vec::new(),
             _lock: lock,
         })
@@ -132,7 +133,7 @@ impl Uring {
                     self.watched.retain(|(key, _)| *key != value);
                     self.rung.push(value);
                 }
-                _ => self.sleeps = false,
+                _ => self.wakes_at = None,
             }
         }
     }
@@ -222,10 +223,14 @@ impl Sleeper for Uring {
     }
 
     fn wake_in(&mut self, time: Duration) {
-        if !std::mem::replace(&mut self.sleeps, true) {
+        let at = Instant::now() + time;
+        if self.wakes_at.is_none_or(|known| at < known) {
+            self.wakes_at = Some(at);
             *self.timeout = Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos());
             let entry = opcode::Timeout::new(&raw const *self.timeout).build();
             self.push(&[entry.user_data(TIMEOUT)]);
+            // The kernel reads the time now, and not again.
+            self.submit();
         }
     }
 }
