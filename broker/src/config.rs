@@ -2,9 +2,11 @@
 //!
 //! ```toml
 //! directory = "/run/ringway"   # where the control socket is
+//! data = "/var/lib/ringway"    # where the journals of durable streams are; when nothing is said: directory/data
 //! cores = [0, 1]               # one shard pinned to each
 //! sessions_max = 1024          # connections at the same time
 //! hello_timeout_ms = 5000      # how long a connection may be silent before it says hello
+//! segment_bytes = 67108864     # the files of a journal, a multiple of 4096
 //! payload_bytes_max = 16777216 # the largest payload that a stream may be declared with, at most 1 GiB
 //! ```
 
@@ -14,16 +16,33 @@ use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MA
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::journal::format;
+
 /// Most connections at the same time when nothing else is said.
 pub const SESSIONS_MAX_DEFAULT: u32 = 1024;
 /// How long a new connection may be silent when nothing else is said, in milliseconds.
 pub const HELLO_TIMEOUT_MS_DEFAULT: u64 = 5000;
+
+/// Where the journals are, in the broker's directory, when nothing else is said.
+pub const DATA_NAME: &str = "data";
+/// Bytes of a journal's segment when nothing else is said.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Smallest segment: a header and two of the largest batches.
+pub const SEGMENT_BYTES_MIN: u64 = format::SEGMENT_BYTES_MIN;
+/// Segments are made of blocks of so many bytes.
+const BLOCK_BYTES: u64 = format::BLOCK_BYTES as u64;
+/// Largest segment.
+pub const SEGMENT_BYTES_MAX: u64 = 8 << 30;
 
 /// Checked settings of a broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Where the control socket and the lock file are.
     pub directory: PathBuf,
+    /// Where the journals are.
+    pub data: PathBuf,
+    /// Bytes of a journal's segment.
+    pub segment_bytes: u64,
     /// The cores that shards are pinned to, one each; at least one, none twice.
     pub cores: Vec<usize>,
     /// Most connections at the same time.
@@ -39,6 +58,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     directory: Option<PathBuf>,
+    data: Option<PathBuf>,
+    segment_bytes: Option<u64>,
     cores: Option<Vec<usize>>,
     sessions_max: Option<u32>,
     hello_timeout_ms: Option<u64>,
@@ -92,6 +113,12 @@ pub enum ConfigError {
         /// The least that it may be.
         least: u64,
     },
+    /// A segment that is not made of whole blocks.
+    #[error("`segment_bytes` must be a multiple of 4096, not {value}")]
+    Blocks {
+        /// Its value.
+        value: u64,
+    },
     /// A number that cannot be.
     #[error("`{key}` must be at most {most}, not {value}")]
     TooLarge {
@@ -110,6 +137,8 @@ impl Config {
         let found = file.map(read).transpose()?.unwrap_or_default();
         let directory = directory.or(found.directory).ok_or(ConfigError::NoDirectory)?;
         let config = Self {
+            data: found.data.unwrap_or_else(|| directory.join(DATA_NAME)),
+            segment_bytes: found.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
             directory,
             cores: found.cores.unwrap_or_else(|| allowed_cores().last().copied().into_iter().collect()),
             sessions_max: found.sessions_max.unwrap_or(SESSIONS_MAX_DEFAULT),
@@ -134,11 +163,16 @@ impl Config {
         let ranges = [
             ("sessions_max", self.sessions_max.into(), u64::MAX),
             ("hello_timeout_ms", self.hello_timeout_ms, u64::MAX),
+            ("segment_bytes", self.segment_bytes, SEGMENT_BYTES_MAX),
             ("payload_bytes_max", self.payload_bytes_max.into(), PAYLOAD_BYTES_MAX.into()),
         ];
+        if !self.segment_bytes.is_multiple_of(BLOCK_BYTES) {
+            return Err(ConfigError::Blocks { value: self.segment_bytes });
+        }
         for (key, value, most) in ranges {
-            if value < 1 {
-                return Err(ConfigError::TooSmall { key, value, least: 1 });
+            let least = if key == "segment_bytes" { SEGMENT_BYTES_MIN } else { 1 };
+            if value < least {
+                return Err(ConfigError::TooSmall { key, value, least });
             }
             if value > most {
                 return Err(ConfigError::TooLarge { key, value, most });
@@ -180,6 +214,8 @@ mod tests {
             config,
             Config {
                 directory: "/x".into(),
+                data: "/x/data".into(),
+                segment_bytes: 64 << 20,
                 cores: vec![core],
                 sessions_max: 7,
                 hello_timeout_ms: 5000,

@@ -45,7 +45,7 @@ use keeper::{Estate, Keeping, Kept, Key, Link, Message};
 use runtime::PinnedThread;
 pub use runtime::RuntimeError;
 pub use shard::AdoptError;
-use shard::{Command, Mailbox, Shard};
+use shard::{Command, JournalPlace, Mailbox, Shard};
 
 /// Why a broker could not start. Nothing is left behind.
 #[derive(Debug, Error)]
@@ -162,7 +162,14 @@ impl Broker {
         for number in 0..config.cores.len() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
             let payload_bytes_max = config.payload_bytes_max;
-            let mut shard = Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping);
+            let place = JournalPlace {
+                directory: config.data.join(format!("shard-{number}")),
+                segment_bytes: config.segment_bytes,
+            };
+            let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
+            let journal = (Some(place), own);
+            let mut shard =
+                Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping, journal);
             shard.adopt(&mut estate)?;
             mailboxes.push(mailbox);
             prepared.push((shard, wake));

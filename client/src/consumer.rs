@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::connection::Connection;
-use crate::error::{CloseError, OpenError, RecvError};
+use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
 use crate::message::{Message, Position};
 use crate::partitions::Partitions;
 use crate::reading::Reading;
@@ -118,6 +118,13 @@ impl Consumer {
     /// Declares everything returned so far consumed, at once.
     pub fn commit(&mut self) -> Result<(), RecvError> {
         self.readings.rest()
+    }
+
+    /// Declares everything returned so far consumed, and waits until that is as durable as the stream: then none of it comes again,
+    /// whatever dies.
+    pub fn confirm_commit(&mut self, timeout: Duration) -> Result<(), ConfirmError> {
+        let deadline = Deadline::after(timeout);
+        self.readings.iter_mut().try_for_each(|reading| reading.confirm(deadline))
     }
 
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,

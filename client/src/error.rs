@@ -313,6 +313,97 @@ impl From<AdminError> for OpenError {
     }
 }
 
+/// Why messages are not confirmed (yet). They are published all the same; whether they would survive is not known.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfirmError {
+    /// It takes longer.
+    #[error(
+        "position {position} of stream {stream} is not {level} after {waited:?}: everything below {confirmed} is; wait on, or \
+         look at: ringway stream show {stream}"
+    )]
+    Timeout {
+        /// The stream.
+        stream: String,
+        /// What it was to be.
+        level: &'static str,
+        /// The message that was waited for.
+        position: u64,
+        /// Everything below is confirmed.
+        confirmed: u64,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// What was settled is not journaled yet.
+    #[error(
+        "what was settled on stream {stream} is not {level} after {waited:?}; wait on, or look at: ringway stream show {stream}"
+    )]
+    Unsettled {
+        /// The stream.
+        stream: String,
+        /// What it was to be.
+        level: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Positions could not be committed.
+    #[error(transparent)]
+    Commit(Box<RecvError>),
+    /// Verdicts were not judged.
+    #[error(transparent)]
+    Settle(#[from] SettleError),
+    /// The journal has no room for more.
+    #[error(
+        "stream {stream} confirms nothing: there is no room for its journal ({why}); make room, or consume what is there"
+    )]
+    NoRoom {
+        /// The stream.
+        stream: String,
+        /// What the broker says.
+        why: String,
+    },
+    /// The journal has stopped.
+    #[error(
+        "stream {stream} confirms nothing any more: its journal has stopped ({why}); restart the broker when the disk is in order"
+    )]
+    JournalFailed {
+        /// The stream.
+        stream: String,
+        /// What the broker says.
+        why: String,
+    },
+    /// The broker is gone.
+    #[error("stream {stream} confirms nothing: the broker is gone; start it again and open a new connection")]
+    Disconnected {
+        /// The stream.
+        stream: String,
+    },
+    /// A position of a partition that the stream does not have.
+    #[error("stream {stream} has no partition {partition}: it has {partitions}")]
+    Partition {
+        /// The stream.
+        stream: String,
+        /// The partition.
+        partition: u32,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// The producer was opened by a process before it forked.
+    #[error("this producer was opened before fork(): open one in this process")]
+    Forked,
+}
+
+impl ConfirmError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Unsettled { .. } | Self::NoRoom { .. } => true,
+            Self::Settle(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
 /// Why a message was not sent. It is not in the stream.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -367,6 +458,27 @@ pub enum SendError {
         stream: String,
         /// Why not.
         source: AttributesError,
+    },
+    /// The journal has no room for more.
+    #[error(
+        "stream {stream} takes no messages: there is no room for its journal ({why}); make room on the disk, or consume what \
+         is there"
+    )]
+    NoRoom {
+        /// The stream.
+        stream: String,
+        /// What the broker says.
+        why: String,
+    },
+    /// The journal has stopped.
+    #[error(
+        "stream {stream} takes no messages: its journal has stopped ({why}); restart the broker when the disk is in order"
+    )]
+    JournalFailed {
+        /// The stream.
+        stream: String,
+        /// What the broker says.
+        why: String,
     },
     /// The stream has used up its positions.
     #[error("stream {stream} has used up all its {positions} positions: declare a new one")]

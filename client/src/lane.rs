@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{
-    Overflow, ProducerGrant, Producers, Reply, Request, StreamSettings,
+    Durability, Overflow, ProducerGrant, Producers, Reply, Request, StreamSettings,
 };
 use ringway_shm_protocol::layout::ARENA_REFERENCE_BYTES;
 use ringway_shm_protocol::memory::arena::{Arenas, Block};
@@ -42,14 +42,17 @@ const STALLED_RETRY: Duration = Duration::from_millis(1);
 /// A producer of one partition.
 pub(crate) struct Lane {
     // Unmapped before the endpoint is given back: fields are dropped in this order.
-    regions: ProducerRegions,
+    pub(crate) regions: ProducerRegions,
     arenas: Arenas,
     /// Where attributes are encoded.
     section: Vec<u8>,
     ringer: Ringer,
-    wait: WaitStrategy,
-    space: Space,
-    endpoint: Endpoint,
+    pub(crate) journal_ringer: Ringer,
+    /// Messages are journaled.
+    pub(crate) is_journaled: bool,
+    pub(crate) wait: WaitStrategy,
+    pub(crate) space: Space,
+    pub(crate) endpoint: Endpoint,
 }
 
 impl Lane {
@@ -83,6 +86,8 @@ impl Lane {
             arenas: Arenas::new(),
             section: Vec::new(),
             ringer: Ringer::default(),
+            journal_ringer: Ringer::default(),
+            is_journaled: settings.durability > Durability::Memory,
             wait,
             space: Space::new(stream, partition, ring, settings),
             endpoint,
@@ -134,6 +139,7 @@ impl Lane {
         message: Outgoing<'_>,
         patience: impl FnOnce() -> Patience,
     ) -> Result<u64, SendError> {
+        self.check_journal()?;
         if !message.attributes.is_empty() {
             return self.publish_with_attributes(message, patience());
         }
@@ -156,6 +162,7 @@ impl Lane {
         payload: ring::ArenaBlock,
         attributes: Attributes<'_>,
     ) -> Result<u64, SendError> {
+        self.check_journal()?;
         self.with_section(attributes, |lane, flags, section| {
             let mut wait = lane.begin_wait(Patience::Until(Deadline::NEVER));
             let moves = ARENA_REFERENCE_BYTES + section.len() > lane.inline_bytes_max();
@@ -330,7 +337,12 @@ impl Lane {
         // Nobody waits before the consumers of what was published are awake.
         if !std::mem::replace(&mut wait.rung, true) {
             self.ring();
+            if self.is_journaled {
+                // It may be the journal that holds the ring.
+                self.journal_ringer.ring(&self.regions.journal);
+            }
         }
+        self.check_journal()?;
         let full = match error {
             PublishError::Full(full) => full,
             PublishError::Stalled { owner, .. } => return self.wait_for_producer(owner, wait),
@@ -386,7 +398,7 @@ impl Lane {
         }
     }
 
-    fn stream(&self) -> String {
+    pub(crate) fn stream(&self) -> String {
         self.space.stream().to_owned()
     }
 }

@@ -56,6 +56,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod confirm;
 mod connection;
 mod consumer;
 mod delivery;
@@ -81,8 +82,8 @@ pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use delivery::{Delivery, Leased};
 pub use error::{
-    AdminError, CloseError, ConnectError, HoldError, OpenError, ProtocolError, RecvError, SendBatchError,
-    SendError, SendLoanError, SettleError, WaitError,
+    AdminError, CloseError, ConfirmError, ConnectError, HoldError, OpenError, ProtocolError, RecvError,
+    SendBatchError, SendError, SendLoanError, SettleError, WaitError,
 };
 pub use loan::Loan;
 pub use message::{HeldMessage, Message, Position};
@@ -94,7 +95,7 @@ pub use ringway_shm_protocol::attributes::{
 };
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
-    Backoff, CursorInfo, DeathReason, LEASE_MS_MAX, Lag, Overflow, PAYLOAD_BYTES_MAX,
+    Backoff, CursorInfo, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow, PAYLOAD_BYTES_MAX,
     PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal, RefusalCode, SharedInfo,
     SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };

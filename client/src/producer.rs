@@ -12,13 +12,13 @@ use std::fmt;
 use std::time::Duration;
 
 use ringway_shm_protocol::attributes::Attributes;
-use ringway_shm_protocol::control::message::StreamSettings;
+use ringway_shm_protocol::control::message::{Durability, StreamSettings};
 use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::key::partition_of;
 
 use crate::clock::Clock;
 use crate::connection::Connection;
-use crate::error::{AdminError, OpenError, SendBatchError, SendError, SendLoanError};
+use crate::error::{AdminError, ConfirmError, OpenError, SendBatchError, SendError, SendLoanError};
 use crate::lane::{Lane, Patience};
 use crate::loan::Loan;
 use crate::message::Position;
@@ -212,6 +212,68 @@ impl Producer {
     /// has been reached.
     pub fn positions(&self) -> Vec<Position> {
         self.lanes.iter().enumerate().map(|(partition, lane)| at(partition, lane.position())).collect()
+    }
+
+    /// For each partition the position below which everything is confirmed: at the level of the stream's
+    /// [durability](StreamSettings::durability). On a stream of durability `memory` a message is confirmed when it is sent.
+    pub fn confirmed(&self) -> Vec<Position> {
+        self.lanes.iter().enumerate().map(|(partition, lane)| at(partition, lane.confirmed())).collect()
+    }
+
+    /// Whether the message at `position` is confirmed.
+    pub fn is_confirmed(&self, position: Position) -> bool {
+        let lane = self.lanes.get(position.partition as usize);
+        lane.is_some_and(|lane| lane.confirmed() > position.position)
+    }
+
+    /// Waits until the message at `position`, and everything before it in its partition, is confirmed; returns the level
+    /// reached.
+    pub fn confirm(&mut self, position: Position) -> Result<Durability, ConfirmError> {
+        self.confirm_until(position, Deadline::NEVER)
+    }
+
+    /// The same for `timeout` at the most.
+    pub fn confirm_timeout(
+        &mut self,
+        position: Position,
+        timeout: Duration,
+    ) -> Result<Durability, ConfirmError> {
+        self.confirm_until(position, Deadline::after(timeout))
+    }
+
+    /// Waits until everything that this producer has sent so far is confirmed; returns the level reached.
+    pub fn confirm_all(&mut self) -> Result<Durability, ConfirmError> {
+        self.confirm_all_until(Deadline::NEVER)
+    }
+
+    /// The same for `timeout` at the most.
+    pub fn confirm_all_timeout(&mut self, timeout: Duration) -> Result<Durability, ConfirmError> {
+        self.confirm_all_until(Deadline::after(timeout))
+    }
+
+    fn confirm_until(&mut self, position: Position, deadline: Deadline) -> Result<Durability, ConfirmError> {
+        self.check_fork_to_confirm()?;
+        let Position { partition, position } = position;
+        let partitions = self.lanes.len() as u32;
+        let Some(lane) = self.lanes.get_mut(partition as usize) else {
+            return Err(ConfirmError::Partition { stream: self.stream.clone(), partition, partitions });
+        };
+        lane.confirm(position.saturating_add(1), deadline)?;
+        Ok(self.settings().durability)
+    }
+
+    fn confirm_all_until(&mut self, deadline: Deadline) -> Result<Durability, ConfirmError> {
+        self.check_fork_to_confirm()?;
+        // All shards are at work before the first is waited for.
+        self.lanes.iter_mut().for_each(Lane::ring);
+        for lane in &mut self.lanes {
+            lane.confirm(lane.position(), deadline)?;
+        }
+        Ok(self.settings().durability)
+    }
+
+    fn check_fork_to_confirm(&self) -> Result<(), ConfirmError> {
+        if self.fork.is_here() { Ok(()) } else { Err(ConfirmError::Forked) }
     }
 
     /// Most bytes of a payload.

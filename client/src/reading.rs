@@ -27,17 +27,19 @@ use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::memory::arena::ArenaView;
 use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::memory::mapped::Mapped;
-use ringway_shm_protocol::partition::ConsumerRegions;
+use ringway_shm_protocol::partition::{ConsumerRegions, JournalingRegions};
 use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
 use ringway_shm_protocol::words::CursorWord;
 
+use crate::confirm::Settling;
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
-use crate::error::{CloseError, OpenError, RecvError};
+use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
 use crate::memory::MappedArenas;
 use crate::message::{Body, Keeper, Message, Position};
 use crate::partitions::Partition;
 use crate::session::{ANSWER_MAX, Answer};
+use crate::wait::Deadline;
 
 /// Most messages that are returned and not committed.
 const UNCOMMITTED_MAX: u64 = 256;
@@ -52,6 +54,8 @@ pub(crate) struct Reading {
     reader: CursorReader<Mapped>,
     data: Doorbell<Mapped>,
     space: Doorbell<Mapped>,
+    journaling: JournalingRegions,
+    settling: Settling,
     ringer: Ringer,
     fork: ForkMark,
     /// Uncommitted messages that make it worth committing.
@@ -100,13 +104,15 @@ impl Reading {
         in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
         let descriptors = exactly("a consumer", descriptors)?;
         let validates = grant.settings.overflow.may_overtake();
-        let ConsumerRegions { reader, hazards, data, space } =
+        let ConsumerRegions { reader, hazards, data, space, journaling } =
             ConsumerRegions::open(ring, descriptors, grant.cursor(), validates)?;
         let reading = Self {
             partition,
             reader,
             data,
             space,
+            settling: Settling::new(stream, grant.settings.durability),
+            journaling,
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
             empty_looks: 0,
@@ -244,6 +250,13 @@ impl Reading {
             }
         }
         Ok(())
+    }
+
+    /// Commits everything returned, and waits until that is as durable as the stream.
+    pub(crate) fn confirm(&mut self, deadline: Deadline) -> Result<(), ConfirmError> {
+        let committed = self.check_fork().and_then(|()| self.commit());
+        committed.map_err(|error| ConfirmError::Commit(Box::new(error)))?;
+        self.settling.wait(&self.journaling, self.keeper.endpoint.connection(), deadline)
     }
 
     /// Asks to be attached again, behind everything returned.

@@ -11,7 +11,7 @@ use ringway_shm_protocol::ring::Verdict;
 
 use crate::connection::Connection;
 use crate::delivery::{Delivery, Leased, millis};
-use crate::error::{CloseError, OpenError, RecvError, SettleError};
+use crate::error::{CloseError, ConfirmError, OpenError, RecvError, SettleError};
 use crate::partitions::Partitions;
 use crate::sharing::Sharing;
 use crate::wait::{Deadline, WaitStrategy};
@@ -166,6 +166,13 @@ impl SharedConsumer {
             late += sharing.confirm()?;
         }
         Ok(late)
+    }
+
+    /// Waits until everything that was acked, or said otherwise, is as durable as the stream: then none of it comes again, whatever
+    /// dies.
+    pub fn confirm_settled(&mut self, timeout: Duration) -> Result<(), ConfirmError> {
+        let deadline = Deadline::after(timeout);
+        self.sharings.iter_mut().try_for_each(|sharing| sharing.confirm_durable(deadline))
     }
 
     /// How many verdicts the broker has found to be too late: somebody else has the message, or had it.

@@ -30,9 +30,10 @@ use ringway_shm_protocol::ring::{
 };
 use ringway_shm_protocol::words::MEMBER_BITS;
 
+use crate::confirm::Settling;
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
-use crate::error::{CloseError, OpenError, RecvError, SettleError};
+use crate::error::{CloseError, ConfirmError, OpenError, RecvError, SettleError};
 use crate::memory::MappedArenas;
 use crate::message::Position;
 use crate::partitions::Partition;
@@ -76,6 +77,7 @@ struct Slot {
 pub(crate) struct Sharing {
     partition: u32,
     regions: MemberRegions,
+    settling: Settling,
     /// Only the active consumer gets messages.
     single_active: bool,
     ringer: Ringer,
@@ -142,6 +144,7 @@ impl Sharing {
         let sharing = Self {
             partition,
             regions,
+            settling: Settling::new(stream, settings.durability),
             single_active,
             ringer: Ringer::default(),
             fork: endpoint.connection().control().fork(),
@@ -462,6 +465,12 @@ impl Sharing {
             self.wait_for_judgement(written)?;
         }
         Ok(self.regions.settlements.late())
+    }
+
+    /// Waits until everything is judged, and as durable as the stream.
+    pub(crate) fn confirm_durable(&mut self, deadline: Deadline) -> Result<(), ConfirmError> {
+        self.confirm()?;
+        self.settling.wait(&self.regions.journaling, self.endpoint.connection(), deadline)
     }
 
     #[cold]

@@ -83,6 +83,11 @@ impl Space {
         &self.stream
     }
 
+    /// The stream's name and the partition's number.
+    pub(crate) fn place(&self) -> (&str, u32) {
+        (&self.name, self.partition)
+    }
+
     pub(crate) fn settings(&self) -> &StreamSettings {
         &self.settings
     }

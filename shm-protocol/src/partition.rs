@@ -21,7 +21,7 @@ use crate::memory::mapped::{
 use crate::ring::shard::ShardRing;
 use crate::ring::{
     Claimer, Claims, CursorReader, Doorbell, ExclusiveProducer, Feed, Floor, Gates, Hazards, Judge, Producer,
-    Room, SettlementWords, Settlements, SharedProducer, Watch, Watermarks,
+    Room, Rounds, SettlementWords, Settlements, SharedProducer, Watch, Watermarks,
 };
 use crate::words::CursorWord;
 
@@ -129,6 +129,13 @@ fn gate_mirrors(meta: &Arc<Region>) -> Vec<MappedWord> {
 
 fn cursor_word(subscription: &Arc<Region>) -> MappedWord {
     subscription.word(layout::subscription::CURSOR)
+}
+
+fn rounds(subscription: &Arc<Region>) -> Rounds<Mapped> {
+    Rounds::new(
+        subscription.word(layout::subscription::ROUND_BEGUN),
+        subscription.word(layout::subscription::ROUND_DONE),
+    )
 }
 
 fn hazards(subscription: &Arc<Region>) -> Hazards<Mapped> {
@@ -265,6 +272,8 @@ pub struct SubscriptionRegion {
     pub cursor: MappedWord,
     /// What its reader holds in place.
     pub hazards: Hazards<Mapped>,
+    /// When what it has consumed is journaled.
+    pub rounds: Rounds<Mapped>,
 }
 
 impl SubscriptionRegion {
@@ -280,7 +289,8 @@ impl SubscriptionRegion {
 
     fn of(region: OwnedRegion) -> Self {
         let (cursor, hazards) = (cursor_word(region.region()), hazards(region.region()));
-        Self { region, cursor, hazards }
+        let rounds = rounds(region.region());
+        Self { region, cursor, hazards, rounds }
     }
 
     /// The descriptor itself, by which a successor takes the region over.
@@ -459,6 +469,28 @@ pub struct MemberRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
+    /// How it waits until what was settled is journaled.
+    pub journaling: JournalingRegions,
+}
+
+/// What a consumer needs to wait until what it has settled is journaled.
+pub struct JournalingRegions {
+    /// Whoever waits for the journal.
+    pub confirm: Doorbell<Mapped>,
+    /// The shard waiting for somebody who waits for the journal.
+    pub journal: Doorbell<Mapped>,
+    /// When what was settled is journaled.
+    pub rounds: Rounds<Mapped>,
+}
+
+impl JournalingRegions {
+    fn of(doorbell: &Arc<Region>, subscription: &Arc<Region>) -> Self {
+        Self {
+            confirm: confirm_doorbell(doorbell),
+            journal: journal_doorbell(doorbell),
+            rounds: rounds(subscription),
+        }
+    }
 }
 
 impl MemberRegions {
@@ -491,6 +523,7 @@ impl MemberRegions {
             settlements: Settlements::new(settlement_words(&own)),
             data: data_doorbell(&doorbell),
             space: space_doorbell(&doorbell),
+            journaling: JournalingRegions::of(&doorbell, &subscription),
         })
     }
 }
@@ -590,6 +623,8 @@ pub struct ConsumerRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
+    /// How it waits until what it has consumed is journaled.
+    pub journaling: JournalingRegions,
 }
 
 impl ConsumerRegions {
@@ -609,7 +644,12 @@ impl ConsumerRegions {
         let subscription = open(&subscription, ring.subscription(), Access::Write)?;
         let slots = slots.slots(ring.geometry);
         let reader = CursorReader::new(slots, cursor_word(&subscription), cursor, validates);
-        let hazards = hazards(&subscription);
-        Ok(Self { reader, hazards, data: data_doorbell(&doorbell), space: space_doorbell(&doorbell) })
+        Ok(Self {
+            reader,
+            hazards: hazards(&subscription),
+            data: data_doorbell(&doorbell),
+            space: space_doorbell(&doorbell),
+            journaling: JournalingRegions::of(&doorbell, &subscription),
+        })
     }
 }

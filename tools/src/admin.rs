@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_client::{
-    AdminError, Backoff, Connection, CursorInfo, Lag, Overflow, PartitionInfo, Producers, RefusalCode,
-    SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
+    AdminError, Backoff, Connection, CursorInfo, Durability, Lag, Overflow, PartitionInfo, Producers,
+    RefusalCode, SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
+    SubscriptionMode,
 };
 use ringway_shm_protocol::name::Name;
 
-use crate::cli::{Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
+use crate::cli::{Kind, Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, print, print_json, table, thousands};
 
@@ -32,6 +33,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
             max_payload,
             producers,
             overflow,
+            durability,
             shared,
         } => {
             let settings = StreamSettings {
@@ -42,7 +44,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
                 payload_bytes_max: max_payload,
                 producers: producers.into(),
                 overflow,
-                durability: StreamSettings::DEFAULT.durability,
+                durability: durability.map_or_else(|| durability_of(kind), Durability::from),
             };
             let stream = match settings.kind {
                 StreamKind::Topic => {
@@ -138,6 +140,14 @@ fn create_queue(
     Ok(connection.declare_queue(name.as_str(), settings, shared.settings(Some(&dead)))?)
 }
 
+/// What confirmed messages survive when nothing is said.
+fn durability_of(kind: Kind) -> Durability {
+    match kind {
+        Kind::Topic => Durability::Memory,
+        Kind::Queue => Durability::Synced,
+    }
+}
+
 fn kind_text(kind: StreamKind) -> &'static str {
     match kind {
         StreamKind::Topic => "topic",
@@ -155,12 +165,13 @@ fn settings_text(settings: &StreamSettings) -> String {
         partitions => format!("{partitions} partitions, "),
     };
     format!(
-        "{}, {partitions}{} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}",
+        "{}, {partitions}{} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}, durability {}",
         kind_text(settings.kind),
         thousands(settings.slots),
         settings.slot_bytes,
         thousands(settings.payload_bytes_max.into()),
         overflow_text(settings.overflow),
+        settings.durability.name(),
     )
 }
 
@@ -402,6 +413,7 @@ mod tests {
             producer_pids: vec![42, 43],
             arenas_bytes: 0,
             slowest: Some(Lag { subscription: "billing".into(), messages: 3, consumer_pid: Some(7) }),
+            journal: None,
         }
     }
 

@@ -8,8 +8,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 use ringway_client::{
-    Backoff, CAPACITY_DEFAULT, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers, SLOT_BYTES_DEFAULT,
-    SharedSettings, StartAt, StreamKind, Value, WaitStrategy,
+    Backoff, CAPACITY_DEFAULT, Durability, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers,
+    SLOT_BYTES_DEFAULT, SharedSettings, StartAt, StreamKind, Value, WaitStrategy,
 };
 use ringway_shm_protocol::name::Name;
 use serde::Serialize;
@@ -91,7 +91,8 @@ lost. If this process is killed, the broker starts another such keeper; end both
 
 Examples:
   ringway serve
-  ringway serve --dir /tmp/mine --config ringway.toml";
+  ringway serve --dir /tmp/mine --config ringway.toml
+  ringway serve --data /srv/ringway";
 
 /// Arguments of `ringway serve`.
 #[derive(Debug, Args)]
@@ -99,6 +100,10 @@ pub(crate) struct ServeArgs {
     /// Settings of the broker, a TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Directory of the journals of durable streams [default: DIR/data with --dir or a configured directory; else
+    /// /var/lib/ringway for root, else $XDG_STATE_HOME/ringway, else ~/.local/state/ringway]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
     /// End when this process, the parent, ends
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) end_with_parent: Option<u32>,
@@ -157,6 +162,10 @@ pub(crate) enum StreamCommand {
         /// not consumed it misses it), or `detach=TIME` (a subscription that holds a producer up for so long is detached)
         #[arg(long, value_name = "POLICY", default_value = "block", value_parser = overflow)]
         overflow: Overflow,
+        /// What confirmed messages survive: the broker's death (`memory`), and the host's but for the last 10 ms (`written`) or
+        /// altogether (`synced`) [default: memory; for a queue synced]
+        #[arg(long, value_enum, value_name = "LEVEL")]
+        durability: Option<DurabilityArg>,
         #[command(flatten)]
         shared: SharedArgs,
     },
@@ -184,6 +193,27 @@ pub(crate) enum StreamCommand {
         #[arg(value_parser = name_parser())]
         name: Name,
     },
+}
+
+/// What confirmed messages survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// The death of any process.
+    Memory,
+    /// And the host's, but for what was handed to the kernel last.
+    Written,
+    /// And the host's.
+    Synced,
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(level: DurabilityArg) -> Self {
+        match level {
+            DurabilityArg::Memory => Self::Memory,
+            DurabilityArg::Written => Self::Written,
+            DurabilityArg::Synced => Self::Synced,
+        }
+    }
 }
 
 /// How a queue, or a `shared` subscription, gives its messages out.
@@ -263,7 +293,8 @@ Examples:
   ringway stream create ticks --slots 65536 --slot-size 64 --producers exclusive
   ringway stream create accounts --partitions 8
   ringway stream create frames --slots 64 --max-payload 8388608 --overflow drop-oldest
-  ringway stream create events --overflow detach=2s";
+  ringway stream create events --overflow detach=2s
+  ringway stream create payments --durability synced";
 
 const SUBSCRIPTION_AFTER: &str = "\
 Examples:

@@ -10,7 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringway_client::{AttributeMap, Attributes, Connection, Outgoing, Position, Producer, SendError};
+use ringway_client::{
+    AttributeMap, Attributes, ConfirmError, Connection, Durability, Outgoing, Position, Producer, SendError,
+};
 
 use crate::cli::PubArgs;
 use crate::exit::{Exit, Failure};
@@ -50,9 +52,10 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
     } else {
         Ok(())
     };
-    output::say(&publisher.summary());
+    let confirmed = publisher.confirm();
+    output::say(&publisher.summary(confirmed.is_ok()));
     let closed = publisher.producer.close();
-    result?;
+    result.and(confirmed)?;
     Ok(closed?)
 }
 
@@ -138,7 +141,24 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    fn summary(&self) -> String {
+    /// Waits until what was published is as durable as the stream is.
+    fn confirm(&mut self) -> Result<(), Failure> {
+        let mut waited = Duration::ZERO;
+        while !self.interrupt.is_set() {
+            let slice =
+                self.timeout.map_or(LOOK_EVERY, |timeout| LOOK_EVERY.min(timeout.saturating_sub(waited)));
+            match self.producer.confirm_all_timeout(slice) {
+                Ok(_) => return Ok(()),
+                Err(ConfirmError::Timeout { .. }) if self.timeout.is_none_or(|timeout| waited < timeout) => {
+                    waited += slice;
+                }
+                Err(error) => return Err(Failure::new(error)),
+            }
+        }
+        Err(Failure::Interrupted)
+    }
+
+    fn summary(&self, confirmed: bool) -> String {
         let stream = self.producer.stream();
         // Where there are other producers, their messages may be in between.
         let messages =
@@ -154,7 +174,13 @@ impl Publisher<'_> {
             })
             .collect();
         let separator = if places.is_empty() { "" } else { ", " };
-        format!("published {messages} to {stream}{separator}{}", places.join(", "))
+        let level = match self.producer.settings().durability {
+            Durability::Memory => String::new(),
+            level if confirmed && self.messages > 0 => format!(", {}", level.name()),
+            _ if self.messages == 0 => String::new(),
+            level => format!(", not known to be {}", level.name()),
+        };
+        format!("published {messages} to {stream}{separator}{}{level}", places.join(", "))
     }
 }
 

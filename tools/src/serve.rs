@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use ringway_broker::config::{Config, ConfigError};
 use ringway_broker::keeper::{self, GuardError, Notice};
 use ringway_broker::{Broker, DirectoryError, StartError};
-use ringway_client::directory::default_directory;
+use ringway_client::directory::{default_data_directory, default_directory};
 use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -127,10 +127,17 @@ impl From<StartError> for Failure {
 
 /// The directory: `--dir`, else the configuration's, else the one where clients look.
 fn load(args: &ServeArgs, directory: Option<PathBuf>) -> Result<Config, ConfigError> {
-    match Config::load(args.config.as_deref(), directory) {
-        Err(ConfigError::NoDirectory) => Config::load(args.config.as_deref(), Some(default_directory())),
+    let mut config = match Config::load(args.config.as_deref(), directory) {
+        Err(ConfigError::NoDirectory) => {
+            let loaded = Config::load(args.config.as_deref(), Some(default_directory()));
+            loaded.map(|config| Config { data: default_data_directory(), ..config })
+        }
         loaded => loaded,
+    }?;
+    if let Some(data) = &args.data {
+        config.data.clone_from(data);
     }
+    Ok(config)
 }
 
 /// Has the kernel send `signal` to this process when process `parent`, which started it, ends.

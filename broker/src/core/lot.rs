@@ -76,6 +76,17 @@ pub struct LotCounts {
     pub dead: u64,
 }
 
+/// Where a message of a lot is for whoever comes when all its consumers are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// It can be delivered.
+    Ready,
+    /// Not before this time.
+    Delayed(Nanos),
+    /// Never again.
+    Dead(DeathReason),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lot {
@@ -153,6 +164,16 @@ pub enum Judged {
     Late,
 }
 
+impl LotRecord {
+    /// The message that it is about, if it is about one.
+    pub fn position(&self) -> Option<u64> {
+        match self.0 {
+            Record::Entry(position, _) => Some(position),
+            Record::Lease(..) => None,
+        }
+    }
+}
+
 impl Lot {
     /// An empty lot.
     pub fn new(settings: SharedSettings) -> Self {
@@ -209,6 +230,39 @@ impl Lot {
         }
         lot.changed.clear();
         lot
+    }
+
+    /// A lot that holds these: position, how often each was acquired and failed, and where it is. Nobody has any of them.
+    pub fn restore(
+        settings: SharedSettings,
+        entries: impl IntoIterator<Item = (u64, u32, u32, Waits)>,
+    ) -> Self {
+        let mut lot = Self::new(settings);
+        for (position, acquired, failed, waits) in entries {
+            let state = match waits {
+                Waits::Ready => State::Ready,
+                Waits::Delayed(until) => State::Delayed { until },
+                Waits::Dead(reason) => State::Dead { reason },
+            };
+            lot.enter(position, Entry { acquired, failed, state }, state);
+        }
+        lot
+    }
+
+    /// How often a message was acquired and failed, and where it is when its consumers are gone; `None`: it is not here.
+    pub fn entry(&self, position: u64) -> Option<(u32, u32, Waits)> {
+        let Entry { acquired, failed, state } = *self.entries.get(&position)?;
+        let waits = match state {
+            State::Ready | State::Fed { .. } | State::Held { .. } => Waits::Ready,
+            State::Delayed { until } => Waits::Delayed(until),
+            State::Dead { reason } => Waits::Dead(reason),
+        };
+        Some((acquired, failed, waits))
+    }
+
+    /// The positions of all messages in it.
+    pub fn positions(&self) -> impl Iterator<Item = u64> {
+        self.entries.keys().copied()
     }
 
     /// The first position of the feed that is in use, if any is.

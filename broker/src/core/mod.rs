@@ -186,8 +186,8 @@ pub enum Effect {
         overflow: Overflow,
         /// Its subscriptions.
         gates: Vec<(Gate, SubscriptionMode)>,
-        /// The gate of the journal, if messages are journaled.
-        journal: Option<Gate>,
+        /// The gate of the journal, if messages are journaled, and what they are confirmed at.
+        journal: Option<(Gate, Durability)>,
         /// Refused if it fails.
         token: Token,
         /// Who asked.
@@ -851,7 +851,8 @@ fn make_ring(id: StreamId, stream: &Stream, token: Token, caller: Caller, operat
         .values()
         .map(|subscription| (subscription.gate, subscription.mode.clone()))
         .collect();
-    let (geometry, overflow, journal) = (stream.geometry(), stream.settings.overflow, stream.journal);
+    let (geometry, overflow) = (stream.geometry(), stream.settings.overflow);
+    let journal = stream.journal.map(|gate| (gate, stream.settings.durability));
     let partition = stream.partition.number;
     Effect::MakeRing { stream: id, partition, geometry, overflow, gates, journal, token, caller, operation }
 }

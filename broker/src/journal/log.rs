@@ -212,6 +212,12 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         !self.in_flight.is_empty() || self.filling.is_some()
     }
 
+    /// Whether somebody waits for what is in flight: it is to be synced.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.sync)
+            || self.in_flight.iter().any(|batch| batch.is_linked && !batch.synced)
+    }
+
     /// Whether everything is durable and the log does not say so yet.
     pub(crate) fn lacks_mark(&self) -> bool {
         !self.is_busy() && self.marked_lsn < self.next_lsn

@@ -4,8 +4,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
     /// A batch counts as synced when it is written.
+    #[cfg(test)]
     NoSync,
     /// A new name counts as durable without a sync of the directory.
+    #[cfg(test)]
     NoDirectorySync,
     /// Messages are confirmed when their batch is submitted.
     ConfirmBeforeSync,

@@ -21,7 +21,6 @@ use super::disk::Disk;
 use super::format::{
     BATCH_BYTES_MAX, BLOCK_BYTES, BatchHeader, FIRST_BATCH, HeaderError, JournalId, SegmentHeader,
 };
-use super::log::Start;
 use super::mutations::{self, Mutation};
 use super::records::{Record, RecordError, records};
 use super::segments::{NEW, Name};
@@ -122,12 +121,6 @@ impl Recovered {
             before_checksum: self.checksum,
             before_segment: self.segment,
         }
-    }
-
-    /// Where the log goes on.
-    pub(crate) fn start(self, shard: u32) -> Start {
-        let Self { lsn, checksum, state, .. } = self;
-        Start { shard, lsn, checksum, state }
     }
 }
 

@@ -84,19 +84,12 @@ impl StreamState {
         self.end = end;
     }
 
-    /// Where the message of a position is, if there is one.
-    pub(crate) fn find(&self, position: u64) -> Option<Extent> {
-        let behind = self.extents.partition_point(|extent| extent.first <= position);
-        let extent = self.extents.get(behind.checked_sub(1)?)?;
-        (position < extent.end).then_some(*extent)
-    }
-
     fn subscription(&mut self, gate: Gate) -> &mut SubscriptionState {
         self.subscriptions.entry(gate).or_default()
     }
 
     /// Whether a lot has a message from `first` up to `end`.
-    fn is_in_a_lot(&self, first: u64, end: u64) -> bool {
+    pub(crate) fn is_in_a_lot(&self, first: u64, end: u64) -> bool {
         self.subscriptions.values().any(|known| known.lot.range(first..end).next().is_some())
     }
 }

@@ -14,7 +14,7 @@ use super::disk::Disk;
 use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter};
 use super::format::{BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN};
 use super::helper::{Outcome, Task, carry_out};
-use super::log::{Log, Progress};
+use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
 use super::reading::Reading;
 use super::records::{Record, StateRecord, records};
@@ -88,11 +88,13 @@ impl Machine {
         let segment = segments::prepare(disk, header).unwrap();
         let (snapshots, next) = (recovered.snapshots.clone(), ends(&recovered));
         let writer = SimulatedWriter::new(disk, salt, BUFFERS);
+        let Recovered { lsn, checksum, state, .. } = recovered;
+        let start = Start { shard: 0, lsn, checksum, state };
         let mut machine = Self {
             seed,
             random: Random(salt ^ 1),
             disk: disk.clone(),
-            log: Log::new(recovered.start(0), segment, writer),
+            log: Log::new(start, segment, writer),
             next,
             published: BTreeSet::new(),
             first_segment: header.segment,

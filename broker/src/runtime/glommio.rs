@@ -81,9 +81,13 @@ async fn serve(wake: OwnedFd, mut turn: impl FnMut() -> Turn, running: Sender<()
     if running.send(()).is_err() {
         return;
     }
-    while turn() == Turn::Sleep {
-        // The one reader of this eventfd: it sleeps in the executor's ring until somebody writes.
-        wake.read_at(0, 8).await.expect("an eventfd that is open can be read");
+    loop {
+        match turn() {
+            Turn::Again => rustix::thread::sched_yield(),
+            // The one reader of this eventfd: it sleeps in the executor's ring until somebody writes.
+            Turn::Sleep => drop(wake.read_at(0, 8).await.expect("an eventfd that is open can be read")),
+            Turn::Stop => break,
+        }
     }
     // An eventfd has no buffers to flush; closing it can only succeed.
     let _ = wake.close().await;

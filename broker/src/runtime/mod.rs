@@ -12,6 +12,8 @@ pub(crate) use self::glommio::{PinnedThread, probe, spawn};
 /// What to do after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
+    /// Give the processor away, and turn again.
+    Again,
     /// Nothing left: sleep until the eventfd is written to.
     Sleep,
     /// Leave the thread.

@@ -16,8 +16,9 @@ use ringway_shm_protocol::partition::RingIdentity;
 use ringway_shm_protocol::ring::{ArenaBlock, Blocks};
 use ringway_shm_protocol::stops;
 
+use super::body::Placement;
 use super::home::{Home, InKeep};
-use crate::core::SHARD_ARENAS;
+use crate::core::{Body, SHARD_ARENAS};
 use crate::keeper::Estate;
 
 /// See the module.
@@ -89,8 +90,39 @@ impl RingArenas {
 
     /// Puts these bytes into an arena of the shard's own.
     pub(super) fn lend(&mut self, bytes: &[u8]) -> Result<ArenaBlock, RegionError> {
-        let size = Blocks::region_bytes(bytes.len()).next_multiple_of(PAGE_BYTES as u64);
-        let region = OwnedRegion::create(self.ring.arena(size as usize))?;
+        let writing = self.make_own(Blocks::region_bytes(bytes.len()))?;
+        Ok(put(&writing, bytes))
+    }
+
+    /// Finds places for what of these messages does not fit bodies of so many bytes: all in one arena of the shard's own.
+    pub(super) fn lend_all(
+        &mut self,
+        messages: &BTreeMap<u64, Body>,
+        body_bytes: usize,
+    ) -> Result<BTreeMap<u64, Placement>, RegionError> {
+        let mut size = 0;
+        let mut measure = |bytes: &[u8]| {
+            size += Blocks::region_bytes(bytes.len());
+            Ok(ArenaBlock { arena: SHARD_ARENAS, offset: 0, bytes: bytes.len() })
+        };
+        for body in messages.values() {
+            Placement::find_by(body, body_bytes, &mut measure)?;
+        }
+        if size == 0 {
+            return Ok(messages.keys().map(|position| (*position, Placement::default())).collect());
+        }
+        let writing = self.make_own(size)?;
+        let mut write = |bytes: &[u8]| Ok(put(&writing, bytes));
+        let placed = messages.iter().map(|(position, body)| {
+            Placement::find_by(body, body_bytes, &mut write).map(|placement| (*position, placement))
+        });
+        placed.collect()
+    }
+
+    /// Makes an arena of the shard's own, with room for so many bytes, to be written to.
+    fn make_own(&mut self, bytes: u64) -> Result<Arenas, RegionError> {
+        let region =
+            OwnedRegion::create(self.ring.arena(bytes.next_multiple_of(PAGE_BYTES as u64) as usize))?;
         let made = self.own_made.load(Ordering::Relaxed);
         self.own_made.store(made + 1, Ordering::Relaxed);
         stops::at("arena.numbered");
@@ -98,10 +130,17 @@ impl RingArenas {
         let arena = SHARD_ARENAS + (made % u64::from(SHARD_ARENAS)) as u32;
         let writing = Arenas::new();
         writing.add(arena, Arc::clone(region.region()));
-        let mut block = writing.take(bytes.len()).expect("the region is made for a block of this size");
-        block.copy_from_slice(bytes);
-        let place = block.place(bytes.len());
         self.insert(arena, region);
-        Ok(place)
+        Ok(writing)
     }
+}
+
+/// Puts bytes into the next block of an arena that was made for them.
+fn put(writing: &Arenas, bytes: &[u8]) -> ArenaBlock {
+    let mut block = writing.take(bytes.len()).expect("the region is made for a block of this size");
+    block.copy_from_slice(bytes);
+    let place = block.place(bytes.len());
+    // The message that it is for has it from now on.
+    writing.published(0, block);
+    place
 }

@@ -1,7 +1,7 @@
 //! Messages between rings and the shard's own memory.
 
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
-use ringway_shm_protocol::ring::{ArenaBlock, Claims, Outgoing, Part};
+use ringway_shm_protocol::ring::{ArenaBlock, Claims, Outgoing, Part, Received};
 
 use super::arenas::RingArenas;
 use crate::core::Body;
@@ -23,6 +23,16 @@ pub(super) fn copy(
     Some(Body { flags: received.flags(), attributes, payload })
 }
 
+/// A message as a log has it: all its parts are inline.
+pub(super) fn of_log(received: Received, body: &[u8]) -> Body {
+    let part = |part: Part<'_>| match part {
+        Part::Inline(bytes) => bytes.to_vec(),
+        Part::Arena(_) => Vec::new(),
+    };
+    let (attributes, payload) = (part(received.attributes(body)), part(received.payload(body)));
+    Body { flags: received.flags(), attributes, payload }
+}
+
 /// Which parts of a message have a place in an arena of the shard's own; the others are in the slot.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Placement {
@@ -34,19 +44,31 @@ impl Placement {
     /// Finds a place for each part of a message in a slot's body of so many bytes; what does not fit goes to arenas of the
     /// shard's own, the payload first.
     pub(super) fn find(body: &Body, body_bytes: usize, arenas: &mut RingArenas) -> Result<Self, RegionError> {
+        let mut lent = Vec::new();
+        let found = Self::find_by(body, body_bytes, &mut |bytes| {
+            let block = arenas.lend(bytes)?;
+            lent.push(block.arena);
+            Ok(block)
+        });
+        if found.is_err() {
+            lent.into_iter().for_each(|arena| arenas.drop(arena));
+        }
+        found
+    }
+
+    /// The same; `lend` finds a place for each part that does not fit.
+    pub(super) fn find_by(
+        body: &Body,
+        body_bytes: usize,
+        lend: &mut impl FnMut(&[u8]) -> Result<ArenaBlock, RegionError>,
+    ) -> Result<Self, RegionError> {
         let mut placement = Self::default();
         if placement.message(body).body_bytes() > body_bytes {
-            placement.payload = Some(arenas.lend(&body.payload)?);
+            placement.payload = Some(lend(&body.payload)?);
         }
         // Both references fit into the smallest slot.
         if placement.message(body).body_bytes() > body_bytes {
-            match arenas.lend(&body.attributes) {
-                Ok(block) => placement.attributes = Some(block),
-                Err(error) => {
-                    placement.arenas().for_each(|arena| arenas.drop(arena));
-                    return Err(error);
-                }
-            }
+            placement.attributes = Some(lend(&body.attributes)?);
         }
         Ok(placement)
     }

@@ -46,9 +46,16 @@ impl Letters {
         Ok(())
     }
 
-    /// Whether this one is in the ring, or was.
-    pub(super) fn contains(&self, grave: Grave) -> bool {
-        self.last.get(&grave.shard).is_some_and(|last| last.iter().any(|(known, _)| *known == grave))
+    /// Where this one is in the ring, or was.
+    pub(super) fn find(&self, grave: Grave) -> Option<u64> {
+        let mut last = self.last.get(&grave.shard)?.iter();
+        last.find(|(known, _)| *known == grave).map(|(_, position)| *position)
+    }
+
+    /// Those that a journal knows of.
+    pub(super) fn restore(&mut self, letters: impl Iterator<Item = (Grave, u64)>) {
+        letters.for_each(|(grave, position)| self.insert(grave, position));
+        self.log.rewrite(self.last.values().flatten());
     }
 
     /// This one is about to be written at `position`.

@@ -85,9 +85,12 @@ impl LotLog {
         self.0.push(&Record::<&Body>::DeadTotal(total));
     }
 
-    /// From here on a successor knows all that was said, and what has changed in the lot.
-    pub(super) fn commit(&mut self, lot: &mut Lot, snapshot: Snapshot<'_>) {
+    /// From here on a successor knows all that was said, and what has changed in the lot; `changed` is told what that is.
+    pub(super) fn commit(&mut self, lot: &mut Lot, snapshot: Snapshot<'_>, mut changed: impl FnMut(u64)) {
         for record in lot.take_changes() {
+            if let Some(position) = record.position() {
+                changed(position);
+            }
             self.0.push(&Record::<&Body>::Lot(record));
         }
         if !self.0.commit() {

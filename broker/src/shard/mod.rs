@@ -12,6 +12,8 @@
 mod arenas;
 mod body;
 mod home;
+mod journaled;
+mod journaling;
 mod letters;
 mod lot_log;
 mod mailbox;
@@ -26,8 +28,8 @@ use std::sync::Arc;
 
 use ringway_shm_protocol::attributes::Value;
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, CursorInfo, DeathReason, Lag, MemberGrant, PartitionInfo, ProducerGrant, Refusal,
-    RefusalCode, Reply, SharedInfo, StreamInfo, StreamSettings, SubscriptionInfo, SubscriptionMode,
+    ConsumerGrant, CursorInfo, DeathReason, Durability, Lag, MemberGrant, PartitionInfo, ProducerGrant,
+    Refusal, RefusalCode, Reply, SharedInfo, StreamInfo, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
@@ -37,13 +39,19 @@ use thiserror::Error;
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{
-    Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
+    Body, Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
     StreamView, SubscriptionView, Token, no_arena,
 };
+use crate::journal::disk::files::Directory;
+use crate::journal::reading::Reading;
+use crate::journal::recovery::{Recovered, RecoveryError};
+use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
+pub(crate) use journaling::JournalPlace;
+use journaling::{Next, Open};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
@@ -60,7 +68,23 @@ pub enum AdoptError {
     /// What the other has remembered cannot be read.
     #[error("cannot read what the broker before has remembered: {0}")]
     Memory(#[from] io::Error),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] RecoveryError),
+    /// A message of the journal cannot be read.
+    #[error("cannot read the messages of stream {stream} in the journal: {source}")]
+    Message {
+        /// The stream.
+        stream: String,
+        /// Why.
+        source: io::Error,
+    },
 }
+
+/// How the journal is called where a subscription would be named. No subscription can have this name.
+const JOURNAL_NAME: &str = "(journal)";
+/// Turns of the journal between two looks at the mailbox.
+const JOURNAL_TURNS: u32 = 32;
 
 /// A `shared` subscription of a ring.
 type SharedId = (StreamId, Gate);
@@ -85,6 +109,10 @@ pub(crate) struct Shard {
     /// How many dead letters are under way, and which `shared` subscriptions have more of them.
     letters: usize,
     more_dead: BTreeSet<SharedId>,
+    /// Where the journal is, or would be; the journal, once it is open; what wakes this shard.
+    place: Option<JournalPlace>,
+    journal: Option<Open>,
+    wake: OwnedFd,
 }
 
 impl Shard {
@@ -95,10 +123,13 @@ impl Shard {
         inbox: Inbox,
         answers: Answers,
         keeping: &Arc<Keeping>,
+        (place, wake): (Option<JournalPlace>, OwnedFd),
     ) -> Self {
         let catalogue = MemoryLog::new(keeping, Key::Catalogue(number));
         let mut core = Core::new(number, payload_bytes_max);
-        core.set_journal(Err("this broker has no journal".to_owned()));
+        if place.is_none() {
+            core.set_journal(Err("this broker was given no directory for its journal".to_owned()));
+        }
         Self {
             core,
             rings: BTreeMap::new(),
@@ -112,12 +143,19 @@ impl Shard {
             tick_at: None,
             letters: 0,
             more_dead: BTreeSet::new(),
+            place,
+            journal: None,
+            wake,
         }
     }
 
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun.
     pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<(), AdoptError> {
-        let Some(before) = estate.remove(&Key::Catalogue(self.core.shard())) else { return Ok(()) };
+        let is_there = self.place.as_ref().is_some_and(|place| place.directory.is_dir());
+        let recovered = if is_there { Some(self.open_journal()?) } else { None };
+        let Some(before) = estate.remove(&Key::Catalogue(self.core.shard())) else {
+            return recovered.map_or(Ok(()), |recovered| self.recover(recovered));
+        };
         self.core.remember(MemoryLog::read(&before)?);
         let now = clock::monotonic();
         for stream in self.core.open_streams() {
@@ -143,8 +181,56 @@ impl Shard {
             }
         }
         self.catalogue.rewrite(self.core.records());
+        if let Some(recovered) = recovered {
+            self.tell_journal(&recovered);
+        }
         stops::at("shard.adopted");
         Ok(())
+    }
+
+    fn open_journal(&mut self) -> Result<Recovered, RecoveryError> {
+        let place = self.place.as_ref().expect("only a shard that has a place for it opens a journal");
+        let (journal, recovered) = journaling::open(place, self.core.shard(), &self.wake)?;
+        self.journal = Some(journal);
+        Ok(recovered)
+    }
+
+    /// Goes on with what the journal says, when rings and processes are gone.
+    fn recover(&mut self, recovered: Recovered) -> Result<(), AdoptError> {
+        let place = self.place.clone().expect("it was recovered from there");
+        let streams = &recovered.state.streams;
+        let declared = streams.iter().map(|(id, known)| (*id, known.declared.clone()));
+        self.core.recover(declared, recovered.state.streams_made);
+        let name = |known: &StreamState| known.declared.partition().stream.to_string();
+        let unreadable = |known, source| AdoptError::Message { stream: name(known), source };
+        let disk = Directory::open(&place.directory);
+        for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
+            let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
+            let messages = read_messages(disk, *id, known).map_err(|source| unreadable(known, source))?;
+            let stream = self.core.open_stream(*id).expect("it was recovered above");
+            let ring = Ring::restore(self.home(*id), &stream, known, messages)?;
+            self.rings.insert(*id, ring);
+            self.core.apply(Event::RingMade(*id));
+            let gates = stream.subscriptions.into_iter().map(|subscription| subscription.gate);
+            let shared = gates.filter(|gate| self.rings[id].shared(*gate).is_some());
+            self.looks.extend(shared.map(|gate| ((*id, gate), clock::monotonic())));
+        }
+        self.catalogue.rewrite(self.core.records());
+        self.tell_journal(&recovered);
+        Ok(())
+    }
+
+    /// Has journaled what the journal does not know yet, `recovered` being what it knows.
+    fn tell_journal(&mut self, recovered: &Recovered) {
+        for (id, ring) in &mut self.rings {
+            ring.know_journal(recovered.state.streams.get(id));
+        }
+        let records: Vec<_> = self.core.records().collect();
+        let made = self.core.streams_made();
+        if let Some(journal) = &mut self.journal {
+            journal.declare(&records, made);
+            journal.forget_all_but(&self.core);
+        }
     }
 
     /// Deletes the partitions of a stream that are here, or their subscription of this name. Nobody has them open.
@@ -185,6 +271,9 @@ impl Shard {
                 }
                 Command::Buried(grave, done) => self.bury(grave, done),
                 Command::Stop => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.finish(&mut self.rings);
+                    }
                     self.wake_everybody();
                     return Turn::Stop;
                 }
@@ -196,16 +285,37 @@ impl Shard {
         self.remember();
         stops::at("remembered");
         self.answers.say(self.unsaid.drain(..));
-        Turn::Sleep
+        self.go_on_journaling()
+    }
+
+    /// Turns of the journal, as long as it has something to do and nobody else waits too long.
+    fn go_on_journaling(&mut self) -> Turn {
+        let Some(journal) = &mut self.journal else { return Turn::Sleep };
+        let (mut next, mut turns) = (Next::Again, 0);
+        while next == Next::Again && turns < JOURNAL_TURNS {
+            next = journal.turn(&mut self.rings, &mut self.unsaid);
+            turns += 1;
+        }
+        if journal.has_failed() {
+            self.core.set_journal(Err(journal.trouble().unwrap_or_default()));
+        }
+        self.answers.say(self.unsaid.drain(..));
+        if next == Next::Again { Turn::Again } else { Turn::Sleep }
     }
 
     /// From here on a successor knows what the core has decided.
     fn remember(&mut self) {
-        for record in self.core.take_changes() {
-            self.catalogue.push(&record);
-        }
+        let changes = self.core.take_changes();
+        changes.iter().for_each(|record| self.catalogue.push(record));
         if !self.catalogue.commit() {
             self.catalogue.rewrite(self.core.records());
+        }
+        let made = self.core.streams_made();
+        if let Some(journal) = &mut self.journal
+            && journal.declare(&changes, made)
+        {
+            // Whoever is told finds it also after the host's end.
+            journal.hold(std::mem::take(&mut self.unsaid));
         }
     }
 
@@ -299,7 +409,18 @@ impl Shard {
         }
     }
 
+    /// A journal is made when the first stream is declared that wants one.
+    fn open_journal_for(&mut self, event: &Event) {
+        let Event::Request(_, _, Operation::DeclareStream(_, settings, _)) = event else { return };
+        if settings.durability == Durability::Memory || self.journal.is_some() || self.place.is_none() {
+            return;
+        }
+        let opened = self.open_journal().map(drop);
+        self.core.set_journal(opened.map_err(|error| error.to_string()));
+    }
+
     fn apply(&mut self, event: Event) {
+        self.open_journal_for(&event);
         let effects = self.core.apply(event);
         stops::at("decided");
         for effect in effects {
@@ -315,13 +436,14 @@ impl Shard {
                 geometry,
                 overflow,
                 gates,
-                journal: _,
+                journal,
                 token,
                 caller,
                 operation,
-            } => match Ring::make(self.home(stream), partition, geometry, overflow, &gates) {
+            } => match Ring::make(self.home(stream), partition, geometry, overflow, &gates, journal) {
                 Ok(ring) => {
                     self.rings.insert(stream, ring);
+                    self.begin_to_journal(stream);
                     self.apply(Event::RingMade(stream));
                     self.apply(Event::Request(token, caller, operation));
                 }
@@ -342,6 +464,8 @@ impl Shard {
             }
             Effect::DropRing(stream) => {
                 self.looks.retain(|(of, _), _| *of != stream);
+                // The journal's own watches end by it.
+                self.ring(stream).ring_all_bells();
                 self.rings.remove(&stream);
             }
             Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
@@ -379,9 +503,9 @@ impl Shard {
                 self.answer(token, Reply::Done);
             }
             Effect::Publish(token, stream, grave, body) => match self.ring(stream).publish(grave, &body) {
-                Ok(()) => {
+                Ok(position) => {
                     stops::at("letter.published");
-                    self.answer(token, Reply::Done);
+                    self.answer_letter(token, stream, position);
                 }
                 Err(error) => self.refuse(token, &format!("the broker could not publish: {error}")),
             },
@@ -438,6 +562,22 @@ impl Shard {
                 self.answer(token, Reply::Subscriptions(all));
             }
             Effect::Refuse(token, refusal) => self.answer(token, Reply::Refused(refusal)),
+        }
+    }
+
+    /// Answers when the letter is as durable as its stream.
+    fn answer_letter(&mut self, token: Token, stream: StreamId, position: u64) {
+        let is_journaled = self.ring(stream).journaled().is_some();
+        match &mut self.journal {
+            Some(journal) if is_journaled => journal.hold_letter(stream, position, token),
+            _ => self.answer(token, Reply::Done),
+        }
+    }
+
+    /// A ring was made of which the journal knows nothing, or what it had of it before.
+    fn begin_to_journal(&mut self, stream: StreamId) {
+        if let (Some(journal), Some(ring)) = (&self.journal, self.rings.get_mut(&stream)) {
+            ring.know_journal(journal.log.state().streams.get(&stream));
         }
     }
 
@@ -542,6 +682,12 @@ impl Shard {
             messages: self.lag(view.id, *gate),
             consumer_pid: *consumer_pid,
         });
+        let journal = view.journal.map(|gate| Lag {
+            subscription: JOURNAL_NAME.to_owned(),
+            messages: self.lag(view.id, gate),
+            consumer_pid: None,
+        });
+        let trouble = self.journal.as_ref().filter(|_| view.journal.is_some()).and_then(Open::trouble);
         let partition = PartitionInfo {
             partition: view.partition.number,
             shard: view.shard,
@@ -551,7 +697,8 @@ impl Shard {
             producers: view.producers,
             producer_pids: view.producer_pids.clone(),
             arenas_bytes: view.arenas_bytes,
-            slowest: lags.max_by_key(|lag| lag.messages),
+            slowest: lags.chain(journal).max_by_key(|lag| lag.messages),
+            journal: trouble,
         };
         StreamInfo {
             name: view.partition.stream.to_string(),
@@ -618,4 +765,23 @@ impl Shard {
         let refusal = Refusal { code: RefusalCode::Limit, message: message.to_owned() };
         self.answer(token, Reply::Refused(refusal));
     }
+}
+
+/// The messages that a ring of a stream holds, and those of its lots.
+fn read_messages(disk: &Directory, id: StreamId, known: &StreamState) -> io::Result<BTreeMap<u64, Body>> {
+    let first = known.end.saturating_sub(known.declared.settings().slots);
+    let (mut reading, mut messages) = (Reading::new(disk), BTreeMap::new());
+    for extent in known
+        .extents
+        .iter()
+        .filter(|extent| extent.end > first || known.is_in_a_lot(extent.first, extent.end))
+    {
+        for (received, body) in reading.messages(id, extent)? {
+            let position = received.position;
+            if position >= first || known.is_in_a_lot(position, position + 1) {
+                messages.insert(position, body::of_log(received, &body));
+            }
+        }
+    }
+    Ok(messages)
 }

@@ -7,23 +7,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use ringway_shm_protocol::control::message::{Overflow, StartAt, SubscriptionMode};
+use ringway_shm_protocol::control::message::{Durability, Overflow, StartAt, SubscriptionMode};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SharedRegions, SubscriptionRegion};
-use ringway_shm_protocol::ring::Ringer;
 use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::ring::{JournalState, Ringer};
 use ringway_shm_protocol::stops;
 use ringway_shm_protocol::words::CursorWord;
 
 use super::AdoptError;
 use super::arenas::RingArenas;
 use super::home::{Home, InKeep};
+use super::journaled::{Journaled, Noted};
+use super::journaling::ShardLog;
 use super::letters::Letters;
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
 use crate::core::{Body, Gate, Grave, OpenStream, OpenSubscription};
+use crate::journal::records::{LotEntry, StateRecord};
+use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Kept};
 
 /// Arenas that nobody adds messages to any more: of a producer that has stopped, or of one message of the shard's own.
@@ -32,6 +36,9 @@ struct Orphans {
     /// The log had reached this: their messages are below.
     end: u64,
 }
+
+/// Rounds that have begun: of which subscription, its number.
+pub(super) type Rounds = Vec<(Gate, u64)>;
 
 /// A ring that was taken over, and what of it was being given up.
 pub(super) struct Adopted {
@@ -52,6 +59,8 @@ pub(super) struct Ring {
     orphans: Vec<Orphans>,
     publisher: Option<Publisher>,
     letters: Letters,
+    /// The ring as the journal sees it, if there is one.
+    journaled: Option<Journaled>,
     /// Wakes consumers for what was fed, and producers for what the shard has settled.
     data: Ringer,
     space: Ringer,
@@ -65,12 +74,16 @@ impl Ring {
         geometry: Geometry,
         overflow: Overflow,
         gates: &[(Gate, SubscriptionMode)],
+        journal: Option<(Gate, Durability)>,
     ) -> Result<Self, RegionError> {
         let identity = RingIdentity { incarnation: random(), geometry };
         let partition = PartitionRegions::create(identity, partition)?;
         let note = identity.incarnation.to_le_bytes().to_vec();
         let kept = home.keep(home.ring(), note, partition.descriptors());
         let mut ring = Self::of(home, kept, partition, overflow);
+        if let Some((gate, level)) = journal {
+            ring.join_journal(gate, level, 0)?;
+        }
         for (gate, mode) in gates {
             ring.join(*gate, mode, StartAt::First)?;
         }
@@ -90,6 +103,7 @@ impl Ring {
             arenas,
             orphans: Vec::new(),
             publisher: None,
+            journaled: None,
             data: Ringer::default(),
             space: Ringer::default(),
         }
@@ -127,6 +141,7 @@ impl Ring {
                 gates_gone.push(subscription.gate);
             }
         }
+        ring.adopt_journal(stream, estate)?;
         ring.put_gates_right();
         let lent: BTreeSet<u32> = ring.shared.values().flat_map(Shared::lent).collect();
         let published = own.into_iter().filter(|arena| !lent.contains(arena));
@@ -192,6 +207,190 @@ impl Ring {
         }
     }
 
+    /// Takes over the gate of the journal.
+    fn adopt_journal(&mut self, stream: &OpenStream, estate: &mut Estate) -> Result<(), AdoptError> {
+        let Some(gate) = stream.journal else { return Ok(()) };
+        let adopted = self.home.adopt(self.home.subscription(gate), estate);
+        let Some(([own], kept)) = adopted else { return Ok(()) };
+        let region = SubscriptionRegion::adopt(self.partition.identity(), own)?;
+        self.begin_to_journal(gate, stream.durability, &region, 0);
+        self.subscriptions.insert(gate, InKeep::new(region, kept));
+        Ok(())
+    }
+
+    /// Lets the journal's gate join: everything below `end` is journaled.
+    fn join_journal(&mut self, gate: Gate, level: Durability, end: u64) -> Result<(), RegionError> {
+        let region = SubscriptionRegion::create(self.partition.identity())?;
+        let key = self.home.subscription(gate);
+        let kept = self.home.keep(key, Vec::new(), [region.descriptor().clone()]);
+        self.partition.ring.join(gate.index, gate.generation, &region.cursor, Start::At(end));
+        self.begin_to_journal(gate, level, &region, end);
+        self.subscriptions.insert(gate, InKeep::new(region, kept));
+        Ok(())
+    }
+
+    fn begin_to_journal(&mut self, gate: Gate, level: Durability, region: &SubscriptionRegion, end: u64) {
+        let cursor = CursorWord::unpack(region.cursor.load(Ordering::Acquire));
+        // Only where messages may be taken back does anything happen to what the gate keeps.
+        let validates = self.overflow == Overflow::DropOldest;
+        let reader = self.partition.reader(region, cursor, validates);
+        let (stream, partition) = (self.home.stream, &self.partition);
+        self.journaled = Some(Journaled::new(stream, gate, level, partition, reader, end));
+    }
+
+    /// Makes a ring that holds what a journal has of a stream, and nobody has open.
+    pub(super) fn restore(
+        home: Home,
+        stream: &OpenStream,
+        known: &StreamState,
+        messages: BTreeMap<u64, Body>,
+    ) -> Result<Self, RegionError> {
+        let identity = RingIdentity { incarnation: random(), geometry: stream.geometry };
+        let partition = PartitionRegions::create(identity, stream.partition)?;
+        let note = identity.incarnation.to_le_bytes().to_vec();
+        let kept = home.keep(home.ring(), note, partition.descriptors());
+        let mut ring = Self::of(home, kept, partition, stream.overflow);
+        let (end, capacity) = (known.end, stream.geometry.capacity());
+        let placements = ring.arenas.lend_all(&messages, stream.geometry.body_bytes())?;
+        for position in end.saturating_sub(capacity)..end {
+            let body = messages.get(&position);
+            let message =
+                body.zip(placements.get(&position)).map(|(body, placement)| placement.message(body));
+            ring.partition.ring.restore(position, message.as_ref());
+        }
+        ring.partition.ring.restore_end(end);
+        let arenas: BTreeSet<u32> = placements.values().flat_map(|placement| placement.arenas()).collect();
+        if !arenas.is_empty() {
+            ring.orphan(arenas.into_iter().collect());
+        }
+        if let Some(gate) = stream.journal {
+            ring.join_journal(gate, stream.durability, end)?;
+        }
+        for OpenSubscription { gate, mode, .. } in &stream.subscriptions {
+            let of_it = known.subscriptions.get(gate).cloned().unwrap_or_default();
+            let at = of_it.floor.min(end);
+            ring.join_at(*gate, mode, Start::At(at))?;
+            let Some(shared) = ring.shared.get_mut(gate) else { continue };
+            let in_lot: BTreeSet<u64> = of_it.lot.keys().copied().collect();
+            shared.restore_claims(&of_it.above, &in_lot, at..end);
+            let body = |(position, entry): (u64, LotEntry)| {
+                Some((position, entry, messages.get(&position)?.clone()))
+            };
+            // What is in the lot and not in the log was never confirmed.
+            shared.restore(of_it.lot.into_iter().filter_map(body).collect(), of_it.dead_total);
+        }
+        let letters = known.letters.values().flatten().filter(|(_, position)| *position < end);
+        ring.letters.restore(letters.copied());
+        Ok(ring)
+    }
+
+    /// From now on the journal is told what changes, `known` being what it knows.
+    pub(super) fn know_journal(&mut self, known: Option<&StreamState>) {
+        let Some(journaled) = &mut self.journaled else { return };
+        journaled.skip_to(known.map_or(0, |known| known.end), &self.partition);
+        for gate in self.subscriptions.keys().filter(|gate| **gate != journaled.gate) {
+            let of_it = known.and_then(|known| known.subscriptions.get(gate)).cloned().unwrap_or_default();
+            if let Some(shared) = self.shared.get_mut(gate) {
+                shared.begin_to_journal(&of_it.lot, of_it.dead_total);
+            }
+            journaled.noted.insert(*gate, Noted { floor: of_it.floor, above: of_it.above });
+        }
+    }
+
+    /// The ring as the journal sees it.
+    pub(super) fn journaled(&self) -> Option<&Journaled> {
+        self.journaled.as_ref()
+    }
+
+    /// The same, to change it.
+    pub(super) fn journaled_mut(&mut self) -> Option<&mut Journaled> {
+        self.journaled.as_mut()
+    }
+
+    /// Appends messages to the log; returns how many, and whether buffers have run out.
+    pub(super) fn read_journal(&mut self, log: &mut ShardLog, most: usize) -> (usize, bool) {
+        self.journaled.as_mut().map_or((0, false), |journaled| journaled.read(log, &self.arenas, most))
+    }
+
+    /// Takes note of how far writes and syncs have come.
+    pub(super) fn raise_journal(&mut self, written: u64, synced: u64) {
+        if let Some(journaled) = &mut self.journaled {
+            journaled.raise(&self.partition, written, synced);
+            self.space.ring(&self.partition.space);
+        }
+    }
+
+    /// Says whether messages can be journaled.
+    pub(super) fn set_journal_state(&mut self, state: JournalState) {
+        if let Some(journaled) = &mut self.journaled {
+            journaled.set_state(&self.partition, state);
+        }
+    }
+
+    /// Begins to journal what was settled; returns the number of each subscription's round, and what is to be journaled.
+    pub(super) fn begin_round(&mut self) -> (Rounds, Vec<StateRecord>) {
+        let (mut rounds, mut records) = (Vec::new(), Vec::new());
+        let Some(journaled) = &mut self.journaled else { return (rounds, records) };
+        let (stream, end) = (self.home.stream, journaled.position());
+        for (gate, subscription) in self.subscriptions.iter().filter(|(gate, _)| **gate != journaled.gate) {
+            rounds.push((*gate, subscription.rounds.begin()));
+            let noted = journaled.noted.entry(*gate).or_default();
+            match self.shared.get_mut(gate) {
+                Some(shared) => {
+                    let (of_it, now) = shared.journal(stream, end, noted);
+                    records.extend(of_it);
+                    *noted = now;
+                }
+                None => {
+                    let cursor = CursorWord::unpack(subscription.cursor.load(Ordering::Acquire));
+                    let floor = cursor.position.min(end);
+                    if floor != noted.floor {
+                        noted.floor = floor;
+                        records.push(StateRecord::Cursor(stream, *gate, floor));
+                    }
+                }
+            }
+        }
+        (rounds, records)
+    }
+
+    /// What was found in these rounds is journaled.
+    pub(super) fn end_rounds(&mut self, rounds: &Rounds) {
+        for (gate, round) in rounds {
+            if let Some(subscription) = self.subscriptions.get(gate) {
+                subscription.rounds.end(*round);
+            }
+        }
+        if let Some(journaled) = &mut self.journaled {
+            journaled.ring_confirm(&self.partition);
+        }
+    }
+
+    /// Whether there is nothing to be journaled.
+    pub(super) fn is_quiet(&self) -> bool {
+        let Some(journaled) = &self.journaled else { return true };
+        let nothing = Noted::default();
+        let settled = |(gate, subscription): (&Gate, &InKeep<SubscriptionRegion>)| {
+            let noted = journaled.noted.get(gate).unwrap_or(&nothing);
+            match self.shared.get(gate) {
+                Some(shared) => shared.is_journaled(noted),
+                None => {
+                    CursorWord::unpack(subscription.cursor.load(Ordering::Acquire)).position == noted.floor
+                }
+            }
+        };
+        let mut others = self.subscriptions.iter().filter(|(gate, _)| **gate != journaled.gate);
+        !journaled.has_next() && others.all(settled)
+    }
+
+    /// Wakes whoever has a bell of this ring watched.
+    pub(super) fn ring_all_bells(&self) {
+        let partition = &self.partition;
+        for doorbell in [&partition.data, &partition.space, &partition.confirm, &partition.journal] {
+            doorbell.ring_always();
+        }
+    }
+
     /// Makes the regions of a subscription and lets its gate join.
     pub(super) fn join(
         &mut self,
@@ -199,6 +398,18 @@ impl Ring {
         mode: &SubscriptionMode,
         start: StartAt,
     ) -> Result<(), RegionError> {
+        let start = match start {
+            StartAt::First => Start::First,
+            StartAt::Next => Start::Next,
+        };
+        self.join_at(gate, mode, start)?;
+        if let (Some(shared), Some(_)) = (self.shared.get_mut(&gate), &self.journaled) {
+            shared.begin_to_journal(&BTreeMap::new(), 0);
+        }
+        Ok(())
+    }
+
+    fn join_at(&mut self, gate: Gate, mode: &SubscriptionMode, start: Start) -> Result<(), RegionError> {
         let subscription = SubscriptionRegion::create(self.partition.identity())?;
         let (key, own) = (self.home.subscription(gate), subscription.descriptor().clone());
         let kept = if let SubscriptionMode::Shared(settings) = mode {
@@ -209,10 +420,6 @@ impl Ring {
             self.home.keep(key, Vec::new(), [own, claims, feed])
         } else {
             self.home.keep(key, Vec::new(), [own])
-        };
-        let start = match start {
-            StartAt::First => Start::First,
-            StartAt::Next => Start::Next,
         };
         self.place(gate, &subscription, start);
         self.subscriptions.insert(gate, InKeep::new(subscription, kept));
@@ -232,6 +439,9 @@ impl Ring {
     pub(super) fn leave(&mut self, gate: Gate) {
         self.partition.ring.leave(gate.index);
         self.subscriptions.remove(&gate);
+        if let Some(journaled) = &mut self.journaled {
+            journaled.noted.remove(&gate);
+        }
         if let Some(shared) = self.shared.remove(&gate) {
             shared.lent().for_each(|arena| self.arenas.drop(arena));
         }
@@ -318,21 +528,27 @@ impl Ring {
     }
 
     /// Publishes a dead letter, unless it has got it already.
-    pub(super) fn publish(&mut self, grave: Grave, body: &Body) -> Result<(), ShardPublishError> {
-        if self.letters.contains(grave) {
-            return Ok(());
+    pub(super) fn publish(&mut self, grave: Grave, body: &Body) -> Result<u64, ShardPublishError> {
+        if let Some(position) = self.letters.find(grave) {
+            return Ok(position);
         }
         if self.publisher.is_none() {
             self.publisher = Some(Publisher::open(&self.partition, self.overflow)?);
         }
         let publisher = self.publisher.as_mut().expect("made above");
-        let note = |position| self.letters.note(grave, position);
+        let (letters, journaled, stream) = (&mut self.letters, &mut self.journaled, self.home.stream);
+        let note = |position| {
+            letters.note(grave, position);
+            if let Some(journaled) = journaled {
+                journaled.append_before(StateRecord::Letter(stream, grave, position));
+            }
+        };
         let published = publisher.publish(&self.partition, &self.subscriptions, &mut self.arenas, body, note);
         let (position, arenas) = published?;
         if !arenas.is_empty() {
             self.orphans.push(Orphans { arenas, end: position + 1 });
         }
-        Ok(())
+        Ok(position)
     }
 
     /// Its arenas.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
-use ringway_shm_protocol::control::message::{DeathReason, SharedInfo, SharedSettings};
+use ringway_shm_protocol::control::message::{DeathReason, RETRY_MS_MAX, SharedInfo, SharedSettings};
 use ringway_shm_protocol::layout::{FEED_CAPACITY_MAX, Geometry};
 use ringway_shm_protocol::memory::mapped::{Mapped, RegionError};
 use ringway_shm_protocol::partition::{MemberRegion, PartitionRegions, SharedRegions, SubscriptionRegion};
@@ -31,9 +31,12 @@ use super::AdoptError;
 use super::arenas::RingArenas;
 use super::body::{self, Placement};
 use super::home::{Home, InKeep};
+use super::journaled::Noted;
 use super::lot_log::{LotLog, Progress, Remembered, Snapshot};
-use crate::core::lot::{Ended, Judged, LeaseOn, Lot, Nanos};
-use crate::core::{Body, Ending, Gate, SHARD_ARENAS, SessionId};
+use crate::clock;
+use crate::core::lot::{Ended, Judged, LeaseOn, Lot, Nanos, Waits};
+use crate::core::{Body, Ending, Gate, SHARD_ARENAS, SessionId, StreamId};
+use crate::journal::records::{LotEntry, Range, StateRecord, Waiting};
 use crate::keeper::Estate;
 
 /// Messages of the feed that are in arenas of the shard's own: each takes a descriptor.
@@ -88,6 +91,9 @@ pub(super) struct Shared {
     scan_at: Option<Nanos>,
     /// Where slots are copied to.
     buffer: Box<[u8]>,
+    /// Messages of the lot that the journal does not know as they are; `None`: there is no journal.
+    unjournaled: Option<BTreeSet<u64>>,
+    dead_journaled: u64,
 }
 
 impl Shared {
@@ -115,7 +121,111 @@ impl Shared {
             dead_total: 0,
             scan_at: None,
             buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
+            unjournaled: None,
+            dead_journaled: 0,
         }
+    }
+
+    /// From now on it is journaled. What the journal knows: how each message of the lot is, and how many have died.
+    pub(super) fn begin_to_journal(&mut self, known: &BTreeMap<u64, LotEntry>, dead_total: u64) {
+        let differs = |position: &u64| known.get(position).copied() != self.durable_entry(*position);
+        let positions: BTreeSet<u64> = self.lot.positions().chain(known.keys().copied()).collect();
+        self.unjournaled = Some(positions.into_iter().filter(differs).collect());
+        self.dead_journaled = dead_total;
+    }
+
+    /// Puts messages back that a journal has: into the lot, with their bodies.
+    pub(super) fn restore(&mut self, lot: Vec<(u64, LotEntry, Body)>, dead_total: u64) {
+        let (now, wall) = (clock::monotonic(), clock::wall());
+        let entries = lot.iter().map(|(position, entry, _)| {
+            let waits = match entry.waiting {
+                Waiting::Ready => Waits::Ready,
+                // However the clock was set meanwhile, nothing waits longer than anything may.
+                Waiting::Delayed { until_ns } => {
+                    let left = until_ns.saturating_sub(wall).min(u64::from(RETRY_MS_MAX) * MS);
+                    Waits::Delayed(now + left)
+                }
+                Waiting::Dead { reason } => Waits::Dead(reason),
+            };
+            (*position, entry.acquired, entry.failed, waits)
+        });
+        self.lot = Lot::restore(self.settings().clone(), entries);
+        self.bodies = lot.into_iter().map(|(position, _, body)| (position, body)).collect();
+        self.dead_total = dead_total;
+        self.remember();
+    }
+
+    /// Says in a ring that nobody uses yet which positions are settled, and which are in the lot.
+    pub(super) fn restore_claims(
+        &self,
+        above: &[Range],
+        in_lot: &BTreeSet<u64>,
+        range: std::ops::Range<u64>,
+    ) {
+        for position in range {
+            if in_lot.contains(&position) {
+                self.regions.live.restore(position, ClaimState::Moved);
+            } else if above.iter().any(|(from, to)| (*from..*to).contains(&position)) {
+                self.regions.live.restore(position, ClaimState::Acked);
+            }
+        }
+    }
+
+    /// How a message of the lot is for whoever comes after the host's end.
+    fn durable_entry(&self, position: u64) -> Option<LotEntry> {
+        let (acquired, failed, waits) = self.lot.entry(position)?;
+        let waiting = match waits {
+            Waits::Ready => Waiting::Ready,
+            Waits::Delayed(until) => {
+                let left = until.saturating_sub(clock::monotonic());
+                Waiting::Delayed { until_ns: clock::wall() + left }
+            }
+            Waits::Dead(reason) => Waiting::Dead { reason },
+        };
+        Some(LotEntry { acquired, failed, waiting })
+    }
+
+    /// Whether everything that it has settled is journaled, `noted` being what was last.
+    pub(super) fn is_journaled(&self, noted: &Noted) -> bool {
+        self.unjournaled.as_ref().is_none_or(BTreeSet::is_empty)
+            && self.dead_journaled == self.dead_total
+            && self.regions.floor.position() == noted.floor
+    }
+
+    /// What is to be journaled of it, and what is noted then: nothing from `end` on.
+    pub(super) fn journal(&mut self, stream: StreamId, end: u64, noted: &Noted) -> (Vec<StateRecord>, Noted) {
+        let mut records = Vec::new();
+        // First the lot: nothing that has left the ring is ever in neither.
+        for position in self.unjournaled.as_mut().map(std::mem::take).unwrap_or_default() {
+            records.push(StateRecord::Lot(stream, self.gate, position, self.durable_entry(position)));
+        }
+        if self.dead_journaled != self.dead_total {
+            self.dead_journaled = self.dead_total;
+            records.push(StateRecord::DeadTotal(stream, self.gate, self.dead_total));
+        }
+        let floor = self.regions.floor.position().min(end);
+        let mut above: Vec<Range> = Vec::new();
+        let oldest = end.saturating_sub(self.geometry().capacity());
+        for position in floor.max(oldest)..end {
+            let claim = self.regions.live.word(position);
+            let is_over = match claim.state {
+                ClaimState::Acked => true,
+                ClaimState::Moved => !self.lot.contains(position),
+                _ => false,
+            };
+            if claim.lap == self.geometry().lap(position) && is_over {
+                match above.last_mut() {
+                    Some((_, behind)) if *behind == position => *behind += 1,
+                    _ => above.push((position, position + 1)),
+                }
+            }
+        }
+        let now = Noted { floor, above };
+        if now != *noted {
+            let (gate, above) = (self.gate, now.above.clone());
+            records.push(StateRecord::Settled { stream, gate, floor, above });
+        }
+        (records, now)
     }
 
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Look afterwards.
@@ -196,8 +306,12 @@ impl Shared {
 
     /// From here on a successor knows what the lot has done.
     fn remember(&mut self) {
-        let Self { lot, log, bodies, judged, dead_total, .. } = self;
-        log.commit(lot, Snapshot { bodies, judged, dead_total: *dead_total });
+        let Self { lot, log, bodies, judged, dead_total, unjournaled, .. } = self;
+        log.commit(lot, Snapshot { bodies, judged, dead_total: *dead_total }, |position| {
+            if let Some(unjournaled) = unjournaled {
+                unjournaled.insert(position);
+            }
+        });
     }
 
     fn note_judged(&mut self, member: u32, progress: Progress) {

@@ -187,6 +187,7 @@ impl Partition {
                 messages: end - Self::cursor(subscription),
                 consumer_pid: None,
             }),
+            journal: None,
         };
         StreamInfo {
             name: "s".to_owned(),

@@ -281,6 +281,8 @@ pub struct PartitionInfo {
     pub arenas_bytes: u64,
     /// The subscription that is furthest behind: the gate that holds the ring when it is full.
     pub slowest: Option<Lag>,
+    /// Why its messages cannot be journaled now, where they are to be.
+    pub journal: Option<String>,
 }
 
 /// How far a subscription is behind the end of a partition.

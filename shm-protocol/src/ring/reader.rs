@@ -166,6 +166,11 @@ impl<M: Memory> CursorReader<M> {
         self.courtesy.wanted = wanted;
     }
 
+    /// The size of the ring.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Next position to read.
     pub fn position(&self) -> u64 {
         self.position

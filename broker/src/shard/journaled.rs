@@ -1,0 +1,260 @@
+//! A ring as the journal sees it: one more reader, whose gate is what was written.
+//!
+//! ```text
+//!    gate (written)      appended          end
+//! ──────┼──────────────────┼────────────────┼──▶ positions
+//!       │ in a batch       │ to be read
+//! ```
+//!
+//! 1. Producers wait for the journal's gate as for any other: what is not written is not overwritten.
+//! 2. A message is read once. Its position is confirmed when a sync of its batch is done, and everything below is.
+//! 3. What is settled is journaled in rounds, and never before the message itself: a round looks only below what was appended.
+//! 4. What a producer has broken (lengths that cannot be, blocks that are not there) has no message to be journaled, and is
+//!    passed over as a tombstone is: consumers cannot read it either.
+
+use std::collections::BTreeMap;
+
+use ringway_shm_protocol::control::message::Durability;
+use ringway_shm_protocol::memory::mapped::Mapped;
+use ringway_shm_protocol::partition::PartitionRegions;
+use ringway_shm_protocol::ring::{
+    ArenaBlock, CursorReader, JournalState, Outgoing, Part, ReadError, Received, Ringer,
+};
+
+use super::arenas::RingArenas;
+use super::journaling::ShardLog;
+use crate::core::{Gate, StreamId};
+use crate::journal::records::{Range, StateRecord};
+
+/// Why the next message cannot be copied as it is.
+enum Stop {
+    /// A part of it is in an arena.
+    Arena(Received),
+    /// It cannot be.
+    Broken(ReadError),
+}
+
+/// What was journaled last of a subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Noted {
+    pub(super) floor: u64,
+    pub(super) above: Vec<Range>,
+}
+
+/// Whether, and how, the shard looks for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Each time round.
+    Polled,
+    /// Now and then; it was so often in vain in a row.
+    Resting { in_vain: u32 },
+    /// When a bell is rung.
+    Parked,
+}
+
+/// See the module.
+pub(super) struct Journaled {
+    stream: StreamId,
+    pub(super) gate: Gate,
+    level: Durability,
+    reader: CursorReader<Mapped>,
+    /// Behind the last message that was appended, and the last whose write, and whose sync, is done.
+    appended: u64,
+    written: u64,
+    synced: u64,
+    /// A message of which a part is appended: its body, and how far.
+    part: Option<(Received, Vec<u8>, usize)>,
+    /// State records that come before the next message.
+    before: Vec<StateRecord>,
+    buffer: Box<[u8]>,
+    pub(super) attention: Attention,
+    /// Which bells are watched.
+    pub(super) watched: u8,
+    pub(super) noted: BTreeMap<Gate, Noted>,
+    confirm: Ringer,
+}
+
+impl Journaled {
+    /// Reads on behind what is journaled: everything below `end` is.
+    pub(super) fn new(
+        stream: StreamId,
+        gate: Gate,
+        level: Durability,
+        partition: &PartitionRegions,
+        reader: CursorReader<Mapped>,
+        end: u64,
+    ) -> Self {
+        let (mut reader, end) = (reader, end.min(partition.ring.end()));
+        reader.skip_to(end);
+        let at = reader.position();
+        partition.watermarks.raise(at, at);
+        partition.watermarks.set_state(JournalState::Ready);
+        let mut journaled = Self {
+            stream,
+            gate,
+            level,
+            reader,
+            appended: at,
+            written: at,
+            synced: at,
+            part: None,
+            before: Vec::new(),
+            buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
+            attention: Attention::Polled,
+            watched: 0,
+            noted: BTreeMap::new(),
+            confirm: Ringer::default(),
+        };
+        journaled.commit();
+        journaled
+    }
+
+    /// Everything below `end` is in the log.
+    pub(super) fn skip_to(&mut self, end: u64, partition: &PartitionRegions) {
+        self.reader.skip_to(end.min(partition.ring.end()));
+        self.appended = self.reader.position();
+        (self.written, self.synced) = (self.appended, self.appended);
+        self.raise(partition, self.appended, self.appended);
+    }
+
+    /// What its messages are confirmed at.
+    pub(super) fn level(&self) -> Durability {
+        self.level
+    }
+
+    /// Everything below was read.
+    pub(super) fn position(&self) -> u64 {
+        if self.part.is_some() { self.appended } else { self.reader.position() }
+    }
+
+    /// Whether everything below `position` is confirmed at the stream's level.
+    pub(super) fn is_confirmed(&self, position: u64) -> bool {
+        position <= if self.level == Durability::Synced { self.synced } else { self.written }
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn has_next(&self) -> bool {
+        self.part.is_some() || !self.before.is_empty() || self.reader.has_next()
+    }
+
+    /// Has a record come before the next message.
+    pub(super) fn append_before(&mut self, record: StateRecord) {
+        self.before.push(record);
+    }
+
+    /// Appends up to so many messages; returns how many, and whether buffers have run out.
+    pub(super) fn read(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
+        let sync = self.level == Durability::Synced;
+        while let Some(record) = self.before.first() {
+            if log.append_state(record, false).is_err() {
+                return (0, true);
+            }
+            self.before.remove(0);
+        }
+        let mut read = 0;
+        while read < most {
+            if let Some((received, body, offset)) = self.part.take() {
+                let offset = log.append_body(self.stream, received, &body, offset, sync);
+                if offset < body.len() {
+                    self.part = Some((received, body, offset));
+                    return (read, true);
+                }
+                self.appended = received.position + 1;
+            }
+            let (reader, buffer) = (&mut self.reader, &mut self.buffer);
+            let appended = log.append_message(self.stream, buffer.len(), sync, |into| {
+                match reader.read(into).map_err(Stop::Broken)? {
+                    Some(received) if received.is_in_arena() => {
+                        buffer.copy_from_slice(into);
+                        Err(Stop::Arena(received))
+                    }
+                    received => Ok(received),
+                }
+            });
+            match appended {
+                Err(_) => return (read, true),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(received))) => self.appended = received.position + 1,
+                Ok(Err(Stop::Arena(received))) => {
+                    if let Some((received, body)) = self.gather(received, arenas) {
+                        self.part = Some((received, body, 0));
+                    }
+                }
+                Ok(Err(Stop::Broken(error))) => self.pass_over(&error),
+            }
+            read += 1;
+        }
+        (read, false)
+    }
+
+    /// The message with all its parts inline; `None`: what it refers to is not there, or was taken back meanwhile.
+    fn gather(&self, received: Received, arenas: &RingArenas) -> Option<(Received, Vec<u8>)> {
+        let block = |block: ArenaBlock| arenas.copy(block);
+        let part = |part: Part<'_>| match part {
+            Part::Inline(bytes) => Some(bytes.to_vec()),
+            Part::Arena(found) => block(found),
+        };
+        let attributes = part(received.attributes(&self.buffer))?;
+        let payload = part(received.payload(&self.buffer))?;
+        if self.reader.validates() && !self.reader.is_unchanged(received.position) {
+            return None;
+        }
+        let message = Outgoing {
+            flags: received.flags(),
+            attributes: Part::Inline(&attributes),
+            payload: Part::Inline(&payload),
+        };
+        let (header, body) = message.to_body();
+        Some((Received::of_header(received.position, header, body.len())?, body))
+    }
+
+    fn pass_over(&mut self, error: &ReadError) {
+        let position = match error {
+            // The producers of this stream have overwritten what was not journaled: on to the next lap's.
+            ReadError::Overwritten { position, .. } => position.saturating_add(self.geometry_capacity()),
+            _ => self.reader.position().saturating_add(1),
+        };
+        self.reader.skip_to(position);
+    }
+
+    fn geometry_capacity(&self) -> u64 {
+        self.reader.geometry().capacity()
+    }
+
+    /// Takes note of how far writes and syncs have come, and tells producers.
+    pub(super) fn raise(&mut self, partition: &PartitionRegions, written: u64, synced: u64) {
+        self.written = self.written.max(written);
+        self.synced = self.synced.max(synced);
+        // Behind the last message there may be tombstones, which nothing is written of.
+        if self.synced >= self.appended && self.part.is_none() {
+            (self.written, self.synced) = (self.position(), self.position());
+            self.appended = self.position();
+        }
+        self.commit();
+        partition.watermarks.raise(self.written, self.synced);
+        self.confirm.ring(&partition.confirm);
+    }
+
+    /// Whether tombstones alone were read since the last message.
+    pub(super) fn lags_behind_tombstones(&self) -> bool {
+        self.synced >= self.appended && self.appended < self.position()
+    }
+
+    fn commit(&mut self) {
+        let written =
+            self.written.clamp(self.reader.position() - self.reader.uncommitted(), self.reader.position());
+        // Only the shard may write to this region.
+        let _ = self.reader.commit(written);
+    }
+
+    /// Says whether messages can be journaled.
+    pub(super) fn set_state(&mut self, partition: &PartitionRegions, state: JournalState) {
+        partition.watermarks.set_state(state);
+        self.confirm.ring(&partition.confirm);
+    }
+
+    /// Wakes who waits for a round.
+    pub(super) fn ring_confirm(&mut self, partition: &PartitionRegions) {
+        self.confirm.ring(&partition.confirm);
+    }
+}

@@ -1,0 +1,638 @@
+//! The shard's journal at work: when it reads, when it writes, when it sleeps, and who is told.
+//!
+//! ```text
+//!  polled ──nothing for a while──▶ parked (bells) ──rung──▶ polled       streams that are synced
+//!  polled ──▶ resting (a timer, and a bell for who cannot wait) ─▶ …     streams that are only written
+//! ```
+//!
+//! 1. What is answered after a declaration waits until the declaration is durable.
+//! 2. Everything that is appended is appended in order: a message, then what has become of it.
+//! 3. While something is in flight that somebody waits for, the shard polls, and gives the processor away in between; else it
+//!    sleeps until a bell, the device or a timer wakes it. An idle journal costs nothing.
+//! 4. When a write or a sync has failed, nothing is confirmed any more and nothing is tried again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_shm_protocol::control::message::{Durability, Refusal, RefusalCode, Reply};
+use ringway_shm_protocol::ring::JournalState;
+use rustix::fs::FlockOperation;
+
+use super::journaled::{Attention, Journaled};
+use super::mailbox::FromShard;
+use super::ring::{Ring, Rounds};
+use crate::clock;
+use crate::core::lot::Nanos;
+use crate::core::{Core, CoreRecord, StreamId, Token};
+use crate::journal::disk::Sleeper;
+use crate::journal::disk::files::Directory;
+use crate::journal::disk::uring::Uring;
+use crate::journal::helper::{Helper, Outcome, Task};
+use crate::journal::log::{Log, Progress, Start};
+use crate::journal::records::StateRecord;
+use crate::journal::recovery::{self, Recovered, RecoveryError};
+use crate::journal::segments::{self, Needed};
+use crate::journal::snapshot;
+
+/// A shard's log.
+pub(super) type ShardLog = Log<Directory, Uring>;
+
+const US: Nanos = 1000;
+const MS: Nanos = 1000 * US;
+/// How long the shard goes on looking after it has found something.
+const POLL: Nanos = 50 * US;
+/// How long a stream that is only written is left alone between two looks.
+const REST: Nanos = MS;
+/// So many such looks in vain, and it is parked.
+const RESTS_IN_VAIN: u32 = 20;
+/// What was written without a sync is synced after so long.
+const FLUSH: Nanos = 10 * MS;
+/// What is settled is journaled so often at the most, unless somebody waits.
+const ROUND: Nanos = 5 * MS;
+/// A log that is idle so long says that it is durable.
+const MARK: Nanos = 50 * MS;
+/// A segment that could not be made is tried again after so long.
+const RETRY: Nanos = 1000 * MS;
+/// Messages of one stream at a time.
+const READ_MOST: usize = 4096;
+/// A snapshot is written when the log has grown by so many bytes since the last.
+const SNAPSHOT_BYTES: u64 = 256 << 20;
+/// Room in the last segment that messages may not take: settlements make room.
+const RESERVE_PART: u64 = 4;
+/// How long a shard that ends waits until everything is durable.
+const FINISH: Nanos = 10_000 * MS;
+/// How long to wait for a journal that is still being written by a broker that is gone.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// The file whose lock says that somebody writes the journal.
+const LOCK: &str = "lock";
+
+/// Bells of a ring, as bits and as the low bits of a key.
+const DATA: u8 = 1;
+const SPACE: u8 = 2;
+const JOURNAL: u8 = 4;
+const BELL_BITS: u32 = 3;
+
+/// Where a shard's journal is.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalPlace {
+    /// Its directory.
+    pub(crate) directory: PathBuf,
+    /// Bytes of a segment.
+    pub(crate) segment_bytes: u64,
+}
+
+/// Something that is to be appended in order.
+enum Pending {
+    State(StateRecord),
+    /// To be said when everything before is durable.
+    Answers(Vec<FromShard>),
+}
+
+/// A snapshot that waits for its log to be durable.
+struct Waiting {
+    lsn: u64,
+    bytes: Vec<u8>,
+    needed: Needed,
+}
+
+/// A journal that is open.
+pub(super) struct Open {
+    pub(super) log: ShardLog,
+    helper: Helper<Directory>,
+    preparing: bool,
+    /// Why there is no further segment, and when that is tried again.
+    no_room: Option<(String, Nanos)>,
+    pending: VecDeque<Pending>,
+    held: VecDeque<(u64, Vec<FromShard>)>,
+    /// Answers about messages that are confirmed first.
+    letters: Vec<(StreamId, u64, Token)>,
+    /// Snapshots: bytes of the log at the last, where it went on, its LSN; one that waits, one that is being written.
+    snapshot_at: u64,
+    from_segment: u64,
+    last_snapshot: u64,
+    waiting: Option<Waiting>,
+    writing_snapshot: bool,
+    found_at: Nanos,
+    round_at: Nanos,
+    flush_at: Option<Nanos>,
+    mark_at: Option<Nanos>,
+    rest_until: Nanos,
+    /// Somebody waits for a round.
+    demanded: bool,
+    /// Rounds that are done when the log is durable so far.
+    rounds: VecDeque<(u64, StreamId, Rounds)>,
+    /// Bells that were rung and are not answered yet.
+    rung: Vec<u64>,
+    failure_told: bool,
+    room_told: bool,
+}
+
+/// What the shard does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Look again at once.
+    Again,
+    /// Nothing: a bell, the device or a timer wakes.
+    Sleep,
+}
+
+/// Opens the journal at a place; makes it if it is not there.
+pub(super) fn open(
+    place: &JournalPlace,
+    shard: u32,
+    wake: &OwnedFd,
+) -> Result<(Open, Recovered), RecoveryError> {
+    let directory = place.directory.display().to_string();
+    let failed = |file: &str, source: io::Error| RecoveryError::Io {
+        directory: directory.clone(),
+        file: file.to_owned(),
+        source,
+    };
+    let lock = lock(&place.directory).map_err(|source| failed(LOCK, source))?;
+    let disk = Directory::open(&place.directory).map_err(|source| failed("itself", source))?;
+    let recovered = recovery::read(&disk, &directory, &mut ())?;
+    let mut random = [0; 24];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|source| failed("random numbers", source.into()))?;
+    let [salt, _, _] = random.as_chunks::<8>().0 else { unreachable!("24 bytes are three times 8") };
+    let mut journal = [0; 16];
+    journal.copy_from_slice(&random[8..]);
+    let header = recovered.next_header(shard, place.segment_bytes, u64::from_le_bytes(*salt), journal);
+    let segment = segments::prepare(&disk, header).map_err(|source| failed("a new segment", source))?;
+    let wake_helper = wake.try_clone().map_err(|source| failed("an eventfd", source))?;
+    let writer =
+        Uring::new(wake, Some(Arc::new(lock.into()))).map_err(|source| failed("io_uring", source))?;
+    let helper = Helper::start(Arc::new(disk), wake_helper).map_err(|source| failed("a thread", source))?;
+    let Recovered { lsn, checksum, state, .. } = &recovered;
+    let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone() };
+    let log = Log::new(start, segment, writer);
+    let now = clock::monotonic();
+    let last_snapshot = recovered.snapshots.last().copied().unwrap_or(0);
+    let open = Open {
+        // The first thing that a new epoch does is to say where everything is.
+        snapshot_at: 0,
+        from_segment: header.segment,
+        last_snapshot,
+        log,
+        helper,
+        preparing: false,
+        no_room: None,
+        pending: VecDeque::new(),
+        held: VecDeque::new(),
+        letters: Vec::new(),
+        waiting: None,
+        writing_snapshot: false,
+        found_at: now,
+        round_at: now,
+        flush_at: None,
+        mark_at: None,
+        rest_until: now,
+        demanded: false,
+        rounds: VecDeque::new(),
+        rung: Vec::new(),
+        failure_told: false,
+        room_told: false,
+    };
+    Ok((open, recovered))
+}
+
+/// Makes the directory and locks it. While a broker that is gone still has writes under way, it is locked.
+fn lock(directory: &Path) -> io::Result<File> {
+    std::fs::create_dir_all(directory)?;
+    let file = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK))?;
+    let began = std::time::Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let message = "another broker writes this journal; stop it, or give this one another --data";
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Open {
+    /// Has what was declared journaled; `true`: there is something that answers must wait for.
+    pub(super) fn declare(&mut self, changes: &[CoreRecord], streams_made: u64) -> bool {
+        let mut any = false;
+        for (id, declared) in changes.iter().filter_map(CoreRecord::declared) {
+            let known = self.log.state().streams.get(&id).map(|stream| &stream.declared);
+            let is_pending = self
+                .pending
+                .iter()
+                .any(|pending| matches!(pending, Pending::State(StateRecord::Stream(of, _)) if *of == id));
+            if known != declared.as_ref() || is_pending {
+                self.pending.push_back(Pending::State(StateRecord::Stream(id, declared.map(Box::new))));
+                any = true;
+            }
+        }
+        if any {
+            self.pending.push_back(Pending::State(StateRecord::StreamsMade(streams_made)));
+        }
+        any
+    }
+
+    /// Streams that the core does not know any more are gone.
+    pub(super) fn forget_all_but(&mut self, core: &Core) {
+        let gone = self.log.state().streams.keys().filter(|id| core.open_stream(**id).is_none());
+        let gone: Vec<_> = gone.map(|id| Pending::State(StateRecord::Stream(*id, None))).collect();
+        self.pending.extend(gone);
+    }
+
+    /// Whether nothing is confirmed any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.log.failure().is_some()
+    }
+
+    /// Journals all that there is, and waits until it is durable, for a while.
+    pub(super) fn finish(&mut self, rings: &mut BTreeMap<StreamId, Ring>) {
+        let end = clock::monotonic() + FINISH;
+        for ring in rings.values_mut() {
+            if let Some(journaled) = ring.journaled_mut() {
+                journaled.attention = Attention::Polled;
+            }
+        }
+        self.demanded = true;
+        let mut unsaid = Vec::new();
+        while clock::monotonic() < end && self.log.failure().is_none() {
+            let next = self.turn(rings, &mut unsaid);
+            self.log.flush();
+            if next == Next::Sleep && !self.log.is_busy() {
+                break;
+            }
+            rustix::thread::sched_yield();
+        }
+        self.log.mark(clock::wall());
+        while clock::monotonic() < end && self.log.failure().is_none() && self.log.is_busy() {
+            self.log.poll(&mut Progress::default());
+            rustix::thread::sched_yield();
+        }
+    }
+
+    /// Has these said when everything so far is durable.
+    pub(super) fn hold(&mut self, answers: Vec<FromShard>) {
+        self.pending.push_back(Pending::Answers(answers));
+    }
+
+    /// Has a request answered when the message at `position` is confirmed.
+    pub(super) fn hold_letter(&mut self, stream: StreamId, position: u64, token: Token) {
+        self.letters.push((stream, position, token));
+    }
+
+    /// Why messages cannot be journaled now.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let failure = self.log.failure().map(str::to_owned);
+        failure.or_else(|| self.no_room.as_ref().map(|(why, _)| why.clone()))
+    }
+
+    /// One turn of the journal. `said`: what is to be said to the control plane.
+    pub(super) fn turn(&mut self, rings: &mut BTreeMap<StreamId, Ring>, said: &mut Vec<FromShard>) -> Next {
+        let now = clock::monotonic();
+        self.answer_bells(rings, now);
+        self.hear_helper(rings, now);
+        self.take_progress(rings, said);
+        if self.log.failure().is_some() {
+            self.tell_failure(rings, said);
+            return Next::Sleep;
+        }
+        let mut found = self.append_pending();
+        found |= self.read(rings, now);
+        if self.demanded || now >= self.round_at {
+            found |= self.round(rings, now);
+        }
+        self.log.submit(clock::wall);
+        self.prepare(now);
+        self.snapshot(rings);
+        if found {
+            self.found_at = now;
+            self.mark_at = None;
+        }
+        self.keep_time(now);
+        if found || self.log.is_waited_for() || now.saturating_sub(self.found_at) < POLL && self.polls(rings)
+        {
+            return Next::Again;
+        }
+        self.park(rings, now)
+    }
+
+    /// A bell that was rung says that there is something to look for.
+    fn answer_bells(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) {
+        self.log.writer().take_rung(&mut self.rung);
+        for key in std::mem::take(&mut self.rung) {
+            let (stream, bell) = (StreamId(key >> BELL_BITS), (key & 7) as u8);
+            let Some(journaled) = rings.get_mut(&stream).and_then(Ring::journaled_mut) else { continue };
+            journaled.watched &= !bell;
+            journaled.attention = Attention::Polled;
+            self.demanded |= bell == JOURNAL;
+            self.found_at = now;
+            if bell == JOURNAL {
+                self.rest_until = now;
+            }
+        }
+    }
+
+    fn hear_helper(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) {
+        while let Some(outcome) = self.helper.next() {
+            match outcome {
+                Outcome::Prepared(Ok(segment)) => {
+                    (self.preparing, self.no_room) = (false, None);
+                    self.log.set_next(segment);
+                }
+                Outcome::Prepared(Err(error)) => {
+                    self.preparing = false;
+                    self.no_room = Some((format!("no further segment can be made: {error}"), now + RETRY));
+                    // What nobody needs any more makes room.
+                    self.snapshot_at = 0;
+                }
+                Outcome::Snapshot(written) => {
+                    self.writing_snapshot = false;
+                    if let Ok(lsn) = written {
+                        self.last_snapshot = lsn;
+                        if let Some((_, retry_at)) = &mut self.no_room {
+                            *retry_at = now;
+                        }
+                    }
+                }
+            }
+        }
+        let lacks_room = self.no_room.is_some() && self.log.left() < self.reserve();
+        if lacks_room != self.room_told {
+            self.room_told = lacks_room;
+            let state = if lacks_room { JournalState::NoRoom } else { JournalState::Ready };
+            rings.values_mut().for_each(|ring| ring.set_journal_state(state));
+        }
+    }
+
+    /// Bytes of the last segment that are for what makes room.
+    fn reserve(&self) -> u64 {
+        self.log.segment().header.bytes / RESERVE_PART
+    }
+
+    fn take_progress(&mut self, rings: &mut BTreeMap<StreamId, Ring>, said: &mut Vec<FromShard>) {
+        let mut progress = Progress::default();
+        self.log.poll(&mut progress);
+        for (stream, end) in progress.written {
+            if let Some(ring) = rings.get_mut(&stream) {
+                ring.raise_journal(end, 0);
+            }
+        }
+        for (stream, end) in progress.synced {
+            if let Some(ring) = rings.get_mut(&stream) {
+                ring.raise_journal(end, end);
+            }
+        }
+        let durable = self.log.durable_lsn();
+        while self.held.front().is_some_and(|(lsn, _)| *lsn <= durable) {
+            said.extend(self.held.pop_front().into_iter().flat_map(|(_, answers)| answers));
+        }
+        while self.rounds.front().is_some_and(|(lsn, ..)| *lsn <= durable) {
+            if let Some((_, stream, rounds)) = self.rounds.pop_front()
+                && let Some(ring) = rings.get_mut(&stream)
+            {
+                ring.end_rounds(&rounds);
+            }
+        }
+        self.letters.retain(|(stream, position, token)| {
+            let waits = rings
+                .get(stream)
+                .and_then(Ring::journaled)
+                .is_some_and(|ring| !ring.is_confirmed(position + 1));
+            if !waits {
+                said.push(FromShard::Answer(super::Answer::with(*token, Reply::Done, Vec::new())));
+            }
+            waits
+        });
+    }
+
+    /// Nothing is confirmed any more: whoever waits is told.
+    fn tell_failure(&mut self, rings: &mut BTreeMap<StreamId, Ring>, said: &mut Vec<FromShard>) {
+        if !std::mem::replace(&mut self.failure_told, true) {
+            rings.values_mut().for_each(|ring| ring.set_journal_state(JournalState::Failed));
+        }
+        let why = self.log.failure().unwrap_or_default();
+        let message = format!(
+            "this shard's journal has stopped: {why}; nothing more is confirmed until the broker is restarted"
+        );
+        let pending = self.pending.drain(..).filter_map(|pending| match pending {
+            Pending::Answers(answers) => Some(answers),
+            Pending::State(_) => None,
+        });
+        for said_later in self.held.drain(..).map(|(_, answers)| answers).chain(pending) {
+            said.extend(said_later.into_iter().map(|said| match said {
+                FromShard::Answer(answer) => {
+                    let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
+                    FromShard::Answer(super::Answer::with(answer.token, Reply::Refused(refusal), Vec::new()))
+                }
+                other => other,
+            }));
+        }
+    }
+
+    fn append_pending(&mut self) -> bool {
+        let mut any = false;
+        while let Some(pending) = self.pending.pop_front() {
+            any = true;
+            match pending {
+                Pending::State(record) => {
+                    if self.log.append_state(&record, true).is_err() {
+                        self.pending.push_front(Pending::State(record));
+                        return any;
+                    }
+                }
+                Pending::Answers(answers) => self.held.push_back((self.log.end_lsn(), answers)),
+            }
+        }
+        any
+    }
+
+    /// Reads what there is.
+    fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+        // Messages leave room for what makes room.
+        if self.no_room.is_some() && self.log.left() < self.reserve() {
+            return false;
+        }
+        let rests = now < self.rest_until;
+        let mut any = false;
+        let mut rested = false;
+        for ring in rings.values_mut() {
+            let Some(journaled) = ring.journaled() else { continue };
+            match journaled.attention {
+                Attention::Parked => continue,
+                Attention::Resting { .. } if rests => continue,
+                _ => {}
+            }
+            let (read, full) = ring.read_journal(&mut self.log, READ_MOST);
+            any |= read > 0;
+            if ring.journaled().is_some_and(Journaled::lags_behind_tombstones) {
+                ring.raise_journal(0, 0);
+            }
+            let capacity = ring.partition.identity().geometry.capacity();
+            let journaled = ring.journaled_mut().expect("looked at above");
+            if journaled.level() == Durability::Written && !full && (read as u64) < capacity / 8 {
+                rested = true;
+                journaled.attention = match journaled.attention {
+                    Attention::Resting { in_vain } if read == 0 => {
+                        Attention::Resting { in_vain: in_vain + 1 }
+                    }
+                    _ => Attention::Resting { in_vain: 0 },
+                };
+            }
+            if full {
+                break;
+            }
+        }
+        if rested {
+            self.rest_until = now + REST;
+        }
+        any
+    }
+
+    /// Journals what has been settled since the last round.
+    fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+        let sync = std::mem::take(&mut self.demanded);
+        self.round_at = now + ROUND;
+        let mut any = false;
+        for (stream, ring) in rings.iter_mut() {
+            if ring.journaled().is_none_or(|journaled| journaled.attention == Attention::Parked) {
+                continue;
+            }
+            let (rounds, records) = ring.begin_round();
+            for record in records {
+                any = true;
+                if !self.pending.is_empty() || self.log.append_state(&record, sync).is_err() {
+                    self.pending.push_back(Pending::State(record));
+                }
+            }
+            // What is pending are at least so many records.
+            self.rounds.push_back((self.log.end_lsn() + self.pending.len() as u64, *stream, rounds));
+        }
+        any
+    }
+
+    /// Has the next segment made.
+    fn prepare(&mut self, now: Nanos) {
+        let may_try = self.no_room.as_ref().is_none_or(|(_, retry_at)| *retry_at <= now);
+        if self.log.wants_segment() && !self.preparing && may_try {
+            self.preparing = true;
+            let mut salt = [0; 8];
+            let _ = rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty());
+            self.helper.ask(Task::Prepare(self.log.next_header(u64::from_le_bytes(salt))));
+        }
+    }
+
+    /// Has a snapshot written when it is time.
+    fn snapshot(&mut self, rings: &BTreeMap<StreamId, Ring>) {
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.lsn <= self.log.durable_lsn()) {
+            let Waiting { lsn, bytes, needed } = waiting;
+            self.writing_snapshot = true;
+            self.helper.ask(Task::Snapshot { lsn, bytes, needed });
+        }
+        let is_due = self.log.bytes >= self.snapshot_at;
+        let may = self.waiting.is_none() && !self.writing_snapshot && !self.log.state().has_part();
+        if !is_due || !may || self.log.next_lsn() <= self.last_snapshot {
+            return;
+        }
+        self.snapshot_at = self.log.bytes + SNAPSHOT_BYTES;
+        for (stream, ring) in rings {
+            self.log.state_mut().forget_below(*stream, ring.first_position());
+        }
+        let (lsn, place) = (self.log.next_lsn(), self.log.place());
+        let bytes = snapshot::to_bytes(lsn, self.log.checksum(), place, self.log.state());
+        let needed = Needed {
+            segments: self.log.state().segments(),
+            from_segment: std::mem::replace(&mut self.from_segment, place.0),
+            from_snapshot: self.last_snapshot,
+        };
+        self.waiting = Some(Waiting { lsn, bytes, needed });
+    }
+
+    /// Flushes and marks when it is time, and has the shard woken for it.
+    fn keep_time(&mut self, now: Nanos) {
+        if self.log.lacks_flush() {
+            let at = *self.flush_at.get_or_insert(now + FLUSH);
+            if at <= now {
+                self.log.flush();
+                self.flush_at = None;
+            }
+        } else {
+            self.flush_at = None;
+        }
+        if self.log.lacks_mark() {
+            let at = *self.mark_at.get_or_insert(now + MARK);
+            if at <= now {
+                self.log.mark(clock::wall());
+                self.mark_at = None;
+            }
+        } else {
+            self.mark_at = None;
+        }
+    }
+
+    fn polls(&self, rings: &BTreeMap<StreamId, Ring>) -> bool {
+        let journaled = rings.values().filter_map(Ring::journaled);
+        journaled.into_iter().any(|journaled| journaled.attention == Attention::Polled)
+    }
+
+    /// Lets streams be watched by bells, and says whether there is nothing more to do.
+    fn park(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> Next {
+        let (mut rests, mut unsettled) = (false, false);
+        let mut again = false;
+        for (stream, ring) in rings.iter_mut() {
+            let Some(journaled) = ring.journaled() else { continue };
+            let bells = match journaled.attention {
+                Attention::Parked => continue,
+                Attention::Resting { in_vain } if in_vain < RESTS_IN_VAIN => {
+                    rests = true;
+                    JOURNAL
+                }
+                _ => DATA | SPACE | JOURNAL,
+            };
+            let missing = bells & !journaled.watched;
+            for bell in [DATA, SPACE, JOURNAL].into_iter().filter(|bell| missing & bell != 0) {
+                let doorbell = match bell {
+                    DATA => &ring.partition.data,
+                    SPACE => &ring.partition.space,
+                    _ => &ring.partition.journal,
+                };
+                let count = doorbell.announce();
+                let key = stream.0 << BELL_BITS | u64::from(bell);
+                self.log.writer().watch(doorbell.bell(), count, key);
+            }
+            let is_quiet = ring.is_quiet();
+            let journaled = ring.journaled_mut().expect("looked at above");
+            journaled.watched |= bells;
+            if bells & DATA == 0 {
+                continue;
+            }
+            if is_quiet {
+                journaled.attention = Attention::Parked;
+            } else if journaled.has_next() {
+                again = true;
+            } else {
+                unsettled = true;
+            }
+        }
+        if again {
+            return Next::Again;
+        }
+        let rest = rests.then_some(self.rest_until);
+        let round = unsettled.then_some(self.round_at);
+        let retry = self.no_room.as_ref().map(|(_, at)| *at);
+        let times = [rest, round, retry, self.flush_at, self.mark_at];
+        if let Some(at) = times.into_iter().flatten().min() {
+            self.log.writer().wake_in(Duration::from_nanos(at.saturating_sub(now).max(US)));
+        }
+        self.log.writer().take_rung(&mut self.rung);
+        if self.rung.is_empty() { Next::Sleep } else { Next::Again }
+    }
+}

@@ -1,0 +1,141 @@
+//! What is still there when the rings are gone?
+
+use std::time::Duration;
+
+use ringway_client::{
+    Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+};
+use ringway_tests::{PATIENCE, TestBroker};
+
+const USUAL: StreamSettings = StreamSettings {
+    slots: 64,
+    slot_bytes: 64,
+    durability: Durability::Synced,
+    ..StreamSettings::DEFAULT
+};
+
+/// A broker whose journals outlive it, and what ends its rings: it is stopped, and another one started.
+struct Host {
+    data: tempfile::TempDir,
+    broker: Option<TestBroker>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let mut host = Self { data: tempfile::tempdir().unwrap(), broker: None };
+        host.start();
+        host
+    }
+
+    fn start(&mut self) {
+        let data = self.data.path().to_owned();
+        self.broker = Some(TestBroker::start_with(|config| {
+            config.data = data;
+            config.segment_bytes = 4 << 20;
+        }));
+    }
+
+    fn lose_rings(&mut self) {
+        self.broker.take().unwrap().stop();
+        self.start();
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(self.broker.as_ref().unwrap().path()).unwrap()
+    }
+}
+
+#[test]
+fn what_is_confirmed_is_read_back_when_the_rings_are_gone() {
+    let mut host = Host::new();
+    for round in 0..3_u64 {
+        let connection = host.connect();
+        connection.declare_stream("s", USUAL).unwrap();
+        connection.declare_subscription("s", "all", StartAt::First).unwrap();
+        let mut producer = connection.producer("s").open().unwrap();
+        let mut last = None;
+        for number in 0..10 {
+            last = Some(producer.send(&(round * 10 + number).to_le_bytes()).unwrap());
+        }
+        // One that does not fit a slot, and one that does not fit a batch.
+        producer.send(&vec![round as u8; 5000]).unwrap();
+        producer.send(&vec![round as u8; 2 << 20]).unwrap();
+        assert_eq!(producer.confirm(last.unwrap()).unwrap(), Durability::Synced);
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+        assert!(producer.is_confirmed(last.unwrap()));
+        drop((producer, connection));
+        host.lose_rings();
+        let connection = host.connect();
+        let mut consumer = connection.consumer("s", "all").open().unwrap();
+        for number in 0..10 {
+            let message = consumer.recv_timeout(PATIENCE).unwrap().expect("it was confirmed");
+            assert_eq!(message.payload(), (round * 10 + number).to_le_bytes());
+            assert_eq!(message.position(), round * 12 + number);
+        }
+        assert_eq!(consumer.recv_timeout(PATIENCE).unwrap().unwrap().payload(), vec![round as u8; 5000]);
+        assert_eq!(consumer.recv_timeout(PATIENCE).unwrap().unwrap().payload(), vec![round as u8; 2 << 20]);
+        consumer.confirm_commit(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_queue_goes_on_where_it_was() {
+    let mut host = Host::new();
+    let connection = host.connect();
+    let backoff = Backoff { initial_ms: 1, ..Backoff::default() };
+    let shared = SharedSettings { attempts_max: 3, backoff, ..SharedSettings::default() };
+    connection.declare_queue("q", StreamSettings { kind: StreamKind::Queue, ..USUAL }, shared).unwrap();
+    let mut producer = connection.producer("q").open().unwrap();
+    for number in 0..8_u64 {
+        producer.send(&number.to_le_bytes()).unwrap();
+    }
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+    let mut consumer = connection.shared_consumer("q", "q").open().unwrap();
+    for number in 0..6_u64 {
+        let delivery = consumer.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!(delivery.payload(), number.to_le_bytes());
+        match number {
+            // Two are settled, one of them out of order; one fails; the others are kept.
+            0 | 4 => delivery.ack().unwrap(),
+            2 => delivery.nack_after(Duration::from_secs(3600)).unwrap(),
+            _ => drop(delivery.keep()),
+        }
+    }
+    consumer.confirm_settled(PATIENCE).unwrap();
+    drop((consumer, producer, connection));
+    host.lose_rings();
+    let connection = host.connect();
+    let info = connection.subscription("q", "q").unwrap().shared();
+    assert_eq!((info.ready, info.delayed, info.dead), (5, 1, 0), "{info:?}");
+    let mut consumer = connection.shared_consumer("q", "q").open().unwrap();
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        let delivery = consumer.recv_timeout(PATIENCE).unwrap().unwrap();
+        found.push(u64::from_le_bytes(delivery.payload().try_into().unwrap()));
+        delivery.ack().unwrap();
+    }
+    found.sort_unstable();
+    assert_eq!(found, [1, 3, 5, 6, 7]);
+    assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+}
+
+#[test]
+fn what_was_settled_stays_settled_and_deleted_streams_stay_deleted() {
+    let mut host = Host::new();
+    let connection = host.connect();
+    connection.declare_stream("gone", USUAL).unwrap();
+    connection.declare_stream("s", USUAL).unwrap();
+    connection.declare_stream("memory", StreamSettings::DEFAULT).unwrap();
+    connection.declare_subscription("s", "a", StartAt::First).unwrap();
+    connection.declare_subscription("s", "b", StartAt::First).unwrap();
+    connection.delete_stream("gone").unwrap();
+    connection.delete_subscription("s", "b").unwrap();
+    drop(connection);
+    host.lose_rings();
+    let connection = host.connect();
+    let names: Vec<_> = connection.streams().unwrap().into_iter().map(|stream| stream.name).collect();
+    assert_eq!(names, ["s"]);
+    let subscriptions = connection.subscriptions("s").unwrap();
+    assert_eq!(subscriptions.len(), 1);
+    assert_eq!(subscriptions[0].name, "a");
+}
