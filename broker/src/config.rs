@@ -16,8 +16,6 @@ use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MA
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::journal::format;
-
 /// Most connections at the same time when nothing else is said.
 pub const SESSIONS_MAX_DEFAULT: u32 = 1024;
 /// How long a new connection may be silent when nothing else is said, in milliseconds.
@@ -28,9 +26,9 @@ pub const DATA_NAME: &str = "data";
 /// Bytes of a journal's segment when nothing else is said.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Smallest segment: a header and two of the largest batches.
-pub const SEGMENT_BYTES_MIN: u64 = format::SEGMENT_BYTES_MIN;
+pub const SEGMENT_BYTES_MIN: u64 = 4096 + (2 << 20);
 /// Segments are made of blocks of so many bytes.
-const BLOCK_BYTES: u64 = format::BLOCK_BYTES as u64;
+pub const BLOCK_BYTES: u64 = 4096;
 /// Largest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 8 << 30;
 

@@ -47,6 +47,11 @@ pub use runtime::RuntimeError;
 pub use shard::AdoptError;
 use shard::{Command, JournalPlace, Mailbox, Shard};
 
+const _: () = {
+    assert!(config::SEGMENT_BYTES_MIN == journal::format::SEGMENT_BYTES_MIN);
+    assert!(config::BLOCK_BYTES == journal::format::BLOCK_BYTES as u64);
+};
+
 /// Why a broker could not start. Nothing is left behind.
 #[derive(Debug, Error)]
 #[non_exhaustive]

@@ -33,4 +33,6 @@ pub(crate) mod snapshot;
 pub(crate) mod state;
 
 #[cfg(test)]
+mod document;
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,9 @@
 //! Deliberate bugs, for the tests that must notice them: what is left out here must turn a test red.
 
+pub(crate) use active::is;
+#[cfg(test)]
+pub(crate) use active::with;
+
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutation {
@@ -17,6 +21,15 @@ pub(crate) enum Mutation {
     NoChain,
     /// A later sync makes everything before it durable, also what is not yet written.
     NoPrefix,
+}
+
+#[cfg(not(test))]
+mod active {
+    /// Nothing is left out.
+    #[inline(always)]
+    pub(crate) const fn is(_: super::Mutation) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -40,14 +53,3 @@ mod active {
         result
     }
 }
-
-#[cfg(not(test))]
-mod active {
-    /// Nothing is left out.
-    #[inline(always)]
-    pub(crate) const fn is(_: super::Mutation) -> bool {
-        false
-    }
-}
-
-pub(crate) use active::*;

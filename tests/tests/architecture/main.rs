@@ -123,7 +123,8 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
         ("clock", &[]),
         ("keeper", &["config", "directory"]),
         ("memory_log", &["keeper"]),
-        ("shard", &["clock", "core", "keeper", "memory_log", "runtime"]),
+        ("journal", &["clock", "core"]),
+        ("shard", &["clock", "core", "journal", "keeper", "memory_log", "runtime"]),
         // Only the mailbox of a shard: see the next test.
         ("control", &["clock", "core", "keeper", "shard"]),
     ]);
@@ -173,7 +174,7 @@ fn the_core_does_no_input_or_output_and_reads_no_clock() {
 }
 
 #[test]
-fn glommio_is_named_in_one_module_and_unsafe_in_few() {
+fn glommio_and_io_uring_are_named_in_one_module_each_and_unsafe_in_few() {
     let root = root();
     let may_be_unsafe = [
         "shm-protocol/src/memory/mapped.rs",
@@ -183,6 +184,7 @@ fn glommio_is_named_in_one_module_and_unsafe_in_few() {
         "shm-protocol/src/fork.rs",
         "shm-protocol/src/control/socket.rs",
         "broker/src/runtime/glommio.rs",
+        "broker/src/journal/disk/uring.rs",
     ];
     for package in ["shm-protocol", "client", "broker", "tools"] {
         for path in sources(&root.join(package).join("src")) {
@@ -195,6 +197,9 @@ fn glommio_is_named_in_one_module_and_unsafe_in_few() {
             for line in code(&path) {
                 if line.contains("glommio") {
                     assert!(name.starts_with("broker/src/runtime/"), "{name}: {line}");
+                }
+                if line.contains("io_uring::") {
+                    assert_eq!(name, "broker/src/journal/disk/uring.rs", "{line}");
                 }
                 let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
                 if words.into_iter().any(|word| word == "unsafe") {

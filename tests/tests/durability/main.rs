@@ -1,18 +1,14 @@
 //! What is still there when the rings are gone?
 
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
 use std::time::Duration;
 
-use ringway_client::{
-    Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
-};
+use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
 use ringway_tests::{PATIENCE, TestBroker};
 
-const USUAL: StreamSettings = StreamSettings {
-    slots: 64,
-    slot_bytes: 64,
-    durability: Durability::Synced,
-    ..StreamSettings::DEFAULT
-};
+const USUAL: StreamSettings =
+    StreamSettings { slots: 64, slot_bytes: 64, durability: Durability::Synced, ..StreamSettings::DEFAULT };
 
 /// A broker whose journals outlive it, and what ends its rings: it is stopped, and another one started.
 struct Host {
