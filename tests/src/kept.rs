@@ -21,7 +21,8 @@ struct Pids {
 
 /// See the module. Both processes are ended when it is dropped.
 pub struct KeptBroker {
-    directory: tempfile::TempDir,
+    /// `None`: another's by now.
+    directory: Option<tempfile::TempDir>,
     first_keeper: Child,
     pids: Arc<(Mutex<Pids>, Condvar)>,
 }
@@ -35,6 +36,10 @@ impl KeptBroker {
     /// Starts both with more in their environment.
     pub fn start_with(peer: &Path, environment: &[(&str, String)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start_in(directory, peer, environment)
+    }
+
+    fn start_in(directory: tempfile::TempDir, peer: &Path, environment: &[(&str, String)]) -> Self {
         let mut first_keeper = Command::new(peer)
             .arg("serve")
             .arg(directory.path().join("broker"))
@@ -58,14 +63,30 @@ impl KeptBroker {
                 heard.1.notify_all();
             }
         });
-        let broker = Self { directory, first_keeper, pids };
+        let broker = Self { directory: Some(directory), first_keeper, pids };
         broker.wait_for(|pids| !pids.brokers.is_empty());
         broker
     }
 
+    /// Kills both at once, and waits until they are gone: what was in memory alone is lost when the last client has let go of it.
+    pub fn lose_everything(&mut self) {
+        let Pids { keeper, brokers } = self.known();
+        // Stopped first, so that neither replaces the other.
+        signal(keeper, Signal::STOP);
+        brokers.last().into_iter().for_each(|pid| signal(*pid, Signal::KILL));
+        signal(keeper, Signal::KILL);
+        let _ = self.first_keeper.wait();
+    }
+
+    /// Starts both anew in the same directory, after [`lose_everything`](Self::lose_everything).
+    pub fn start_again(mut self, peer: &Path) -> Self {
+        let directory = self.directory.take().expect("only the drop takes it away");
+        Self::start_in(directory, peer, &[])
+    }
+
     /// Where it serves.
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("broker")
+        self.directory.as_ref().expect("only the drop takes it away").path().join("broker")
     }
 
     /// Connects to it.
@@ -124,6 +145,9 @@ impl KeptBroker {
 
 impl Drop for KeptBroker {
     fn drop(&mut self) {
+        if self.directory.is_none() {
+            return;
+        }
         let stopped =
             Connection::open(self.path()).map(|connection| connection.stop_broker(Duration::from_secs(10)));
         if !matches!(stopped, Ok(Ok(()))) {

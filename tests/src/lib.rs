@@ -4,6 +4,7 @@
 //! are stopped when dropped, other processes are killed by their pid.
 
 pub mod deaths;
+pub mod durable;
 pub mod kept;
 pub mod litmus;
 pub mod queue;

@@ -433,7 +433,7 @@ mod tests {
         assert!(rows.contains("billing (3 behind, process 7)"));
         let text = stream_text(&stream());
         let settings = "settings        topic, 16,384 slots of 128 bytes, payloads to 16,777,216 bytes, shared producers, \
-                        overflow block\n";
+                        overflow block, durability memory\n";
         assert!(text.contains(settings), "{text}");
         assert!(text.contains("producers       2 (process 42, 43)\n"), "{text}");
         assert!(text.contains("positions held  5 to 8\n"), "{text}");

@@ -102,6 +102,19 @@ fn spares<D: Disk>(disk: &D) -> io::Result<Vec<String>> {
     Ok(names.filter(|name| matches!(Name::parse(name), Some(Name::Spare(_)))).collect())
 }
 
+/// Makes spares of the segments behind the last one that holds something: they were prepared by a broker that is gone, and if there
+/// is anything in them, it was never confirmed.
+pub(crate) fn spare_unused<D: Disk>(disk: &D, last: u64) -> io::Result<()> {
+    for name in disk.list()?.iter().filter_map(|name| Name::parse(name)) {
+        if let Name::Segment(number) = name
+            && number > last
+        {
+            disk.rename(&name.to_string(), &Name::Spare(number).to_string())?;
+        }
+    }
+    disk.sync_directory()
+}
+
 /// What must stay.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Needed {

@@ -163,6 +163,7 @@ pub(super) fn open(
     let mut journal = [0; 16];
     journal.copy_from_slice(&random[8..]);
     let header = recovered.next_header(shard, place.segment_bytes, u64::from_le_bytes(*salt), journal);
+    segments::spare_unused(&disk, recovered.segment).map_err(|source| failed("an unused segment", source))?;
     let segment = segments::prepare(&disk, header).map_err(|source| failed("a new segment", source))?;
     let wake_helper = wake.try_clone().map_err(|source| failed("an eventfd", source))?;
     let writer =

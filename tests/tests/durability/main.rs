@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
-use ringway_tests::{PATIENCE, TestBroker};
+use ringway_tests::{PATIENCE, TestBroker, durable};
 
 const USUAL: StreamSettings =
     StreamSettings { slots: 64, slot_bytes: 64, durability: Durability::Synced, ..StreamSettings::DEFAULT };
@@ -72,6 +73,13 @@ fn what_is_confirmed_is_read_back_when_the_rings_are_gone() {
         assert_eq!(consumer.recv_timeout(PATIENCE).unwrap().unwrap().payload(), vec![round as u8; 2 << 20]);
         consumer.confirm_commit(PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back() {
+    let report = durable::campaign(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), 24, 4, 7);
+    assert_eq!((report.missing, report.back), (0, 0), "{report:?}");
+    assert!(report.confirmed > 100 && report.settled > 100 && report.losses == 6, "{report:?}");
 }
 
 #[test]
