@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway_client::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, eventually};
 
 /// Process ids, as the keepers report them.
 #[derive(Clone, Debug, Default)]
@@ -73,9 +73,15 @@ impl KeptBroker {
         let Pids { keeper, brokers } = self.known();
         // Stopped first, so that neither replaces the other.
         signal(keeper, Signal::STOP);
-        brokers.last().into_iter().for_each(|pid| signal(*pid, Signal::KILL));
-        signal(keeper, Signal::KILL);
+        // One that it has just started is not known yet.
+        let children =
+            std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let brokers: Vec<u32> = children.chain(brokers.last().copied()).collect();
+        brokers.iter().chain([&keeper]).for_each(|pid| signal(*pid, Signal::KILL));
         let _ = self.first_keeper.wait();
+        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}/exe")).exists();
+        eventually("they are gone", || brokers.iter().all(is_gone));
     }
 
     /// Starts both anew in the same directory, after [`lose_everything`](Self::lose_everything).

@@ -697,7 +697,7 @@ impl Shard {
             producers: view.producers,
             producer_pids: view.producer_pids.clone(),
             arenas_bytes: view.arenas_bytes,
-            slowest: lags.chain(journal).max_by_key(|lag| lag.messages),
+            slowest: lags.chain(journal.filter(|lag| lag.messages > 0)).max_by_key(|lag| lag.messages),
             journal: trouble,
         };
         StreamInfo {
