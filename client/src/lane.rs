@@ -79,6 +79,7 @@ impl Lane {
             exclusive: settings.producers == Producers::Exclusive,
             drops: settings.overflow == Overflow::DropOldest,
             detaches: matches!(settings.overflow, Overflow::Detach { .. }),
+            journaled: settings.durability > Durability::Memory,
         };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
         Ok(Self {

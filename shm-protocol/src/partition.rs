@@ -542,6 +542,8 @@ pub struct Publishing {
     pub drops: bool,
     /// Subscriptions that lag are detached.
     pub detaches: bool,
+    /// Messages are journaled.
+    pub journaled: bool,
 }
 
 /// A producer's side: its handles on the ring and the doorbell.
@@ -585,6 +587,7 @@ impl ProducerRegions {
             _ => Room::retaining,
         };
         let room = room(ring.geometry, limit, gates);
+        let room = if publishing.journaled { room.journaled() } else { room };
         let watermarks = watermarks(&meta);
         let slots = slots.slots(ring.geometry);
         let producer = if publishing.exclusive {

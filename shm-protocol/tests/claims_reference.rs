@@ -69,7 +69,7 @@ impl World {
         let subscription = SubscriptionRegion::create(ring).unwrap();
         let shared = SharedRegions::create(&partition, &subscription).unwrap();
         assert_eq!(partition.ring.join(0, 1, &subscription.cursor, Start::First), 0);
-        let publishing = Publishing { exclusive, drops: false, detaches: false };
+        let publishing = Publishing { exclusive, drops: false, detaches: false, journaled: false };
         let open = |owner| {
             let descriptors = partition.for_producer().unwrap().try_into().unwrap();
             ProducerRegions::open(ring, descriptors, publishing, owner, 0).unwrap()

@@ -147,7 +147,7 @@ pub fn campaign(peer: &Path, kills: u64, loss_every: u64, seed: u64) -> Report {
     let mut workers = start(&broker, &shared);
     for kill in 1..=kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_micros(2000 + (random >> 33) % 60_000));
+        std::thread::sleep(Duration::from_micros(2000 + (random >> 33) % 200_000));
         if kill % loss_every == 0 {
             broker.lose_everything();
             shared.stop.store(true, Ordering::Relaxed);

@@ -193,6 +193,7 @@ impl RawProducer {
             exclusive: settings.producers == Producers::Exclusive,
             drops: false,
             detaches: false,
+            journaled: false,
         };
         let ring = RingIdentity { incarnation, geometry };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)

@@ -234,9 +234,9 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
             && self.in_flight.iter().any(|batch| batch.synced)
     }
 
-    /// Whether the segment behind this one is wanted.
+    /// Whether the segment behind this one is wanted: this one is half full.
     pub(crate) fn wants_segment(&self) -> bool {
-        self.next.is_none() && self.failed.is_none()
+        self.next.is_none() && self.failed.is_none() && self.left() < self.segment.header.bytes / 2
     }
 
     /// Bytes that are left until the next segment is needed.

@@ -28,8 +28,10 @@ use super::snapshot::{self, Snapshot, SnapshotError};
 use super::state::{Place, State};
 use crate::core::StreamId;
 
-/// Bytes that are read at once.
-const READ_BYTES: usize = 4 << 20;
+/// Bytes that are read at once: a largest batch at least.
+const READ_BYTES: usize = 2 << 20;
+/// How far a look behind the end goes where only a process has died: further than all that it may have had under way.
+const LOOK_BEHIND_BYTES: u64 = 16 << 20;
 
 /// Why a journal cannot be read. Nothing was changed.
 #[derive(Debug, Error)]
@@ -137,13 +139,23 @@ impl Visitor for () {
     fn progress(&mut self, _: u64, _: u64) {}
 }
 
+/// How much was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The process that wrote it: what had been written is as it was.
+    Process,
+    /// Perhaps more: everything behind the end is looked at for signs that something is missing.
+    Host,
+}
+
 /// Reads the journal of a shard. `directory` is for errors.
 pub(crate) fn read<D: Disk>(
     disk: &D,
     directory: &str,
+    lost: Lost,
     visitor: &mut impl Visitor,
 ) -> Result<Recovered, RecoveryError> {
-    Reader { disk, directory, segments: BTreeMap::new() }.read(visitor)
+    Reader { disk, directory, lost, segments: BTreeMap::new() }.read(visitor)
 }
 
 struct Segment<File> {
@@ -154,6 +166,7 @@ struct Segment<File> {
 struct Reader<'a, D: Disk> {
     disk: &'a D,
     directory: &'a str,
+    lost: Lost,
     segments: BTreeMap<u64, Segment<D::File>>,
 }
 
@@ -447,8 +460,12 @@ impl<D: Disk> Reader<'_, D> {
     ) -> Result<(), RecoveryError> {
         let mut buffer = vec![0; READ_BYTES];
         let mut offset = from;
-        while offset < segment.header.bytes {
-            let bytes = (READ_BYTES as u64).min(segment.header.bytes - offset) as usize;
+        let end = match self.lost {
+            Lost::Process => segment.header.bytes.min(from + LOOK_BEHIND_BYTES),
+            Lost::Host => segment.header.bytes,
+        };
+        while offset < end {
+            let bytes = (READ_BYTES as u64).min(end - offset) as usize;
             let name = Name::Segment(segment.header.segment);
             self.io(name, self.disk.read(&segment.file, offset, &mut buffer[..bytes]))?;
             let blocks = buffer[..bytes].chunks_exact(BLOCK_BYTES);

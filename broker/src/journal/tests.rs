@@ -17,7 +17,7 @@ use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
 use super::reading::Reading;
 use super::records::{Record, StateRecord, records};
-use super::recovery::{self, Recovered, RecoveryError, Visitor};
+use super::recovery::{self, Lost, Recovered, RecoveryError, Visitor};
 use super::segments::{self, Needed};
 use super::snapshot;
 use super::state::Place;
@@ -80,7 +80,7 @@ struct Machine {
 impl Machine {
     /// Goes on with what a disk holds.
     fn start(disk: &SimulatedDisk, seed: u64, generation: u64) -> Result<Self, RecoveryError> {
-        let recovered = recovery::read(disk, "sim", &mut ())?;
+        let recovered = recovery::read(disk, "sim", Lost::Host, &mut ())?;
         let is_new = recovered.state.streams.is_empty();
         let salt = Random(seed ^ generation << 32).next();
         let header = recovered.next_header(0, SEGMENT_BYTES, salt, [9; 16]);
@@ -266,7 +266,7 @@ fn payload(received: Received, body: &[u8]) -> Vec<u8> {
 /// Whether a disk holds what was confirmed up to a moment, and nothing that was never published.
 fn audit(disk: &SimulatedDisk, machine: &Machine, moment: usize) -> Result<Recovered, String> {
     let mut found = Collect::default();
-    let recovered = recovery::read(disk, "sim", &mut found).map_err(|error| error.to_string())?;
+    let recovered = recovery::read(disk, "sim", Lost::Host, &mut found).map_err(|error| error.to_string())?;
     let found_ends = ends(&recovered);
     for (at, stream, end) in machine.confirmed.iter().filter(|(at, ..)| *at <= moment) {
         let found = found_ends.get(stream).copied().unwrap_or(0);
@@ -396,7 +396,7 @@ fn whatever_byte_of_a_synced_log_changes_is_noticed() {
     }
     let (disk, _) = settled(3, 60);
     let mut used = Used(Vec::new());
-    let whole = recovery::read(&disk, "sim", &mut used).unwrap();
+    let whole = recovery::read(&disk, "sim", Lost::Host, &mut used).unwrap();
     let mut random = Random(5);
     // The last one is the mark: what it says is lost with it, and nothing else.
     let mark = used.0.pop().unwrap();
@@ -406,24 +406,24 @@ fn whatever_byte_of_a_synced_log_changes_is_noticed() {
             let (byte, bits) = (at + random.below(bytes as u64) as usize, 1 << random.below(8));
             let name = segments::Name::Segment(segment).to_string();
             disk.damage(&name, byte, bits);
-            let read = recovery::read(&disk, "sim", &mut ());
+            let read = recovery::read(&disk, "sim", Lost::Host, &mut ());
             assert!(read.is_err(), "byte {byte} of {name}");
             disk.damage(&name, byte, bits);
         }
     }
     let name = segments::Name::Segment(mark.0).to_string();
     disk.damage(&name, mark.1 + 200, 1);
-    let read = recovery::read(&disk, "sim", &mut ()).unwrap();
+    let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
     assert!(read.state == whole.state && read.torn.is_some());
 }
 
 #[test]
 fn what_is_missing_is_named_by_its_records() {
     let (disk, _) = settled(3, 8);
-    let whole = recovery::read(&disk, "sim", &mut ()).unwrap();
+    let whole = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
     assert!(whole.snapshots.is_empty());
     disk.damage(&segments::Name::Segment(1).to_string(), BLOCK_BYTES + 5, 0xff);
-    match recovery::read(&disk, "sim", &mut ()) {
+    match recovery::read(&disk, "sim", Lost::Host, &mut ()) {
         Err(RecoveryError::Damaged { first_lsn: 0, last_lsn, .. }) => assert_eq!(last_lsn, whole.lsn - 1),
         other => panic!("{other:?}"),
     }
@@ -433,7 +433,7 @@ fn what_is_missing_is_named_by_its_records() {
 fn a_state_that_is_read_again_is_the_one_that_was_written() {
     for seed in 0..10 {
         let (disk, machine) = settled(seed, 80);
-        let read = recovery::read(&disk, "sim", &mut ()).unwrap();
+        let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
         assert!(read.state == *machine.log.state(), "seed {seed}");
         assert_eq!((read.lsn, read.checksum), (machine.log.next_lsn(), machine.log.checksum()));
     }
@@ -443,7 +443,7 @@ fn a_state_that_is_read_again_is_the_one_that_was_written() {
 fn every_message_is_found_where_the_state_says_that_it_is() {
     for seed in 0..20 {
         let (disk, machine) = settled(seed, 120);
-        let recovered = recovery::read(&disk, "sim", &mut ()).unwrap();
+        let recovered = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
         let (mut reading, mut found) = (Reading::new(&disk), BTreeSet::new());
         for (id, stream) in &recovered.state.streams {
             for extent in &stream.extents {

@@ -35,7 +35,7 @@ use crate::journal::disk::uring::Uring;
 use crate::journal::helper::{Helper, Outcome, Task};
 use crate::journal::log::{Log, Progress, Start};
 use crate::journal::records::StateRecord;
-use crate::journal::recovery::{self, Recovered, RecoveryError};
+use crate::journal::recovery::{self, Lost, Recovered, RecoveryError};
 use crate::journal::segments::{self, Needed};
 use crate::journal::snapshot;
 
@@ -146,6 +146,7 @@ pub(super) fn open(
     place: &JournalPlace,
     shard: u32,
     wake: &OwnedFd,
+    lost: Lost,
 ) -> Result<(Open, Recovered), RecoveryError> {
     let directory = place.directory.display().to_string();
     let failed = |file: &str, source: io::Error| RecoveryError::Io {
@@ -155,7 +156,7 @@ pub(super) fn open(
     };
     let lock = lock(&place.directory).map_err(|source| failed(LOCK, source))?;
     let disk = Directory::open(&place.directory).map_err(|source| failed("itself", source))?;
-    let recovered = recovery::read(&disk, &directory, &mut ())?;
+    let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|source| failed("random numbers", source.into()))?;

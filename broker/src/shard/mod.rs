@@ -44,7 +44,7 @@ use crate::core::{
 };
 use crate::journal::disk::files::Directory;
 use crate::journal::reading::Reading;
-use crate::journal::recovery::{Recovered, RecoveryError};
+use crate::journal::recovery::{Lost, Recovered, RecoveryError};
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
@@ -152,8 +152,10 @@ impl Shard {
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun.
     pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<(), AdoptError> {
         let is_there = self.place.as_ref().is_some_and(|place| place.directory.is_dir());
-        let recovered = if is_there { Some(self.open_journal()?) } else { None };
-        let Some(before) = estate.remove(&Key::Catalogue(self.core.shard())) else {
+        let before = estate.remove(&Key::Catalogue(self.core.shard()));
+        let lost = if before.is_some() { Lost::Process } else { Lost::Host };
+        let recovered = if is_there { Some(self.open_journal(lost)?) } else { None };
+        let Some(before) = before else {
             return recovered.map_or(Ok(()), |recovered| self.recover(recovered));
         };
         self.core.remember(MemoryLog::read(&before)?);
@@ -188,9 +190,9 @@ impl Shard {
         Ok(())
     }
 
-    fn open_journal(&mut self) -> Result<Recovered, RecoveryError> {
+    fn open_journal(&mut self, lost: Lost) -> Result<Recovered, RecoveryError> {
         let place = self.place.as_ref().expect("only a shard that has a place for it opens a journal");
-        let (journal, recovered) = journaling::open(place, self.core.shard(), &self.wake)?;
+        let (journal, recovered) = journaling::open(place, self.core.shard(), &self.wake, lost)?;
         self.journal = Some(journal);
         Ok(recovered)
     }
@@ -415,7 +417,7 @@ impl Shard {
         if settings.durability == Durability::Memory || self.journal.is_some() || self.place.is_none() {
             return;
         }
-        let opened = self.open_journal().map(drop);
+        let opened = self.open_journal(Lost::Host).map(drop);
         self.core.set_journal(opened.map_err(|error| error.to_string()));
     }
 

@@ -34,11 +34,16 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// A producer of this partition.
-    pub(super) fn open(partition: &PartitionRegions, overflow: Overflow) -> Result<Self, RegionError> {
+    pub(super) fn open(
+        partition: &PartitionRegions,
+        overflow: Overflow,
+        journaled: bool,
+    ) -> Result<Self, RegionError> {
         let publishing = Publishing {
             exclusive: false,
             drops: overflow == Overflow::DropOldest,
             detaches: matches!(overflow, Overflow::Detach { .. }),
+            journaled,
         };
         let descriptors = partition.for_producer()?.try_into().expect("a producer's descriptors");
         let (identity, end) = (partition.identity(), partition.ring.end());

@@ -533,7 +533,7 @@ impl Ring {
             return Ok(position);
         }
         if self.publisher.is_none() {
-            self.publisher = Some(Publisher::open(&self.partition, self.overflow)?);
+            self.publisher = Some(Publisher::open(&self.partition, self.overflow, self.journaled.is_some())?);
         }
         let publisher = self.publisher.as_mut().expect("made above");
         let (letters, journaled, stream) = (&mut self.letters, &mut self.journaled, self.home.stream);

@@ -58,6 +58,11 @@ impl<M: Memory> Gates<M> {
         self.in_force().map(|(lowest, _)| lowest).min_by_key(|lowest| lowest.position)
     }
 
+    /// How many are in force.
+    pub(super) fn count(&self) -> u32 {
+        self.active.load(Ordering::Acquire).count_ones()
+    }
+
     /// Adds the positions that readers hold in place to `positions`. The limit word must have been loaded before,
     /// with acquire. Fails with a gate that is not mapped: what its readers hold is not known.
     pub(super) fn hazards(&self, positions: &mut Vec<u64>) -> Result<(), Lowest> {

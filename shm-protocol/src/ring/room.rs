@@ -25,13 +25,15 @@ pub struct Room<M: Memory> {
     ahead: u64,
     /// Readers may look at a slot while it is overwritten: they validate.
     overtakes: bool,
+    /// One of the gates is the journal's, which nobody reads by.
+    journaled: bool,
 }
 
 impl<M: Memory> Room<M> {
     /// The room of a producer that retains: without a gate the limit rises by what is published and no more, so
     /// that the ring always holds the last *capacity* messages for a subscription that joins.
     pub fn retaining(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
-        Self { geometry, limit, gates, allowed: 0, ahead: 0, overtakes: false }
+        Self { geometry, limit, gates, allowed: 0, ahead: 0, overtakes: false, journaled: false }
     }
 
     /// The same where a gate that lags may be taken out of force while its reader is at work.
@@ -43,6 +45,17 @@ impl<M: Memory> Room<M> {
     /// the ring at a time, and most messages cost no exchange.
     pub fn dropping(geometry: Geometry, limit: M::WordHandle, gates: Gates<M>) -> Self {
         Self { ahead: (geometry.capacity() / 8).max(1), ..Self::detaching(geometry, limit, gates) }
+    }
+
+    /// The same where one of the gates is the journal's: where there is no other, the ring holds the last *capacity* messages all the
+    /// same.
+    pub fn journaled(self) -> Self {
+        Self { journaled: true, ..self }
+    }
+
+    /// Whether nobody reads the ring but the journal.
+    fn has_no_reader(&self) -> bool {
+        self.journaled && self.gates.count() <= 1
     }
 
     /// The gates, to map a cursor.
@@ -75,6 +88,7 @@ impl<M: Memory> Room<M> {
             let lowest = self.gates.lowest();
             let passed = |gate: Lowest| gate.position.min(end);
             let target = lowest.map_or(wanted + self.ahead, |gate| passed(gate) + self.geometry.capacity());
+            let target = if self.has_no_reader() { target.min(wanted + self.ahead) } else { target };
             let target = target.min(positions);
             if let Some(holder) = lowest
                 && target < wanted
@@ -104,8 +118,10 @@ impl<M: Memory> Room<M> {
             if !holder.mapped {
                 return Err(PublishError::Full(Full { holder, position: end }));
             }
-            // No loss: what the gates have passed nobody asks for again. It may be higher already.
-            let _ = self.raise(end, holder.position.min(end) + capacity);
+            if !self.has_no_reader() {
+                // No loss: what the gates have passed nobody asks for again. It may be higher already.
+                let _ = self.raise(end, holder.position.min(end) + capacity);
+            }
         }
         // Acquire: pairs with the raise, and through it with the commits of the readers.
         Ok(LimitWord::unpack(self.limit.load(Ordering::Acquire)).position.saturating_sub(capacity))

@@ -77,9 +77,35 @@ fn what_is_confirmed_is_read_back_when_the_rings_are_gone() {
 
 #[test]
 fn brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back() {
-    let report = durable::campaign(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), 24, 4, 7);
+    let report = durable::campaign(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), 12, 4, 7);
     assert_eq!((report.missing, report.back), (0, 0), "{report:?}");
-    assert!(report.confirmed > 100 && report.settled > 100 && report.losses == 6, "{report:?}");
+    assert!(report.confirmed > 100 && report.settled > 100 && report.losses == 3, "{report:?}");
+}
+
+#[test]
+fn without_subscriptions_a_durable_stream_keeps_its_last_messages_too() {
+    let mut host = Host::new();
+    let connection = host.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    for number in 0..100_u64 {
+        producer.send(&number.to_le_bytes()).unwrap();
+    }
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+    drop((producer, connection));
+    for lost in [false, true] {
+        if lost {
+            host.lose_rings();
+        }
+        let connection = host.connect();
+        let name = format!("lost-{lost}");
+        connection.declare_subscription("s", &name, StartAt::First).unwrap();
+        let mut consumer = connection.consumer("s", &name).open().unwrap();
+        for number in 36..100_u64 {
+            let message = consumer.recv_timeout(PATIENCE).unwrap().expect("the ring holds 64");
+            assert_eq!(message.payload(), number.to_le_bytes(), "lost: {lost}");
+        }
+    }
 }
 
 #[test]
