@@ -62,6 +62,19 @@ pub enum StartError {
     /// The runtime cannot run here.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The journals were written by another number of shards.
+    #[error(
+        "the journals in {} are of {found} shards, and {configured} are configured: streams belong to shards by their number; \
+         configure {found} cores, or another data directory", .data.display()
+    )]
+    Shards {
+        /// Where the journals are.
+        data: PathBuf,
+        /// How many shards have written them.
+        found: usize,
+        /// How many cores are configured.
+        configured: usize,
+    },
     /// It cannot go on where the broker before has stopped.
     #[error("the broker cannot take over from the one before: {0}")]
     Adopt(#[from] AdoptError),
@@ -163,6 +176,7 @@ impl Broker {
         let stop_reader = stop.try_clone().map_err(system("duplicate an eventfd"))?;
         let (answers, answer_inbox) = shard::answers().map_err(system("make an eventfd"))?;
 
+        check_shards(&config)?;
         let (mut mailboxes, mut prepared) = (Vec::new(), Vec::new());
         for number in 0..config.cores.len() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
@@ -170,6 +184,7 @@ impl Broker {
             let place = JournalPlace {
                 directory: config.data.join(format!("shard-{number}")),
                 segment_bytes: config.segment_bytes,
+                shards: (config.data.join(SHARDS_NAME), config.cores.len()),
             };
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
             let journal = (Some(place), own);
@@ -251,6 +266,22 @@ impl Broker {
         }
         control.map_err(BrokerError::Control)?;
         Ok(ended?)
+    }
+}
+
+/// The file that says how many shards have written the journals.
+const SHARDS_NAME: &str = "shards";
+
+/// Which shard has which stream depends on how many there are.
+fn check_shards(config: &Config) -> Result<(), StartError> {
+    let noted = std::fs::read_to_string(config.data.join(SHARDS_NAME));
+    let noted = noted.ok().and_then(|text| text.trim().parse().ok());
+    match noted {
+        Some(found) if found != config.cores.len() => {
+            let (data, configured) = (config.data.clone(), config.cores.len());
+            Err(StartError::Shards { data, found, configured })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -50,7 +50,7 @@ pub enum RecoveryError {
     /// Something that was there is not.
     #[error(
         "the journal in {directory} is damaged: records {first_lsn} to {last_lsn} were confirmed and cannot be read ({detail}); \
-         nothing was changed. What can be read is copied to a new directory by: ringway journal salvage --data {directory} --to DIR"
+         nothing was changed. Bring the files back from where they are whole, or start with another data directory"
     )]
     Damaged {
         /// The directory of the shard's journal.

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +84,8 @@ pub(crate) struct JournalPlace {
     pub(crate) directory: PathBuf,
     /// Bytes of a segment.
     pub(crate) segment_bytes: u64,
+    /// Where it is noted how many shards there are, and how many that is: streams belong to shards by their number.
+    pub(crate) shards: (PathBuf, usize),
 }
 
 /// Something that is to be appended in order.
@@ -155,6 +157,7 @@ pub(super) fn open(
         source,
     };
     let lock = lock(&place.directory).map_err(|source| failed(LOCK, source))?;
+    note_shards(&place.shards).map_err(|source| failed("the number of shards", source))?;
     let disk = Directory::open(&place.directory).map_err(|source| failed("itself", source))?;
     let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
     let mut random = [0; 24];
@@ -201,6 +204,18 @@ pub(super) fn open(
         room_told: false,
     };
     Ok((open, recovered))
+}
+
+/// Notes how many shards there are, if it is not noted yet.
+fn note_shards((path, shards): &(PathBuf, usize)) -> io::Result<()> {
+    match File::options().create_new(true).write(true).open(path) {
+        Ok(mut file) => {
+            writeln!(file, "{shards}")?;
+            file.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes the directory and locks it. While a broker that is gone still has writes under way, it is locked.

@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ringway_broker::Broker;
+use ringway_broker::config::Config;
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
 use ringway_tests::{PATIENCE, TestBroker, durable};
 
@@ -147,6 +149,61 @@ fn a_queue_goes_on_where_it_was() {
     found.sort_unstable();
     assert_eq!(found, [1, 3, 5, 6, 7]);
     assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+}
+
+#[test]
+fn another_number_of_shards_is_refused() {
+    let mut host = Host::new();
+    host.connect().declare_stream("s", USUAL).unwrap();
+    host.broker.take().unwrap().stop();
+    std::fs::write(host.data.path().join("shards"), "7\n").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::load(None, Some(directory.path().join("broker"))).unwrap();
+    config.data = host.data.path().to_owned();
+    let refused = Broker::start(config).err().expect("streams would be looked for elsewhere").to_string();
+    assert!(refused.contains("are of 7 shards, and 1 are configured"), "{refused}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_said_and_memory_streams_go_on() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let data = file.path().to_owned();
+    let broker = TestBroker::start_with(|config| config.data = data);
+    let connection = Connection::open(broker.path()).unwrap();
+    let refused = connection.declare_stream("s", USUAL).unwrap_err().to_string();
+    assert!(refused.contains("durability synced cannot be had"), "{refused}");
+    connection.declare_stream("s", StreamSettings { durability: Durability::Memory, ..USUAL }).unwrap();
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_what_is_missing() {
+    let mut host = Host::new();
+    let connection = host.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    for _ in 0..3 {
+        producer.send(b"x").unwrap();
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+    }
+    drop((producer, connection));
+    host.broker.take().unwrap().stop();
+    let shard = host.data.path().join("shard-0");
+    for entry in std::fs::read_dir(&shard).unwrap() {
+        let path = entry.unwrap().path();
+        // Without snapshots the log is read from its beginning.
+        if path.file_name().unwrap().to_str().unwrap().starts_with("snapshot") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let segment = shard.join("segment-0000000000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[4096 + 300] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::load(None, Some(directory.path().join("broker"))).unwrap();
+    config.data = host.data.path().to_owned();
+    let refused = Broker::start(config).err().expect("something is missing").to_string();
+    assert!(refused.contains("is damaged: records 0 to"), "{refused}");
 }
 
 #[test]
