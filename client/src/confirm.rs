@@ -1,9 +1,9 @@
 //! Waiting until messages are confirmed: until they have reached the durability of their stream.
 //!
-//! 0. What a consumer settles is journaled in rounds: see [`Settling`].
 //! 1. One load answers for everything below a watermark, so one wait covers any number of messages.
 //! 2. Before it waits, a producer wakes the consumers of what it has published, and the shard, if that has stopped looking.
 //! 3. No confirm means unknown: after an error a message may be on the device or not.
+//! 4. What a consumer settles is journaled in rounds, and confirmed when one that began later is done: see [`Settling`].
 
 use std::time::{Duration, Instant};
 

@@ -212,6 +212,11 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         !self.in_flight.is_empty() || self.filling.is_some()
     }
 
+    /// Whether something was appended that the state does not know yet.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.filling.is_some()
+    }
+
     /// Whether somebody waits for what is in flight: it is to be synced.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.filling.as_ref().is_some_and(|filling| filling.sync)

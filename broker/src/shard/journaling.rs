@@ -244,11 +244,9 @@ impl Open {
         let mut any = false;
         for (id, declared) in changes.iter().filter_map(CoreRecord::declared) {
             let known = self.log.state().streams.get(&id).map(|stream| &stream.declared);
-            let is_pending = self
-                .pending
-                .iter()
-                .any(|pending| matches!(pending, Pending::State(StateRecord::Stream(of, _)) if *of == id));
-            if known != declared.as_ref() || is_pending {
+            // What is on its way may be otherwise than what is known.
+            let is_known = self.pending.is_empty() && !self.log.is_filling() && known == declared.as_ref();
+            if !is_known {
                 self.pending.push_back(Pending::State(StateRecord::Stream(id, declared.map(Box::new))));
                 any = true;
             }
