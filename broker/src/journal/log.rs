@@ -219,7 +219,10 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
 
     /// Whether somebody waits for what is in flight: it is to be synced.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.filling.as_ref().is_some_and(|filling| filling.sync)
+        // One that has no room waits for its segment, which wakes the shard.
+        let has_room =
+            |filling: &Filling| self.next.is_some() || self.left() >= batch_bytes(filling.used) as u64;
+        self.filling.as_ref().is_some_and(|filling| filling.sync && has_room(filling))
             || self.in_flight.iter().any(|batch| batch.is_linked && !batch.synced)
     }
 

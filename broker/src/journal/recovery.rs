@@ -97,6 +97,8 @@ pub(crate) struct Recovered {
     pub(crate) segments_made: u64,
     pub(crate) epoch: u64,
     pub(crate) journal: Option<JournalId>,
+    /// The segment that reading has begun with.
+    pub(crate) from_segment: u64,
     /// The snapshots that are whole, by their LSN, the newest last.
     pub(crate) snapshots: Vec<u64>,
     /// What was behind the end.
@@ -199,6 +201,7 @@ impl<D: Disk> Reader<'_, D> {
             lsn,
             checksum,
             segment: last,
+            from_segment: segment,
             segments_made: self.segments.last_key_value().map_or(0, |(number, _)| *number),
             epoch: self.segments.values().map(|segment| segment.header.epoch).max().unwrap_or(0),
             journal: self.segments.values().next().map(|segment| segment.header.journal),

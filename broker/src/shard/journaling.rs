@@ -181,7 +181,8 @@ pub(super) fn open(
     let open = Open {
         // The first thing that a new epoch does is to say where everything is.
         snapshot_at: 0,
-        from_segment: header.segment,
+        // The snapshot that was read stays whole until there are two newer ones.
+        from_segment: recovered.from_segment,
         last_snapshot,
         log,
         helper,
@@ -302,6 +303,15 @@ impl Open {
     /// Has a request answered when the message at `position` is confirmed.
     pub(super) fn hold_letter(&mut self, stream: StreamId, position: u64, token: Token) {
         self.letters.push((stream, position, token));
+    }
+
+    /// Whether messages can be journaled now, for a ring that was just made.
+    pub(super) fn state(&self) -> JournalState {
+        match (self.has_failed(), self.room_told) {
+            (true, _) => JournalState::Failed,
+            (false, true) => JournalState::NoRoom,
+            (false, false) => JournalState::Ready,
+        }
     }
 
     /// Why messages cannot be journaled now.

@@ -580,6 +580,7 @@ impl Shard {
     fn begin_to_journal(&mut self, stream: StreamId) {
         if let (Some(journal), Some(ring)) = (&self.journal, self.rings.get_mut(&stream)) {
             ring.know_journal(journal.log.state().streams.get(&stream));
+            ring.set_journal_state(journal.state());
         }
     }
 
