@@ -7,6 +7,7 @@
 //! sessions_max = 1024          # connections at the same time
 //! hello_timeout_ms = 5000      # how long a connection may be silent before it says hello
 //! segment_bytes = 67108864     # the files of a journal, a multiple of 4096
+//! runtime = "auto"             # io_uring where it is allowed, else "threads"; or insist on "io_uring" or "threads"
 //! payload_bytes_max = 16777216 # the largest payload that a stream may be declared with, at most 1 GiB
 //! ```
 
@@ -32,6 +33,19 @@ pub const BLOCK_BYTES: u64 = 4096;
 /// Largest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 8 << 30;
 
+/// What a broker's shards run on, and write their journals by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeChoice {
+    /// io_uring where the kernel allows it, plain threads where not.
+    #[default]
+    Auto,
+    /// io_uring, or the broker does not start.
+    IoUring,
+    /// Plain threads.
+    Threads,
+}
+
 /// Checked settings of a broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -41,6 +55,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Bytes of a journal's segment.
     pub segment_bytes: u64,
+    /// What the shards run on.
+    pub runtime: RuntimeChoice,
     /// The cores that shards are pinned to, one each; at least one, none twice.
     pub cores: Vec<usize>,
     /// Most connections at the same time.
@@ -58,6 +74,7 @@ struct File {
     directory: Option<PathBuf>,
     data: Option<PathBuf>,
     segment_bytes: Option<u64>,
+    runtime: Option<RuntimeChoice>,
     cores: Option<Vec<usize>>,
     sessions_max: Option<u32>,
     hello_timeout_ms: Option<u64>,
@@ -137,6 +154,7 @@ impl Config {
         let config = Self {
             data: found.data.unwrap_or_else(|| directory.join(DATA_NAME)),
             segment_bytes: found.segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT),
+            runtime: found.runtime.unwrap_or_default(),
             directory,
             cores: found.cores.unwrap_or_else(|| allowed_cores().last().copied().into_iter().collect()),
             sessions_max: found.sessions_max.unwrap_or(SESSIONS_MAX_DEFAULT),
@@ -214,6 +232,7 @@ mod tests {
                 directory: "/x".into(),
                 data: "/x/data".into(),
                 segment_bytes: 64 << 20,
+                runtime: RuntimeChoice::Auto,
                 cores: vec![core],
                 sessions_max: 7,
                 hello_timeout_ms: 5000,
@@ -232,6 +251,7 @@ mod tests {
         assert!(message("").contains("no directory"));
         assert!(message("directory = '/x'\ncores = []").contains("at least one"));
         assert!(message("directory = '/x'\ncores = [999]").contains("core 999 cannot be used"));
+        assert!(message("directory = '/x'\nruntime = 'fibres'").contains("io_uring"));
         assert!(message("directory = '/x'\nsessions_max = 0").contains("sessions_max"));
         assert!(message("directory = '/x'\npayload_bytes_max = 1073741825").contains("at most 1073741824"));
         let missing = Config::load(Some(Path::new("/nonexistent/x.toml")), None).unwrap_err();

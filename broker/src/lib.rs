@@ -37,13 +37,13 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
 
-use config::Config;
+use config::{Config, RuntimeChoice};
 use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
 use directory::ServedDirectory;
 use keeper::{Estate, Keeping, Kept, Key, Link, Message};
-use runtime::PinnedThread;
 pub use runtime::RuntimeError;
+use runtime::{PinnedThread, Runtime};
 pub use shard::AdoptError;
 use shard::{Command, JournalPlace, Mailbox, Shard};
 
@@ -109,6 +109,7 @@ pub struct Broker {
     _kept: Vec<Kept>,
     keeping: Arc<Keeping>,
     config: Config,
+    without_io_uring: Option<RuntimeError>,
     stop: Arc<OwnedFd>,
     mailboxes: Vec<Mailbox>,
     threads: Vec<PinnedThread>,
@@ -131,7 +132,6 @@ impl Broker {
     /// Takes the directory, starts a shard on each configured core and the control plane; returns when clients
     /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        runtime::probe()?;
         raise_descriptor_limit();
         let (directory, listener) = ServedDirectory::take(&config.directory)?;
         Self::launch(config, Some(directory), listener, Arc::default(), Estate::new())
@@ -141,7 +141,6 @@ impl Broker {
     /// one. A thread that panics then ends the process, so that it is succeeded.
     pub fn succeed(link: OwnedFd) -> Result<Self, StartError> {
         abort_on_panic();
-        runtime::probe()?;
         raise_descriptor_limit();
         let system = |action| move |source: io::Error| StartError::System { action, source };
         let (keeping, mut estate) =
@@ -169,6 +168,7 @@ impl Broker {
         keeping: Arc<Keeping>,
         mut estate: Estate,
     ) -> Result<Self, StartError> {
+        let (runtime, without_io_uring) = choose_runtime(config.runtime)?;
         let system = |action| move |source: io::Error| StartError::System { action, source };
         let eventfd = |flags| rustix::event::eventfd(0, flags).map_err(io::Error::from);
         let stop =
@@ -184,6 +184,7 @@ impl Broker {
             let place = JournalPlace {
                 directory: config.data.join(format!("shard-{number}")),
                 segment_bytes: config.segment_bytes,
+                runtime,
                 shards: (config.data.join(SHARDS_NAME), config.cores.len()),
             };
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
@@ -209,7 +210,7 @@ impl Broker {
 
         let mut shards = Shards { mailboxes, threads: Vec::new() };
         for ((number, core), (mut shard, wake)) in config.cores.iter().enumerate().zip(prepared) {
-            let thread = runtime::spawn(*core, &format!("shard-{number}"), wake, move || shard.turn());
+            let thread = runtime.spawn(*core, &format!("shard-{number}"), wake, move || shard.turn());
             shards.threads.push(thread?);
         }
         keeping.settle(estate);
@@ -227,6 +228,7 @@ impl Broker {
             _kept: Vec::new(),
             keeping,
             config,
+            without_io_uring,
             stop,
             mailboxes,
             threads,
@@ -242,6 +244,11 @@ impl Broker {
     /// The cores that shards are pinned to, in order of the shards.
     pub fn cores(&self) -> &[usize] {
         &self.config.cores
+    }
+
+    /// Why this broker does without io_uring although nobody has told it to; `None`: it does not.
+    pub fn without_io_uring(&self) -> Option<&RuntimeError> {
+        self.without_io_uring.as_ref()
     }
 
     /// Something that ends this broker.
@@ -266,6 +273,19 @@ impl Broker {
         }
         control.map_err(BrokerError::Control)?;
         Ok(ended?)
+    }
+}
+
+/// The runtime, and why it is not the one that was wished for.
+fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, Option<RuntimeError>), RuntimeError> {
+    if choice == RuntimeChoice::Threads {
+        return Ok((Runtime::Threads, None));
+    }
+    let denied = |source| RuntimeError::IoUring { source };
+    match runtime::probe().and_then(|()| journal::disk::uring::probe().map_err(denied)) {
+        Ok(()) => Ok((Runtime::IoUring, None)),
+        Err(error) if choice == RuntimeChoice::Auto => Ok((Runtime::Threads, Some(error))),
+        Err(error) => Err(error),
     }
 }
 

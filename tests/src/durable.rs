@@ -135,9 +135,16 @@ fn consume(directory: &Path, shared: &Shared, drain: bool) -> Result<(), Failure
     Ok(())
 }
 
-/// Kills the broker so often, and everything with it every `loss_every`-th time. `peer`: `ringway-test-peer`.
-pub fn campaign(peer: &Path, kills: u64, loss_every: u64, seed: u64) -> Report {
-    let mut broker = KeptBroker::start(peer);
+/// Kills the broker so often, and everything with it every `loss_every`-th time. `peer`: `ringway-test-peer`; `environment`:
+/// of the broker.
+pub fn campaign(
+    peer: &Path,
+    environment: &[(&str, String)],
+    kills: u64,
+    loss_every: u64,
+    seed: u64,
+) -> Report {
+    let mut broker = KeptBroker::start_with(peer, environment);
     declare(&broker.connect()).expect("a queue can be declared");
     let (books, next) = (Mutex::default(), AtomicU64::new(0));
     let mut shared =

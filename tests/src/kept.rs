@@ -23,6 +23,7 @@ struct Pids {
 pub struct KeptBroker {
     /// `None`: another's by now.
     directory: Option<tempfile::TempDir>,
+    environment: Vec<(String, String)>,
     first_keeper: Child,
     pids: Arc<(Mutex<Pids>, Condvar)>,
 }
@@ -36,10 +37,12 @@ impl KeptBroker {
     /// Starts both with more in their environment.
     pub fn start_with(peer: &Path, environment: &[(&str, String)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Self::start_in(directory, peer, environment)
     }
 
-    fn start_in(directory: tempfile::TempDir, peer: &Path, environment: &[(&str, String)]) -> Self {
+    fn start_in(directory: tempfile::TempDir, peer: &Path, environment: Vec<(String, String)>) -> Self {
         let mut first_keeper = Command::new(peer)
             .arg("serve")
             .arg(directory.path().join("broker"))
@@ -63,7 +66,7 @@ impl KeptBroker {
                 heard.1.notify_all();
             }
         });
-        let broker = Self { directory: Some(directory), first_keeper, pids };
+        let broker = Self { directory: Some(directory), environment, first_keeper, pids };
         broker.wait_for(|pids| !pids.brokers.is_empty());
         broker
     }
@@ -84,10 +87,10 @@ impl KeptBroker {
         eventually("they are gone", || brokers.iter().all(is_gone));
     }
 
-    /// Starts both anew in the same directory, after [`lose_everything`](Self::lose_everything).
+    /// Starts both anew in the same directory and environment, after [`lose_everything`](Self::lose_everything).
     pub fn start_again(mut self, peer: &Path) -> Self {
         let directory = self.directory.take().expect("only the drop takes it away");
-        Self::start_in(directory, peer, &[])
+        Self::start_in(directory, peer, std::mem::take(&mut self.environment))
     }
 
     /// Where it serves.

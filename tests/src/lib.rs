@@ -8,6 +8,7 @@ pub mod durable;
 pub mod kept;
 pub mod litmus;
 pub mod queue;
+pub mod without_io_uring;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;

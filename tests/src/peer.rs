@@ -12,6 +12,7 @@ use ringway_broker::config::Config;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_tests::deaths::worker;
+use ringway_tests::without_io_uring::{WITHOUT_IO_URING, without_io_uring};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 type Failure = Box<dyn std::error::Error>;
@@ -27,6 +28,9 @@ fn main() -> Result<(), Failure> {
             broker(directory)
         }
         ["serve", directory] => {
+            if std::env::var_os(WITHOUT_IO_URING).is_some() {
+                without_io_uring()?;
+            }
             let config = Config::load(None, Some(directory.into()))?;
             Ok(keeper::serve(&config, &never()?, |notice| say(&notice))?)
         }

@@ -29,18 +29,20 @@ use super::ring::{Ring, Rounds};
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{Core, CoreRecord, StreamId, Token};
-use crate::journal::disk::Sleeper;
 use crate::journal::disk::files::Directory;
+use crate::journal::disk::threads::Threads;
 use crate::journal::disk::uring::Uring;
+use crate::journal::disk::{Device, Sleeper};
 use crate::journal::helper::{Helper, Outcome, Task};
 use crate::journal::log::{Log, Progress, Start};
 use crate::journal::records::StateRecord;
 use crate::journal::recovery::{self, Lost, Recovered, RecoveryError};
 use crate::journal::segments::{self, Needed};
 use crate::journal::snapshot;
+use crate::runtime::Runtime;
 
 /// A shard's log.
-pub(super) type ShardLog = Log<Directory, Uring>;
+pub(super) type ShardLog = Log<Directory, Device>;
 
 const US: Nanos = 1000;
 const MS: Nanos = 1000 * US;
@@ -84,6 +86,8 @@ pub(crate) struct JournalPlace {
     pub(crate) directory: PathBuf,
     /// Bytes of a segment.
     pub(crate) segment_bytes: u64,
+    /// What it is written by.
+    pub(crate) runtime: Runtime,
     /// Where it is noted how many shards there are, and how many that is: streams belong to shards by their number.
     pub(crate) shards: (PathBuf, usize),
 }
@@ -170,8 +174,12 @@ pub(super) fn open(
     segments::spare_unused(&disk, recovered.segment).map_err(|source| failed("an unused segment", source))?;
     let segment = segments::prepare(&disk, header).map_err(|source| failed("a new segment", source))?;
     let wake_helper = wake.try_clone().map_err(|source| failed("an eventfd", source))?;
-    let writer =
-        Uring::new(wake, Some(Arc::new(lock.into()))).map_err(|source| failed("io_uring", source))?;
+    let lock = Some(Arc::new(lock.into()));
+    let writer = match place.runtime {
+        Runtime::IoUring => Uring::new(wake, lock).map(Box::new).map(Device::Uring),
+        Runtime::Threads => Threads::new(wake, lock).map(Device::Threads),
+    };
+    let writer = writer.map_err(|source| failed("io_uring or threads", source))?;
     let helper = Helper::start(Arc::new(disk), wake_helper).map_err(|source| failed("a thread", source))?;
     let Recovered { lsn, checksum, state, .. } = &recovered;
     let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone() };

@@ -11,7 +11,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let number = |index: usize, usual| arguments.get(index).map_or(Ok(usual), |text| text.parse::<u64>());
     let (kills, loss_every, seed) = (number(0, 1000)?, number(1, 10)?, number(2, 1)?);
     let peer = std::env::current_exe()?.with_file_name("ringway-test-peer");
-    let report = durable::campaign(&peer, kills, loss_every.max(1), seed);
+    let report = durable::campaign(&peer, &[], kills, loss_every.max(1), seed);
     println!(
         "seed {seed}: {} brokers killed, {} times everything; {} messages confirmed, {} of them missing; {} settlements \
          confirmed, {} of them back",

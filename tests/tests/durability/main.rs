@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringway_broker::Broker;
-use ringway_broker::config::Config;
+use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
+use ringway_tests::without_io_uring::WITHOUT_IO_URING;
 use ringway_tests::{PATIENCE, TestBroker, durable};
 
 const USUAL: StreamSettings =
@@ -16,20 +17,22 @@ const USUAL: StreamSettings =
 /// A broker whose journals outlive it, and what ends its rings: it is stopped, and another one started.
 struct Host {
     data: tempfile::TempDir,
+    runtime: RuntimeChoice,
     broker: Option<TestBroker>,
 }
 
 impl Host {
-    fn new() -> Self {
-        let mut host = Self { data: tempfile::tempdir().unwrap(), broker: None };
+    fn new(runtime: RuntimeChoice) -> Self {
+        let mut host = Self { data: tempfile::tempdir().unwrap(), runtime, broker: None };
         host.start();
         host
     }
 
     fn start(&mut self) {
-        let data = self.data.path().to_owned();
+        let (data, runtime) = (self.data.path().to_owned(), self.runtime);
         self.broker = Some(TestBroker::start_with(|config| {
             config.data = data;
+            config.runtime = runtime;
             config.segment_bytes = 4 << 20;
         }));
     }
@@ -44,9 +47,34 @@ impl Host {
     }
 }
 
-#[test]
-fn what_is_confirmed_is_read_back_when_the_rings_are_gone() {
-    let mut host = Host::new();
+/// Asks each question on both runtimes.
+macro_rules! on_both_runtimes {
+    ($($question:ident,)*) => {
+        mod by_io_uring {
+            $(#[test]
+            fn $question() {
+                super::$question(super::RuntimeChoice::IoUring);
+            })*
+        }
+        mod by_threads {
+            $(#[test]
+            fn $question() {
+                super::$question(super::RuntimeChoice::Threads);
+            })*
+        }
+    };
+}
+
+on_both_runtimes! {
+    what_is_confirmed_is_read_back_when_the_rings_are_gone,
+    brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back,
+    without_subscriptions_a_durable_stream_keeps_its_last_messages_too,
+    a_queue_goes_on_where_it_was,
+    what_was_settled_stays_settled_and_deleted_streams_stay_deleted,
+}
+
+fn what_is_confirmed_is_read_back_when_the_rings_are_gone(runtime: RuntimeChoice) {
+    let mut host = Host::new(runtime);
     for round in 0..3_u64 {
         let connection = host.connect();
         connection.declare_stream("s", USUAL).unwrap();
@@ -77,16 +105,18 @@ fn what_is_confirmed_is_read_back_when_the_rings_are_gone() {
     }
 }
 
-#[test]
-fn brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back() {
-    let report = durable::campaign(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), 12, 4, 7);
+fn brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back(
+    runtime: RuntimeChoice,
+) {
+    let denied = [(WITHOUT_IO_URING, String::new())];
+    let environment = if runtime == RuntimeChoice::Threads { &denied[..] } else { &[] };
+    let report = durable::campaign(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), environment, 12, 4, 7);
     assert_eq!((report.missing, report.back), (0, 0), "{report:?}");
     assert!(report.confirmed > 100 && report.settled > 100 && report.losses == 3, "{report:?}");
 }
 
-#[test]
-fn without_subscriptions_a_durable_stream_keeps_its_last_messages_too() {
-    let mut host = Host::new();
+fn without_subscriptions_a_durable_stream_keeps_its_last_messages_too(runtime: RuntimeChoice) {
+    let mut host = Host::new(runtime);
     let connection = host.connect();
     connection.declare_stream("s", USUAL).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
@@ -110,9 +140,8 @@ fn without_subscriptions_a_durable_stream_keeps_its_last_messages_too() {
     }
 }
 
-#[test]
-fn a_queue_goes_on_where_it_was() {
-    let mut host = Host::new();
+fn a_queue_goes_on_where_it_was(runtime: RuntimeChoice) {
+    let mut host = Host::new(runtime);
     let connection = host.connect();
     let backoff = Backoff { initial_ms: 1, ..Backoff::default() };
     let shared = SharedSettings { attempts_max: 3, backoff, ..SharedSettings::default() };
@@ -153,7 +182,7 @@ fn a_queue_goes_on_where_it_was() {
 
 #[test]
 fn another_number_of_shards_is_refused() {
-    let mut host = Host::new();
+    let mut host = Host::new(RuntimeChoice::Auto);
     host.connect().declare_stream("s", USUAL).unwrap();
     host.broker.take().unwrap().stop();
     std::fs::write(host.data.path().join("shards"), "7\n").unwrap();
@@ -177,7 +206,7 @@ fn a_directory_that_cannot_be_written_is_said_and_memory_streams_go_on() {
 
 #[test]
 fn a_damaged_journal_is_refused_with_what_is_missing() {
-    let mut host = Host::new();
+    let mut host = Host::new(RuntimeChoice::Auto);
     let connection = host.connect();
     connection.declare_stream("s", USUAL).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
@@ -206,9 +235,8 @@ fn a_damaged_journal_is_refused_with_what_is_missing() {
     assert!(refused.contains("is damaged: records 0 to"), "{refused}");
 }
 
-#[test]
-fn what_was_settled_stays_settled_and_deleted_streams_stay_deleted() {
-    let mut host = Host::new();
+fn what_was_settled_stays_settled_and_deleted_streams_stay_deleted(runtime: RuntimeChoice) {
+    let mut host = Host::new(runtime);
     let connection = host.connect();
     connection.declare_stream("gone", USUAL).unwrap();
     connection.declare_stream("s", USUAL).unwrap();

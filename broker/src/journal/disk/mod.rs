@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`files`] | a directory of a real file system |
 //! | [`uring`] | writes by io_uring: the only place that names it |
+//! | [`threads`] | the same by plain threads |
 //! | [`simulated`] | a disk in memory that loses what was not synced, for tests |
 //!
 //! 1. What a [`Disk`] does is done when it returns, and may take long: only a start, and the shard's helper thread, call it.
@@ -14,13 +15,18 @@
 pub(crate) mod files;
 #[cfg(test)]
 pub(crate) mod simulated;
+pub(crate) mod threads;
 pub(crate) mod uring;
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_shm_protocol::memory::bell::MappedBell;
+
+use threads::Threads;
+use uring::Uring;
 
 /// A directory, and the files in it.
 pub(crate) trait Disk: Send + Sync + 'static {
@@ -83,4 +89,70 @@ pub(crate) trait Sleeper {
     fn take_rung(&mut self, rung: &mut Vec<u64>);
     /// Has the shard woken in so long; earlier, if it was asked for before.
     fn wake_in(&mut self, time: Duration);
+}
+
+/// How a shard writes to files.
+pub(crate) enum Device {
+    Uring(Box<Uring>),
+    Threads(Threads),
+}
+
+impl Writer<File> for Device {
+    fn buffers(&self) -> usize {
+        match self {
+            Self::Uring(uring) => uring.buffers(),
+            Self::Threads(threads) => threads.buffers(),
+        }
+    }
+
+    fn buffer(&mut self, buffer: usize) -> &mut [u8] {
+        match self {
+            Self::Uring(uring) => uring.buffer(buffer),
+            Self::Threads(threads) => threads.buffer(buffer),
+        }
+    }
+
+    fn write(&mut self, file: &Arc<File>, offset: u64, buffer: usize, bytes: usize, sync: bool) {
+        match self {
+            Self::Uring(uring) => uring.write(file, offset, buffer, bytes, sync),
+            Self::Threads(threads) => threads.write(file, offset, buffer, bytes, sync),
+        }
+    }
+
+    fn flush(&mut self, file: &Arc<File>, number: u64) {
+        match self {
+            Self::Uring(uring) => uring.flush(file, number),
+            Self::Threads(threads) => threads.flush(file, number),
+        }
+    }
+
+    fn take_done(&mut self, done: &mut Vec<Done>) {
+        match self {
+            Self::Uring(uring) => uring.take_done(done),
+            Self::Threads(threads) => threads.take_done(done),
+        }
+    }
+}
+
+impl Sleeper for Device {
+    fn watch(&mut self, bell: &MappedBell, count: u32, key: u64) {
+        match self {
+            Self::Uring(uring) => uring.watch(bell, count, key),
+            Self::Threads(threads) => threads.watch(bell, count, key),
+        }
+    }
+
+    fn take_rung(&mut self, rung: &mut Vec<u64>) {
+        match self {
+            Self::Uring(uring) => uring.take_rung(rung),
+            Self::Threads(threads) => threads.take_rung(rung),
+        }
+    }
+
+    fn wake_in(&mut self, time: Duration) {
+        match self {
+            Self::Uring(uring) => uring.wake_in(time),
+            Self::Threads(threads) => threads.wake_in(time),
+        }
+    }
 }

@@ -68,6 +68,18 @@ pub(crate) struct Uring {
     _lock: Option<Arc<OwnedFd>>,
 }
 
+/// Checks that this kernel's io_uring has all that a journal needs: waiting for futexes came last (Linux 6.7).
+pub(crate) fn probe() -> io::Result<()> {
+    let ring = IoUring::new(1)?;
+    let mut known = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut known)?;
+    if known.is_supported(opcode::FutexWait::CODE) {
+        return Ok(());
+    }
+    let message = "it cannot wait for futexes before Linux 6.7";
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
 impl Uring {
     /// A ring that wakes by `wake`, an eventfd. `lock`: held for as long as something is under way.
     pub(crate) fn new(wake: &OwnedFd, lock: Option<Arc<OwnedFd>>) -> io::Result<Self> {
