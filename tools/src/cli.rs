@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Print the messages of a queue, or of a stream as one of its subscriptions.
     #[command(after_help = SUB_AFTER)]
     Sub(SubArgs),
+    /// Look at journals: list, show, verify. Nothing is changed, and a broker may be at work.
+    #[command(after_help = JOURNAL_AFTER)]
+    Journal(JournalArgs),
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
     #[command(after_help = DEMO_AFTER)]
     Demo(DemoArgs),
@@ -469,6 +472,101 @@ pub(crate) struct SubArgs {
     pub(crate) format: Format,
 }
 
+const JOURNAL_AFTER: &str = "\
+Examples:
+  ringway journal ls --data /srv/ringway
+  ringway journal show --stream payments --position 100..200
+  ringway journal show --since 10m --format json
+  ringway journal verify";
+
+const JOURNAL_SHOW_AFTER: &str = "\
+Examples:
+  ringway journal show --stream payments
+  ringway journal show --stream payments --position 100..200 --format raw
+  ringway journal show --since 2026-01-31T12:00:00Z --until 1h --format json";
+
+/// Arguments of `ringway journal`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct JournalArgs {
+    /// Directory of the journals [default: DIR/data with --dir; else /var/lib/ringway for root, else
+    /// $XDG_STATE_HOME/ringway, else ~/.local/state/ringway]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: JournalCommand,
+}
+
+/// What can be done with journals.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// List the files of each shard's journal, and the streams that it knows.
+    #[command(
+        after_help = "Examples:\n  ringway journal ls\n  ringway journal ls --data /srv/ringway --json"
+    )]
+    Ls {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the messages that the log has, in the order that they were written in.
+    ///
+    /// A line is: when it was written, its record (LSN), the stream, partition:position, bytes of the payload, and its beginning.
+    /// Exit code 1 means that something confirmed is missing; what is whole is printed all the same.
+    #[command(after_help = JOURNAL_SHOW_AFTER)]
+    Show(JournalShowArgs),
+    /// Read all of it and check that everything is there that was confirmed: exit code 1 if not.
+    #[command(
+        after_help = "Examples:\n  ringway journal verify\n  ringway journal verify --data /srv/ringway --json"
+    )]
+    Verify {
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `ringway journal show`.
+#[derive(Debug, Args)]
+pub(crate) struct JournalShowArgs {
+    /// Only of this stream
+    #[arg(long, value_parser = name_parser())]
+    pub(crate) stream: Option<Name>,
+    /// Only of this partition
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+    /// Only at this position, or from the first up to and without the second: 7, 100..200, 100..
+    #[arg(long, value_name = "A[..B]", value_parser = positions)]
+    pub(crate) position: Option<std::ops::Range<u64>>,
+    /// Only what was written since then: a time (2026-01-31T12:00:00Z), or how long ago (10m)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<u64>,
+    /// Only what was written before then
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<u64>,
+    /// Only of this shard
+    #[arg(long, value_name = "N")]
+    pub(crate) shard: Option<u32>,
+    /// End after this many messages
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// How messages are printed
+    #[arg(long, value_enum, default_value = "line")]
+    pub(crate) format: JournalFormat,
+}
+
+/// `--format` of `ringway journal show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JournalFormat {
+    /// One line: where it is, and how it begins
+    Line,
+    /// The message as it is, and a newline
+    Raw,
+    /// One JSON object per message
+    Json,
+}
+
 const DEMO_AFTER: &str = "\
 It starts its own broker in a private directory and removes everything at the end. The lines of the file go
 through a topic, the file as often as it takes for 10,000 messages; two consumers check that every line arrived,
@@ -716,6 +814,25 @@ fn overflow(text: &str) -> Result<Overflow, String> {
         }
         _ => Err("it must be block, reject, drop-oldest or detach=TIME (detach=2s)".into()),
     }
+}
+
+fn positions(text: &str) -> Result<std::ops::Range<u64>, String> {
+    let number =
+        |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?} is no position: {error}"));
+    match text.split_once("..") {
+        None => number(text).map(|position| position..position.saturating_add(1)),
+        Some((first, "")) => number(first).map(|first| first..u64::MAX),
+        Some((first, end)) => Ok(number(first)?..number(end)?),
+    }
+}
+
+/// In nanoseconds since 1970.
+fn moment(text: &str) -> Result<u64, String> {
+    let ago = || duration(text).ok().and_then(|ago| SystemTime::now().checked_sub(ago));
+    let time = humantime::parse_rfc3339_weak(text).ok().or_else(ago);
+    let since_1970 = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let since_1970 = since_1970.and_then(|since| u64::try_from(since.as_nanos()).ok());
+    since_1970.ok_or_else(|| "write a time like 2026-01-31T12:00:00Z, or how long ago: 90s, 10m".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

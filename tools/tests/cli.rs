@@ -383,7 +383,7 @@ fn a_subscriber_says_that_the_broker_has_gone() {
 
 #[test]
 fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["serve"],
         &["stop"],
@@ -399,6 +399,10 @@ fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
         &["subscription", "delete"],
         &["pub"],
         &["sub"],
+        &["journal"],
+        &["journal", "ls"],
+        &["journal", "show"],
+        &["journal", "verify"],
         &["demo"],
     ];
     for command in commands {
@@ -410,6 +414,42 @@ fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
         help.contains("Exit codes:") && help.contains("130") && !help.contains("demo-producer"),
         "{help}"
     );
+}
+
+#[test]
+fn a_journal_is_listed_shown_and_verified_beside_its_broker() {
+    let broker = Broker::start();
+    broker.run(&["journal", "ls"]).expect(3, &["No such file"]);
+    broker.run(&["stream", "create", "s", "--durability", "synced"]).ok();
+    broker.run_with(&["pub", "s", "--lines", "-", "--key", "k"], b"one\ntwo\n\xff\n").ok();
+    let listed: Value = serde_json::from_str(&broker.run(&["journal", "ls", "--json"]).ok()).unwrap();
+    assert_eq!(listed[0]["in_use"], true);
+    assert_eq!(listed[0]["files"][0]["kind"], "segment");
+    let stream = json!({
+        "stream": "s", "partition": 0, "durability": "synced", "messages": 3, "first": 0, "end": 3
+    });
+    assert_eq!(listed[0]["streams"], json!([stream]));
+    assert!(broker.run(&["journal", "ls"]).ok().contains("segment-0000000000000001"));
+    let shown = broker.run(&["journal", "show", "--stream", "s", "--position", "1.."]).ok();
+    let lines: Vec<_> = shown.lines().map(|line| line.splitn(3, ' ').nth(2).unwrap()).collect();
+    assert_eq!(lines, ["s 0:1 3 two", "s 0:2 1 \\xff"]);
+    let json = broker.run(&["journal", "show", "--count", "1", "--since", "1h", "--format", "json"]).ok();
+    let line: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&line["stream"], &line["key"], &line["payload"]), (&json!("s"), &json!("k"), &json!("one")));
+    assert_eq!(broker.run(&["journal", "show", "--until", "1h"]).ok(), "");
+    assert_eq!(broker.run(&["journal", "show", "--position", "2", "--format", "raw"]).raw, b"\xff\n");
+    broker.run(&["journal", "show", "--position", "x"]).expect(2, &["\"x\" is no position"]);
+    assert!(broker.run(&["journal", "verify"]).ok().contains("shard 0: 3 messages in "));
+    let verified: Value = serde_json::from_str(&broker.run(&["journal", "verify", "--json"]).ok()).unwrap();
+    assert_eq!((&verified[0]["messages"], &verified[0]["damage"]), (&json!(3), &json!([])));
+
+    let segment = broker.path("broker/data/shard-0/segment-0000000000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(3).position(|bytes| bytes == b"two").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    broker.run(&["journal", "verify"]).expect(1, &["not all that was confirmed is there"]);
+    broker.run(&["journal", "show"]).expect(1, &["is damaged: records"]);
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(crate) mod segments;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 
+/// The file whose lock says that somebody writes the journal.
+pub(crate) const LOCK: &str = "lock";
+
 #[cfg(test)]
 mod document;
 #[cfg(test)]

@@ -14,10 +14,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::disk::Disk;
+use super::disk::files::Aligned;
 use super::format::{
     BATCH_BYTES_MAX, BLOCK_BYTES, BatchHeader, FIRST_BATCH, HeaderError, JournalId, SegmentHeader,
 };
@@ -29,9 +31,13 @@ use super::state::{Place, State};
 use crate::core::StreamId;
 
 /// Bytes that are read at once: a largest batch at least.
-const READ_BYTES: usize = 2 << 20;
+const READ_BYTES: usize = 4 << 20;
 /// How far a look behind the end goes where only a process has died: further than all that it may have had under way.
 const LOOK_BEHIND_BYTES: u64 = 16 << 20;
+
+/// How often, and after how long, a place is looked at again that somebody may just be writing to.
+const LOOKS_MOST: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Why a journal cannot be read. Nothing was changed.
 #[derive(Debug, Error)]
@@ -134,6 +140,23 @@ pub(crate) trait Visitor {
     fn batch(&mut self, header: &BatchHeader, place: Place, body: &[u8]);
     /// So many bytes of so many are read.
     fn progress(&mut self, bytes: u64, of: u64);
+    /// Whether nothing more is asked for: reading ends where it is.
+    fn is_done(&self) -> bool {
+        false
+    }
+    /// Something is missing. Reading ends with what this returns, or goes on with the next batch that is whole.
+    fn damaged(&mut self, error: RecoveryError) -> Result<(), RecoveryError> {
+        Err(error)
+    }
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Where the newest snapshot ends.
+    Snapshot,
+    /// With the oldest batch that is there. The state is the snapshot's from its record on.
+    Oldest,
 }
 
 impl Visitor for () {
@@ -157,7 +180,19 @@ pub(crate) fn read<D: Disk>(
     lost: Lost,
     visitor: &mut impl Visitor,
 ) -> Result<Recovered, RecoveryError> {
-    Reader { disk, directory, lost, segments: BTreeMap::new() }.read(visitor)
+    read_from(From::Snapshot, disk, directory, lost, false, visitor)
+}
+
+/// The same, from another place perhaps. `is_live`: somebody writes it meanwhile.
+pub(crate) fn read_from<D: Disk>(
+    from: From,
+    disk: &D,
+    directory: &str,
+    lost: Lost,
+    is_live: bool,
+    visitor: &mut impl Visitor,
+) -> Result<Recovered, RecoveryError> {
+    Reader { disk, directory, lost, is_live, segments: BTreeMap::new(), later: None }.read(from, visitor)
 }
 
 struct Segment<File> {
@@ -169,7 +204,10 @@ struct Reader<'a, D: Disk> {
     disk: &'a D,
     directory: &'a str,
     lost: Lost,
+    is_live: bool,
     segments: BTreeMap<u64, Segment<D::File>>,
+    /// A snapshot that reading comes to.
+    later: Option<Snapshot>,
 }
 
 /// Where reading is.
@@ -184,15 +222,19 @@ struct At {
 }
 
 impl<D: Disk> Reader<'_, D> {
-    fn read(mut self, visitor: &mut impl Visitor) -> Result<Recovered, RecoveryError> {
+    fn read(mut self, from: From, visitor: &mut impl Visitor) -> Result<Recovered, RecoveryError> {
         let names = self.io("its directory", self.disk.list())?;
         // What was written is on the device, or is not read: neither may change its mind later.
         let snapshots = self.open_all(&names)?;
         self.io("its directory", self.disk.sync_directory())?;
         let (snapshot, whole) = self.newest(snapshots)?;
-        let snapshot = match snapshot {
-            Some(snapshot) => snapshot,
-            None => self.beginning()?,
+        let snapshot = match (snapshot, from) {
+            (snapshot, From::Oldest) => {
+                self.later = snapshot;
+                self.oldest()?
+            }
+            (Some(snapshot), From::Snapshot) => snapshot,
+            (None, From::Snapshot) => self.beginning()?,
         };
         let Snapshot { lsn, checksum, segment, offset, state } = snapshot;
         let last = if lsn == 0 { 0 } else { segment };
@@ -212,6 +254,9 @@ impl<D: Disk> Reader<'_, D> {
         };
         let at = At { segment, offset, lsn, checksum, last };
         self.walk(at, &mut recovered, visitor)?;
+        if let Some(snapshot) = self.later.take_if(|snapshot| snapshot.lsn <= recovered.lsn) {
+            recovered.state = snapshot.state;
+        }
         Ok(recovered)
     }
 
@@ -295,9 +340,17 @@ impl<D: Disk> Reader<'_, D> {
         }
     }
 
+    /// An empty state, at the oldest batch that is whole.
+    fn oldest(&self) -> Result<Snapshot, RecoveryError> {
+        let Some(segment) = self.segments.keys().next().copied() else { return Ok(Snapshot::nothing(0)) };
+        let first = At { segment, offset: FIRST_BATCH, lsn: 0, checksum: 0, last: 0 };
+        let At { segment, offset, lsn, checksum, .. } = self.next_whole(&first)?.unwrap_or(first);
+        Ok(Snapshot { lsn, checksum, segment, offset, state: State::default() })
+    }
+
     /// Reads on from `at` to the end of the log.
     fn walk(
-        &self,
+        &mut self,
         mut at: At,
         recovered: &mut Recovered,
         visitor: &mut impl Visitor,
@@ -314,20 +367,90 @@ impl<D: Disk> Reader<'_, D> {
             return Err(self.damaged(at.lsn, at.lsn, detail));
         }
         let total: u64 = self.segments.range(at.segment..).map(|(_, segment)| segment.header.bytes).sum();
+        let mut looks = 0;
         loop {
             let segment = &self.segments[&at.segment];
             let cut = self.cut(segment.header.epoch);
-            self.read_segment(&mut at, cut.as_ref(), recovered, &mut |header, place, body, bytes| {
-                visitor.batch(header, place, body);
-                visitor.progress(bytes, total);
-            })?;
-            match self.behind(&at, cut.as_ref())? {
-                Some(next) => at = next,
-                None => break,
+            self.read_segment(&mut at, cut.as_ref(), recovered, (&mut *visitor, total))?;
+            if visitor.is_done() {
+                return Ok(());
+            }
+            (recovered.lsn, recovered.checksum, recovered.segment) = (at.lsn, at.checksum, at.last);
+            let next = match self.behind(&at, cut.as_ref()) {
+                Ok(None) => self.diagnose(&at, recovered).map(|()| None),
+                next => next,
+            };
+            at = match next {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(()),
+                Err(mut error @ RecoveryError::Damaged { .. }) => {
+                    // It may have been written since it was looked at: what says so was written later.
+                    if self.is_live && looks < LOOKS_MOST {
+                        looks += 1;
+                        std::thread::sleep(LOOK_AGAIN);
+                        continue;
+                    }
+                    let next = self.next_whole(&at)?;
+                    if let (Some(next), RecoveryError::Damaged { first_lsn, last_lsn, .. }) =
+                        (&next, &mut error)
+                    {
+                        *last_lsn = next.lsn.saturating_sub(1).max(*first_lsn);
+                    }
+                    if !self.was_given_up(&at, next.as_ref(), recovered)? {
+                        visitor.damaged(error)?;
+                    }
+                    match next {
+                        Some(next) => next,
+                        None => return Ok(()),
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+            looks = 0;
+        }
+    }
+
+    /// The next batch that is whole, at `at` or behind, and of a history that was confirmed.
+    fn next_whole(&self, at: &At) -> Result<Option<At>, RecoveryError> {
+        let mut aligned = Aligned::new(BATCH_BYTES_MAX);
+        let bytes = aligned.first(BATCH_BYTES_MAX);
+        for (number, segment) in self.segments.range(at.segment..) {
+            let cut = self.cut(segment.header.epoch);
+            let mut offset = if *number == at.segment { at.offset } else { FIRST_BATCH };
+            while offset < segment.header.bytes {
+                let most = (BATCH_BYTES_MAX as u64).min(segment.header.bytes - offset) as usize;
+                self.io(Name::Segment(*number), self.disk.read(&segment.file, offset, &mut bytes[..most]))?;
+                // A batch may begin at any block of it; one that does not end in it is read again from its beginning.
+                let mut blocks = (0..most).step_by(BLOCK_BYTES);
+                let found = blocks.find_map(|block| {
+                    let header = BatchHeader::parse(&bytes[block..most], &segment.header)?;
+                    let is_behind = cut.is_some_and(|cut| header.end_lsn() > cut.before_lsn);
+                    (header.first_lsn >= at.lsn && !is_behind).then_some((block, header))
+                });
+                match found {
+                    Some((0, header)) if header.covers(&bytes[..most], segment.header.salt) => {
+                        let (lsn, checksum) = (header.first_lsn, header.previous);
+                        return Ok(Some(At { segment: *number, offset, lsn, checksum, last: at.last }));
+                    }
+                    Some((0, _)) => offset += BLOCK_BYTES as u64,
+                    Some((block, _)) => offset += block as u64,
+                    None => offset += most as u64,
+                }
             }
         }
-        (recovered.lsn, recovered.checksum, recovered.segment) = (at.lsn, at.checksum, at.last);
-        self.diagnose(&at, recovered)
+        Ok(None)
+    }
+
+    /// Whether what is missing between `at` and the next batch was given up: whole segments that nobody needed.
+    fn was_given_up(&self, at: &At, next: Option<&At>, recovered: &Recovered) -> Result<bool, RecoveryError> {
+        let Some(next) = next.filter(|next| next.segment > at.segment) else { return Ok(false) };
+        let names = self.io("its directory", self.disk.list())?;
+        let between = (at.segment + 1..next.segment).map(|number| Name::Segment(number).to_string());
+        let are_gone =
+            next.segment > at.segment + 1 && !between.into_iter().any(|name| names.contains(&name));
+        let is_gone = self.is_live && !names.contains(&Name::Segment(at.segment).to_string());
+        let is_old = recovered.snapshots.last().is_some_and(|lsn| next.lsn <= *lsn);
+        Ok(is_gone || are_gone && is_old)
     }
 
     /// The header that says where an epoch ended.
@@ -338,28 +461,39 @@ impl<D: Disk> Reader<'_, D> {
 
     /// Reads the batches of one segment, as far as they are whole and follow each other.
     fn read_segment(
-        &self,
+        &mut self,
         at: &mut At,
         cut: Option<&SegmentHeader>,
         recovered: &mut Recovered,
-        visit: &mut impl FnMut(&BatchHeader, Place, &[u8], u64),
+        (visitor, of): (&mut impl Visitor, u64),
     ) -> Result<(), RecoveryError> {
+        let mut later = self.later.take();
         let segment = &self.segments[&at.segment];
         let name = Name::Segment(at.segment);
-        let (mut buffer, mut buffered) = (vec![0; READ_BYTES], at.offset..at.offset);
+        let (mut aligned, mut buffered) = (Aligned::new(READ_BYTES), at.offset..at.offset);
+        let buffer = aligned.first(READ_BYTES);
         let cut = cut.filter(|_| !mutations::is(Mutation::NoEpoch));
         // Batches without records do not raise the LSN: the checksum says which one was the last.
         let is_last =
             |at: &At| cut.is_some_and(|cut| (cut.before_lsn, cut.before_checksum) == (at.lsn, at.checksum));
-        while !is_last(at) && at.offset < segment.header.bytes {
+        while !visitor.is_done() && !is_last(at) && at.offset < segment.header.bytes {
             let needed = at.offset + (BATCH_BYTES_MAX as u64).min(segment.header.bytes - at.offset);
             if needed > buffered.end {
-                let bytes = (READ_BYTES as u64).min(segment.header.bytes - at.offset);
-                self.io(name, self.disk.read(&segment.file, at.offset, &mut buffer[..bytes as usize]))?;
-                buffered = at.offset..at.offset + bytes;
+                // What is there already moves to the front.
+                buffer.copy_within(
+                    (at.offset - buffered.start) as usize..(buffered.end - buffered.start) as usize,
+                    0,
+                );
+                let kept = (buffered.end - at.offset) as usize;
+                let bytes = (READ_BYTES as u64).min(segment.header.bytes - at.offset) as usize;
+                self.io(name, self.disk.read(&segment.file, buffered.end, &mut buffer[kept..bytes]))?;
+                buffered = at.offset..at.offset + bytes as u64;
             }
             let bytes =
                 &buffer[(at.offset - buffered.start) as usize..(buffered.end - buffered.start) as usize];
+            if let Some(snapshot) = later.take_if(|snapshot| snapshot.lsn <= at.lsn) {
+                recovered.state = snapshot.state;
+            }
             let Some(header) = BatchHeader::parse(bytes, &segment.header) else { break };
             let follows = header.first_lsn == at.lsn && header.previous == at.checksum
                 || mutations::is(Mutation::NoChain);
@@ -375,10 +509,12 @@ impl<D: Disk> Reader<'_, D> {
             })?;
             recovered.bytes += u64::from(header.bytes);
             recovered.batches += 1;
-            visit(&header, place, body, recovered.bytes);
+            visitor.batch(&header, place, body);
+            visitor.progress(recovered.bytes, of);
             at.offset += u64::from(header.bytes);
             (at.lsn, at.checksum, at.last) = (header.end_lsn(), header.checksum, at.segment);
         }
+        self.later = later;
         Ok(())
     }
 
@@ -461,7 +597,8 @@ impl<D: Disk> Reader<'_, D> {
         from: u64,
         mut each: impl FnMut(&BatchHeader),
     ) -> Result<(), RecoveryError> {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut aligned = Aligned::new(READ_BYTES);
+        let buffer = aligned.first(READ_BYTES);
         let mut offset = from;
         let end = match self.lost {
             Lost::Process => segment.header.bytes.min(from + LOOK_BEHIND_BYTES),

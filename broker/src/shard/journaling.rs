@@ -29,6 +29,7 @@ use super::ring::{Ring, Rounds};
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{Core, CoreRecord, StreamId, Token};
+use crate::journal::LOCK;
 use crate::journal::disk::files::Directory;
 use crate::journal::disk::threads::Threads;
 use crate::journal::disk::uring::Uring;
@@ -70,8 +71,6 @@ const RESERVE_PART: u64 = 4;
 const FINISH: Nanos = 10_000 * MS;
 /// How long to wait for a journal that is still being written by a broker that is gone.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
-/// The file whose lock says that somebody writes the journal.
-const LOCK: &str = "lock";
 
 /// Bells of a ring, as bits and as the low bits of a key.
 const DATA: u8 = 1;

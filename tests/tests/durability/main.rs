@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use ringway_broker::Broker;
 use ringway_broker::config::{Config, RuntimeChoice};
+use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
-use ringway_tests::{PATIENCE, TestBroker, durable};
+use ringway_tests::{PATIENCE, TestBroker, durable, eventually};
 
 const USUAL: StreamSettings =
     StreamSettings { slots: 64, slot_bytes: 64, durability: Durability::Synced, ..StreamSettings::DEFAULT };
@@ -253,4 +254,110 @@ fn what_was_settled_stays_settled_and_deleted_streams_stay_deleted(runtime: Runt
     let subscriptions = connection.subscriptions("s").unwrap();
     assert_eq!(subscriptions.len(), 1);
     assert_eq!(subscriptions[0].name, "a");
+}
+
+/// What is shown of a data directory: payloads, the records that they are in, and what is missing.
+fn shown(data: &Path) -> (Vec<String>, Vec<u64>, Vec<String>) {
+    let (mut payloads, mut records, mut damage) = (Vec::new(), Vec::new(), Vec::new());
+    for journal in Journal::all(data).unwrap() {
+        let mut each = |message: LogMessage<'_>| {
+            records.push(message.lsn);
+            payloads.push(format!(
+                "{}:{}={}",
+                message.stream.unwrap(),
+                message.position,
+                message.payload.escape_ascii()
+            ));
+            true
+        };
+        journal.messages(&mut each, &mut |error| damage.push(error.to_string())).unwrap();
+    }
+    (payloads, records, damage)
+}
+
+fn damage_found(data: &Path) -> Vec<String> {
+    let journals = Journal::all(data).unwrap();
+    journals.iter().flat_map(|journal| journal.verify(&mut |_, _| ()).unwrap().damage).collect()
+}
+
+#[test]
+fn a_journal_is_shown_and_verified_from_outside_and_damage_hides_nothing_else() {
+    let mut host = Host::new(RuntimeChoice::Auto);
+    let data = host.data.path().to_owned();
+    let connection = host.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    for number in 0..4 {
+        producer.send(format!("number {number}").as_bytes()).unwrap();
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+    }
+    let all = ["s:0=number 0", "s:1=number 1", "s:2=number 2", "s:3=number 3"];
+    let journal = &Journal::all(&data).unwrap()[0];
+    assert!(journal.is_live());
+    let (payloads, records, damage) = shown(&data);
+    assert_eq!((payloads, damage), (all.map(str::to_owned).to_vec(), vec![]));
+    assert_eq!(damage_found(&data), Vec::<String>::new());
+    drop((producer, connection));
+    host.broker.take().unwrap().stop();
+    // The kernel lets go of the lock a little later.
+    eventually("nobody holds the lock", || !Journal::all(&data).unwrap()[0].is_live());
+    let journal = &Journal::all(&data).unwrap()[0];
+    let streams = journal.streams().unwrap();
+    assert_eq!((streams[0].stream.as_str(), streams[0].messages, streams[0].end), ("s", 4, 4));
+    assert_eq!(journal.verify(&mut |_, _| ()).unwrap().messages, 4);
+
+    let segment = data.join("shard-0/segment-0000000000000001");
+    let whole = std::fs::read(&segment).unwrap();
+    let at = whole.windows(8).position(|bytes| bytes == b"number 1").unwrap();
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    std::fs::write(&segment, &damaged).unwrap();
+    let (payloads, _, damage) = shown(&data);
+    assert_eq!(payloads, [all[0], all[2], all[3]]);
+    let missing = format!("is damaged: records {0} to {0} were confirmed", records[1]);
+    assert!(damage.len() == 1 && damage[0].contains(&missing), "{damage:?}");
+    assert_eq!(damage_found(&data), damage);
+    assert_eq!(std::fs::read(&segment).unwrap(), damaged, "nothing is changed");
+}
+
+#[test]
+fn what_nobody_needs_any_more_is_no_damage() {
+    let mut host = Host::new(RuntimeChoice::Auto);
+    let connection = host.connect();
+    let settings = StreamSettings { slots: 1024, ..USUAL };
+    connection.declare_stream("kept", USUAL).unwrap();
+    connection.declare_subscription("kept", "all", StartAt::First).unwrap();
+    let mut kept = connection.producer("kept").open().unwrap();
+    kept.send(b"a message that keeps its segment").unwrap();
+    kept.confirm_all_timeout(PATIENCE).unwrap();
+    connection.declare_stream("s", settings).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    // More than two snapshots are apart.
+    let payload = vec![7; 1 << 20];
+    for _ in 0..560 {
+        producer.send(&payload).unwrap();
+    }
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+    let segments = || {
+        let files = Journal::all(host.data.path()).unwrap()[0].files().unwrap();
+        let segments = files.iter().filter_map(|file| match file.kind {
+            FileKind::Segment { segment, .. } => Some(segment),
+            _ => None,
+        });
+        segments.collect::<Vec<_>>()
+    };
+    eventually("segments are given up", || segments().windows(2).any(|pair| pair[1] > pair[0] + 1));
+    assert_eq!(segments()[0], 1);
+    assert_eq!(damage_found(host.data.path()), Vec::<String>::new());
+    drop((kept, producer, connection));
+    host.broker.take().unwrap().stop();
+    assert_eq!(damage_found(host.data.path()), Vec::<String>::new());
+    assert!(shown(host.data.path()).0[0].contains("a message that keeps its segment"));
+    let segment = host.data.path().join("shard-0/segment-0000000000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(9).position(|bytes| bytes == b"a message").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let found = damage_found(host.data.path());
+    assert!(found.iter().any(|found| found.contains("messages 0 to 0 of stream kept")), "{found:?}");
 }

@@ -8,7 +8,7 @@
 
 mod cursor;
 mod shared;
-mod writer;
+pub(crate) mod writer;
 
 use std::time::{Duration, Instant};
 

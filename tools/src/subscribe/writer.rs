@@ -1,4 +1,4 @@
-//! How `ringway sub` prints a message.
+//! How `ringway sub`, and `ringway journal show`, print a message.
 
 use ringway_client::{AttributesView, Position, Value};
 use serde::ser::SerializeMap;
@@ -8,7 +8,7 @@ use crate::cli::Format;
 
 /// A message as `--format json` prints it.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     partition: u32,
     position: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,25 +71,43 @@ fn json_value(value: Value<'_>) -> serde_json::Value {
 
 /// What is printed of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Printed<'a> {
-    pub(super) at: Position,
+pub(crate) struct Printed<'a> {
+    pub(crate) at: Position,
     /// Which delivery it is, of a subscription that counts them.
-    pub(super) attempt: Option<u32>,
-    pub(super) attributes: AttributesView<'a>,
-    pub(super) payload: &'a [u8],
+    pub(crate) attempt: Option<u32>,
+    pub(crate) attributes: AttributesView<'a>,
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Printed<'a> {
+    /// All that there is to say about it, as JSON.
+    pub(crate) fn line(self) -> Line<'a> {
+        let Self { at, attempt, attributes, payload } = self;
+        Line {
+            partition: at.partition,
+            position: at.position,
+            timestamp_ns: attributes.timestamp_ns(),
+            key: attributes.key(),
+            correlation: attributes.correlation(),
+            reply_to: attributes.reply_to(),
+            attempt,
+            attributes: attributes.iter().map(|(name, value)| (name.to_owned(), json_value(value))).collect(),
+            payload: Some(payload),
+        }
+    }
 }
 
 /// How messages are printed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Writer {
-    pub(super) format: Format,
+pub(crate) struct Writer {
+    pub(crate) format: Format,
     /// The stream has several partitions.
-    pub(super) several: bool,
+    pub(crate) several: bool,
 }
 
 impl Writer {
-    pub(super) fn write(self, buffer: &mut Vec<u8>, message: Printed<'_>) {
-        let Printed { at, attempt, attributes, payload } = message;
+    pub(crate) fn write(self, buffer: &mut Vec<u8>, message: Printed<'_>) {
+        let Printed { at, payload, .. } = message;
         match self.format {
             Format::Raw => buffer.extend_from_slice(payload),
             Format::Hex if self.several => {
@@ -97,21 +115,8 @@ impl Writer {
             }
             Format::Hex => buffer.extend_from_slice(format!("{} {}", at.position, hex(payload)).as_bytes()),
             Format::Json => {
-                let line = Line {
-                    partition: at.partition,
-                    position: at.position,
-                    timestamp_ns: attributes.timestamp_ns(),
-                    key: attributes.key(),
-                    correlation: attributes.correlation(),
-                    reply_to: attributes.reply_to(),
-                    attempt,
-                    attributes: attributes
-                        .iter()
-                        .map(|(name, value)| (name.to_owned(), json_value(value)))
-                        .collect(),
-                    payload: Some(payload),
-                };
-                serde_json::to_writer(&mut *buffer, &line).expect("numbers and strings always are JSON");
+                serde_json::to_writer(&mut *buffer, &message.line())
+                    .expect("numbers and strings always are JSON");
             }
         }
         buffer.push(b'\n');

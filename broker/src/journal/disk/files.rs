@@ -22,18 +22,30 @@ pub(crate) struct Directory {
     path: PathBuf,
     /// The directory itself, to sync it.
     own: File,
+    /// Nothing is changed; what is synced is another's.
+    is_read_only: bool,
 }
 
 impl Directory {
     /// Opens a directory.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), own: File::open(path)? })
+        Ok(Self { path: path.to_owned(), own: File::open(path)?, is_read_only: false })
+    }
+
+    /// Opens a directory that another may be writing to.
+    pub(crate) fn open_read_only(path: &Path) -> io::Result<Self> {
+        Ok(Self { is_read_only: true, ..Self::open(path)? })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.is_read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
     /// Opens a file past the page cache; where the file system cannot, through it.
     fn open_direct(&self, name: &str, flags: OFlags) -> io::Result<File> {
         let (path, mode) = (self.path.join(name), Mode::RUSR | Mode::WUSR);
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | flags;
+        let access = if self.is_read_only { OFlags::RDONLY } else { OFlags::RDWR };
+        let flags = access | OFlags::CLOEXEC | flags;
         match rustix::fs::open(&path, flags | OFlags::DIRECT, mode) {
             Err(rustix::io::Errno::INVAL) => Ok(rustix::fs::open(&path, flags, mode)?.into()),
             file => Ok(file?.into()),
@@ -77,6 +89,7 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
+        self.check_writable()?;
         let _ = std::fs::remove_file(self.path.join(name));
         let file = self.open_direct(name, OFlags::CREATE | OFlags::EXCL)?;
         let made = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)
@@ -127,18 +140,20 @@ impl Disk for Directory {
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
+        if self.is_read_only { Ok(()) } else { file.sync_data() }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         std::fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         std::fs::remove_file(self.path.join(name))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.own.sync_all()
+        if self.is_read_only { Ok(()) } else { self.own.sync_all() }
     }
 }
