@@ -171,7 +171,16 @@ impl Journal {
         result.map_err(|source| RecoveryError::Io { directory, file: file.to_owned(), source })
     }
 
-    fn read(&self, from: From, visitor: &mut impl Visitor) -> Result<recovery::Recovered, RecoveryError> {
+    /// Its directory, to read from.
+    pub(crate) fn disk(&self) -> &Directory {
+        &self.disk
+    }
+
+    pub(crate) fn read(
+        &self,
+        from: From,
+        visitor: &mut impl Visitor,
+    ) -> Result<recovery::Recovered, RecoveryError> {
         let directory = self.path.display().to_string();
         recovery::read_from(from, &self.disk, &directory, Lost::Host, self.is_live, visitor)
     }

@@ -23,6 +23,7 @@ mod journal;
 pub mod keeper;
 mod memory_log;
 mod runtime;
+pub mod salvage;
 mod shard;
 
 use std::collections::BTreeMap;
@@ -187,7 +188,7 @@ impl Broker {
                 directory: config.data.join(format!("shard-{number}")),
                 segment_bytes: config.segment_bytes,
                 runtime,
-                shards: (config.data.join(SHARDS_NAME), config.cores.len()),
+                shards: (config.data.join(journal::SHARDS), config.cores.len()),
             };
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
             let journal = (Some(place), own);
@@ -291,12 +292,9 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, Option<RuntimeError
     }
 }
 
-/// The file that says how many shards have written the journals.
-const SHARDS_NAME: &str = "shards";
-
 /// Which shard has which stream depends on how many there are.
 fn check_shards(config: &Config) -> Result<(), StartError> {
-    let noted = std::fs::read_to_string(config.data.join(SHARDS_NAME));
+    let noted = std::fs::read_to_string(config.data.join(journal::SHARDS));
     let noted = noted.ok().and_then(|text| text.trim().parse().ok());
     match noted {
         Some(found) if found != config.cores.len() => {

@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Print the messages of a queue, or of a stream as one of its subscriptions.
     #[command(after_help = SUB_AFTER)]
     Sub(SubArgs),
-    /// Look at journals: list, show, verify. Nothing is changed, and a broker may be at work.
+    /// Look at journals: list, show, verify, also beside a running broker; salvage what is left of a damaged one.
     #[command(after_help = JOURNAL_AFTER)]
     Journal(JournalArgs),
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
@@ -477,7 +477,8 @@ Examples:
   ringway journal ls --data /srv/ringway
   ringway journal show --stream payments --position 100..200
   ringway journal show --since 10m --format json
-  ringway journal verify";
+  ringway journal verify
+  ringway journal salvage --data /srv/ringway --into /srv/ringway-salvaged";
 
 const JOURNAL_SHOW_AFTER: &str = "\
 Examples:
@@ -516,6 +517,21 @@ pub(crate) enum JournalCommand {
     /// Exit code 1 means that something confirmed is missing; what is whole is printed all the same.
     #[command(after_help = JOURNAL_SHOW_AFTER)]
     Show(JournalShowArgs),
+    /// Make a new data directory of all that can still be read.
+    ///
+    /// The old one is not changed; no broker may be at work there. What is lost is said; everything else is as it was, positions
+    /// too. Start a broker with `--data` and the new directory to go on.
+    #[command(
+        after_help = "Examples:\n  ringway journal salvage --data /srv/ringway --into /srv/ringway-salvaged"
+    )]
+    Salvage {
+        /// The new directory: empty, or not there yet
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Read all of it and check that everything is there that was confirmed: exit code 1 if not.
     #[command(
         after_help = "Examples:\n  ringway journal verify\n  ringway journal verify --data /srv/ringway --json"

@@ -1,12 +1,13 @@
 //! `ringway journal`: what is in the journals of a data directory, whether or not a broker is at work there. Nothing is changed.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringway_broker::RecoveryError;
 use ringway_broker::config::DATA_NAME;
 use ringway_broker::inspection::{FileInfo, FileKind, Journal, JournaledStream, LogMessage, Verified};
+use ringway_broker::salvage::{SalvageError, Salvaged, salvage};
 use ringway_client::directory::default_data_directory;
 use ringway_client::{Durability, Position};
 use serde::Serialize;
@@ -37,7 +38,18 @@ pub(crate) fn run(args: JournalArgs, directory: Option<PathBuf>) -> Result<(), F
     match args.command {
         JournalCommand::Ls { json } => list(&journals, json),
         JournalCommand::Show(args) => show(&journals, &args),
+        JournalCommand::Salvage { into, json } => run_salvage(&data, &into, json),
         JournalCommand::Verify { json } => verify(&journals, json),
+    }
+}
+
+impl From<SalvageError> for Failure {
+    fn from(error: SalvageError) -> Self {
+        match error {
+            SalvageError::Unreadable(error) => error.into(),
+            SalvageError::InUse(_) | SalvageError::NotEmpty(_) => Self::with(Exit::Refused, error),
+            error => Self::new(error),
+        }
     }
 }
 
@@ -212,6 +224,34 @@ fn write(buffer: &mut Vec<u8>, message: &LogMessage<'_>, format: JournalFormat) 
         }
     }
     buffer.push(b'\n');
+}
+
+fn run_salvage(data: &Path, into: &Path, json: bool) -> Result<(), Failure> {
+    let salvaged = salvage(data, into)?;
+    if json {
+        let value = |salvaged: &Salvaged| {
+            let Salvaged { shard, streams, messages, lost, damage } = salvaged;
+            json!({
+                "shard": shard, "streams": streams, "messages": messages, "messages_lost": lost, "damage": damage
+            })
+        };
+        return output::print_json(&salvaged.iter().map(value).collect::<Vec<_>>());
+    }
+    for Salvaged { shard, streams, messages, lost, damage } in &salvaged {
+        let streams = match streams {
+            1 => "1 partition of a stream".to_owned(),
+            streams => format!("{} partitions of streams", thousands(*streams)),
+        };
+        let mut text = format!(
+            "shard {shard}: {}, {streams}; known to be lost: {}\n",
+            count(*messages, "message"),
+            count(*lost, "message")
+        );
+        damage.iter().for_each(|damage| text += &format!("  {damage}\n"));
+        output::print(&text)?;
+    }
+    output::say(&format!("the new journals are in {}: ringway serve --data {0}", into.display()));
+    Ok(())
 }
 
 fn verify(journals: &[Journal], json: bool) -> Result<(), Failure> {

@@ -383,7 +383,7 @@ fn a_subscriber_says_that_the_broker_has_gone() {
 
 #[test]
 fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 21] = [
         &[],
         &["serve"],
         &["stop"],
@@ -402,6 +402,7 @@ fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
         &["journal"],
         &["journal", "ls"],
         &["journal", "show"],
+        &["journal", "salvage"],
         &["journal", "verify"],
         &["demo"],
     ];
@@ -450,6 +451,15 @@ fn a_journal_is_listed_shown_and_verified_beside_its_broker() {
     std::fs::write(&segment, bytes).unwrap();
     broker.run(&["journal", "verify"]).expect(1, &["not all that was confirmed is there"]);
     broker.run(&["journal", "show"]).expect(1, &["is damaged: records"]);
+    let (data, into) = (broker.path("broker/data"), broker.path("salvaged"));
+    let (data, into) = (data.to_str().unwrap(), into.to_str().unwrap());
+    let salvage = ["journal", "salvage", "--data", data, "--into", into];
+    broker.run(&salvage).expect(5, &["stop it first"]);
+    broker.run(&["stop"]).ok();
+    let salvaged = broker.run(&salvage);
+    assert!(salvaged.expect(0, &["the new journals are in"]).ok().contains("1 partition of a stream"));
+    assert!(broker.run(&["journal", "verify", "--data", into]).ok().contains("; whole"));
+    broker.run(&salvage).expect(5, &["is not empty"]);
 }
 
 #[test]

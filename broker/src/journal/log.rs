@@ -375,8 +375,8 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         Ok(Ok(Some(received)))
     }
 
-    /// Appends a message whose body is here, in parts where it is long; from `offset` of the body on. Returns how far it has
-    /// come: less than the body's length where buffers have run out.
+    /// Appends a message whose body is here, in parts where it is long; from `offset` of the body on. Where buffers
+    /// have run out it says how far of the body it has come.
     pub(crate) fn append_body(
         &mut self,
         stream: StreamId,
@@ -384,13 +384,13 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         body: &[u8],
         mut offset: usize,
         sync: bool,
-    ) -> usize {
+    ) -> Result<(), usize> {
         if body.len() <= PART_BODY_BYTES {
             let copied = self.append_message::<()>(stream, body.len(), sync, |into| {
                 into.copy_from_slice(body);
                 Ok(Some(received))
             });
-            return if copied.is_ok() { body.len() } else { 0 };
+            return copied.map(drop).map_err(|NoBuffer| 0);
         }
         self.close_run();
         while offset < body.len() {
@@ -402,7 +402,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
                 body_bytes: body.len() as u32,
                 offset: offset as u32,
             };
-            let Ok(filling) = self.room(PART_BYTES + bytes) else { break };
+            let Ok(filling) = self.room(PART_BYTES + bytes) else { return Err(offset) };
             let (buffer, at) = (filling.buffer, BATCH_HEADER_BYTES + filling.used);
             filling.used += PART_BYTES + bytes;
             filling.records += 1;
@@ -415,7 +415,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
             into[PART_BYTES..].copy_from_slice(&body[offset..offset + bytes]);
             offset += bytes;
         }
-        offset
+        Ok(())
     }
 
     /// Finishes the record of the messages that were appended last.

@@ -34,6 +34,8 @@ pub(crate) mod state;
 
 /// The file whose lock says that somebody writes the journal.
 pub(crate) const LOCK: &str = "lock";
+/// The file, beside the shards' directories, that says how many shards have written the journals.
+pub(crate) const SHARDS: &str = "shards";
 
 #[cfg(test)]
 mod document;

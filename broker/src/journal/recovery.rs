@@ -56,7 +56,8 @@ pub enum RecoveryError {
     /// Something that was there is not.
     #[error(
         "the journal in {directory} is damaged: records {first_lsn} to {last_lsn} were confirmed and cannot be read ({detail}); \
-         nothing was changed. Bring the files back from where they are whole, or start with another data directory"
+         nothing was changed. Bring the files back from where they are whole, or make a new data directory of what can be read: \
+         ringway journal salvage"
     )]
     Damaged {
         /// The directory of the shard's journal.
@@ -225,9 +226,9 @@ impl<D: Disk> Reader<'_, D> {
     fn read(mut self, from: From, visitor: &mut impl Visitor) -> Result<Recovered, RecoveryError> {
         let names = self.io("its directory", self.disk.list())?;
         // What was written is on the device, or is not read: neither may change its mind later.
-        let snapshots = self.open_all(&names)?;
+        let snapshots = self.open_all(&names, visitor)?;
         self.io("its directory", self.disk.sync_directory())?;
-        let (snapshot, whole) = self.newest(snapshots)?;
+        let (snapshot, whole) = self.newest(snapshots, from)?;
         let snapshot = match (snapshot, from) {
             (snapshot, From::Oldest) => {
                 self.later = snapshot;
@@ -276,7 +277,7 @@ impl<D: Disk> Reader<'_, D> {
     }
 
     /// Opens the segments; returns the LSNs of the snapshots.
-    fn open_all(&mut self, names: &[String]) -> Result<Vec<u64>, RecoveryError> {
+    fn open_all(&mut self, names: &[String], visitor: &mut impl Visitor) -> Result<Vec<u64>, RecoveryError> {
         let mut snapshots = Vec::new();
         for name in names.iter().filter(|name| *name != NEW) {
             match Name::parse(name) {
@@ -285,12 +286,18 @@ impl<D: Disk> Reader<'_, D> {
                     self.io(name, self.disk.sync(&file))?;
                     let mut block = vec![0; BLOCK_BYTES];
                     self.io(name, self.disk.read(&file, 0, &mut block))?;
-                    let header = SegmentHeader::parse(&block).map_err(|error| match error {
-                        HeaderError::Version { .. } => self.unreadable(name, error),
-                        _ => self.unreadable(name, format!("damaged: {error}")),
-                    })?;
+                    let header = match SegmentHeader::parse(&block) {
+                        Ok(header) => header,
+                        Err(error @ HeaderError::Version { .. }) => return Err(self.unreadable(name, error)),
+                        Err(error) => {
+                            visitor.damaged(self.unreadable(name, format!("damaged: {error}")))?;
+                            continue;
+                        }
+                    };
                     if header.segment != number || self.io(name, self.disk.bytes(&file))? < header.bytes {
-                        return Err(self.unreadable(name, "its name or length is not what its header says"));
+                        let what = "its name or length is not what its header says";
+                        visitor.damaged(self.unreadable(name, what))?;
+                        continue;
                     }
                     self.segments.insert(number, Segment { file, header });
                 }
@@ -303,7 +310,7 @@ impl<D: Disk> Reader<'_, D> {
     }
 
     /// The newest snapshot that is whole, and the LSNs of all that are.
-    fn newest(&self, snapshots: Vec<u64>) -> Result<(Option<Snapshot>, Vec<u64>), RecoveryError> {
+    fn newest(&self, snapshots: Vec<u64>, from: From) -> Result<(Option<Snapshot>, Vec<u64>), RecoveryError> {
         let (mut newest, mut whole, mut broken) = (None, Vec::new(), None);
         for lsn in snapshots {
             let name = Name::Snapshot(lsn).to_string();
@@ -319,7 +326,9 @@ impl<D: Disk> Reader<'_, D> {
         }
         match (&newest, broken) {
             // The log from its beginning is not there any more.
-            (None, Some((name, error))) if !self.begins() => Err(self.unreadable(name, error)),
+            (None, Some((name, error))) if from == From::Snapshot && !self.begins() => {
+                Err(self.unreadable(name, error))
+            }
             _ => Ok((newest, whole)),
         }
     }

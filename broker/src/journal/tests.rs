@@ -139,8 +139,7 @@ impl Machine {
 
     fn publish(&mut self) {
         if let Some((stream, body, received, offset)) = self.parts.take() {
-            let offset = self.log.append_body(StreamId(stream), received, &body, offset, true);
-            if offset < body.len() {
+            if let Err(offset) = self.log.append_body(StreamId(stream), received, &body, offset, true) {
                 self.parts = Some((stream, body, received, offset));
             }
             return;
@@ -155,13 +154,13 @@ impl Machine {
             let (header, body) = Outgoing::inline(&payload).to_body();
             let received = Received::of_header(position, header, body.len()).unwrap();
             let appended = self.log.append_body(StreamId(stream), received, &body, 0, sync);
-            if appended == 0 {
+            if appended == Err(0) {
                 break;
             }
             self.next.insert(stream, position + 1);
             self.published.insert((stream, position));
-            if appended < body.len() {
-                self.parts = Some((stream, body, received, appended));
+            if let Err(offset) = appended {
+                self.parts = Some((stream, body, received, offset));
                 break;
             }
         }

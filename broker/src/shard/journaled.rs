@@ -154,8 +154,7 @@ impl Journaled {
         let mut read = 0;
         while read < most {
             if let Some((received, body, offset)) = self.part.take() {
-                let offset = log.append_body(self.stream, received, &body, offset, sync);
-                if offset < body.len() {
+                if let Err(offset) = log.append_body(self.stream, received, &body, offset, sync) {
                     self.part = Some((received, body, offset));
                     return (read, true);
                 }

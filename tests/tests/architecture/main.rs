@@ -125,6 +125,7 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
         ("memory_log", &["keeper"]),
         ("journal", &["clock", "core"]),
         ("inspection", &["core", "journal"]),
+        ("salvage", &["clock", "config", "core", "inspection", "journal"]),
         ("shard", &["clock", "core", "journal", "keeper", "memory_log", "runtime"]),
         // Only the mailbox of a shard: see the next test.
         ("control", &["clock", "core", "keeper", "shard"]),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringway_broker::Broker;
 use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
+use ringway_broker::salvage::{SalvageError, salvage};
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
 use ringway_tests::{PATIENCE, TestBroker, durable, eventually};
@@ -360,4 +361,65 @@ fn what_nobody_needs_any_more_is_no_damage() {
     std::fs::write(&segment, &bytes).unwrap();
     let found = damage_found(host.data.path());
     assert!(found.iter().any(|found| found.contains("messages 0 to 0 of stream kept")), "{found:?}");
+}
+
+#[test]
+fn what_is_whole_of_a_damaged_journal_is_salvaged() {
+    let mut host = Host::new(RuntimeChoice::Auto);
+    let data = host.data.path().to_owned();
+    let connection = host.connect();
+    let settings = StreamSettings { kind: StreamKind::Queue, ..USUAL };
+    connection.declare_queue("q", settings, SharedSettings::default()).unwrap();
+    let mut producer = connection.producer("q").open().unwrap();
+    for number in 0..6 {
+        producer.send(format!("number {number}").as_bytes()).unwrap();
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+    }
+    // In parts, and without a payload.
+    producer.send(&vec![b'x'; 1 << 20]).unwrap();
+    producer.send(b"").unwrap();
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+    let mut consumer = connection.shared_consumer("q", "q").open().unwrap();
+    for number in 0..2 {
+        let delivery = consumer.recv_timeout(PATIENCE).unwrap().unwrap();
+        if number == 0 { delivery.ack().unwrap() } else { delivery.nack().unwrap() }
+    }
+    consumer.confirm_settled(PATIENCE).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    assert!(matches!(salvage(&data, into.path()), Err(SalvageError::InUse(_))));
+    drop((consumer, producer, connection));
+    host.broker.take().unwrap().stop();
+    eventually("nobody holds the lock", || !Journal::all(&data).unwrap()[0].is_live());
+
+    let segment = data.join("shard-0/segment-0000000000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(8).position(|bytes| bytes == b"number 3").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    assert!(matches!(salvage(&data, &data), Err(SalvageError::NotEmpty(_))));
+    let salvaged = salvage(&data, into.path()).unwrap();
+    assert_eq!(
+        (salvaged[0].damage.len(), salvaged[0].streams, salvaged[0].messages),
+        (1, 1, 7),
+        "{salvaged:?}"
+    );
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes, "the old one is not changed");
+    assert_eq!(damage_found(into.path()), Vec::<String>::new());
+
+    host.data = into;
+    host.start();
+    let connection = host.connect();
+    let mut consumer = connection.shared_consumer("q", "q").open().unwrap();
+    let mut found = Vec::new();
+    while found.len() < 6 {
+        let delivery = consumer.recv_timeout(PATIENCE).unwrap().expect("it was salvaged");
+        found.push((delivery.position().position, delivery.payload().len()));
+        delivery.ack().unwrap();
+    }
+    found.sort_unstable();
+    assert_eq!(found, [(1, 8), (2, 8), (4, 8), (5, 8), (6, 1 << 20), (7, 0)]);
+    assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+    let mut producer = connection.producer("q").open().unwrap();
+    assert_eq!(producer.send(b"next").unwrap().position, 8);
+    producer.confirm_all_timeout(PATIENCE).unwrap();
 }
