@@ -112,7 +112,7 @@ pub struct Broker {
     _kept: Vec<Kept>,
     keeping: Arc<Keeping>,
     config: Config,
-    without_io_uring: Option<RuntimeError>,
+    notices: Vec<String>,
     stop: Arc<OwnedFd>,
     mailboxes: Vec<Mailbox>,
     threads: Vec<PinnedThread>,
@@ -171,7 +171,8 @@ impl Broker {
         keeping: Arc<Keeping>,
         mut estate: Estate,
     ) -> Result<Self, StartError> {
-        let (runtime, without_io_uring) = choose_runtime(config.runtime)?;
+        let (runtime, denied) = choose_runtime(config.runtime)?;
+        let mut notices = Vec::new();
         let system = |action| move |source: io::Error| StartError::System { action, source };
         let eventfd = |flags| rustix::event::eventfd(0, flags).map_err(io::Error::from);
         let stop =
@@ -181,6 +182,9 @@ impl Broker {
 
         check_shards(&config)?;
         let (mut mailboxes, mut prepared) = (Vec::new(), Vec::new());
+        notices.extend(denied.map(|denied| {
+            format!("{denied}. This broker runs on plain threads: durable messages take longer")
+        }));
         for number in 0..config.cores.len() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
             let payload_bytes_max = config.payload_bytes_max;
@@ -194,7 +198,7 @@ impl Broker {
             let journal = (Some(place), own);
             let mut shard =
                 Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping, journal);
-            shard.adopt(&mut estate)?;
+            notices.extend(shard.adopt(&mut estate)?);
             mailboxes.push(mailbox);
             prepared.push((shard, wake));
         }
@@ -231,7 +235,7 @@ impl Broker {
             _kept: Vec::new(),
             keeping,
             config,
-            without_io_uring,
+            notices,
             stop,
             mailboxes,
             threads,
@@ -249,9 +253,9 @@ impl Broker {
         &self.config.cores
     }
 
-    /// Why this broker does without io_uring although nobody has told it to; `None`: it does not.
-    pub fn without_io_uring(&self) -> Option<&RuntimeError> {
-        self.without_io_uring.as_ref()
+    /// What whoever has started it should know: that it does without io_uring, what was found of a journal.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Something that ends this broker.

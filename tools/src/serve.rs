@@ -32,9 +32,7 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
 pub(crate) fn run_broker() -> Result<(), Failure> {
     let mut signals = catch()?;
     let broker = Broker::succeed(standard_input()?)?;
-    if let Some(denied) = broker.without_io_uring() {
-        output::say(&format!("{denied}. This broker runs on plain threads: durable messages take longer"));
-    }
+    broker.notices().iter().for_each(|notice| output::say(notice));
     let stopper = broker.stopper();
     on_signal(move || signals.forever().for_each(|_| stopper.stop()))?;
     broker.wait().map_err(Failure::new)

@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -108,6 +109,8 @@ pub(crate) struct Recovered {
     pub(crate) from_segment: u64,
     /// The snapshots that are whole, by their LSN, the newest last.
     pub(crate) snapshots: Vec<u64>,
+    /// Those that are not, and why.
+    pub(crate) broken: Vec<String>,
     /// What was behind the end.
     pub(crate) torn: Option<Torn>,
     /// Bytes of the log that were read.
@@ -116,6 +119,22 @@ pub(crate) struct Recovered {
 }
 
 impl Recovered {
+    /// What whoever starts a broker should know of this journal, `directory` being where it is.
+    pub(crate) fn notices(&self, directory: &Path) -> Vec<String> {
+        let directory = directory.display();
+        let broken = self.broken.iter().map(|broken| {
+            format!("the journal in {directory}: {broken}; more of the log was read instead, and nothing is missing")
+        });
+        let torn = self.torn.map(|Torn { segment, offset, lsn }| {
+            format!(
+                "the journal in {directory} ends before record {lsn}: what stands behind, at byte {offset} of {}, was never \
+                 confirmed and is passed over",
+                Name::Segment(segment)
+            )
+        });
+        broken.chain(torn).collect()
+    }
+
     /// The header of the first segment of the next epoch. `journal`: the journal's name, if it has none yet.
     pub(crate) fn next_header(&self, shard: u32, bytes: u64, salt: u64, journal: JournalId) -> SegmentHeader {
         SegmentHeader {
@@ -211,6 +230,16 @@ struct Reader<'a, D: Disk> {
     later: Option<Snapshot>,
 }
 
+/// The snapshots that there are.
+#[derive(Default)]
+struct Snapshots {
+    newest: Option<Snapshot>,
+    /// The LSNs of those that are whole, in order.
+    whole: Vec<u64>,
+    /// What is wrong with the others.
+    broken: Vec<String>,
+}
+
 /// Where reading is.
 #[derive(Clone, Copy, Debug)]
 struct At {
@@ -228,8 +257,8 @@ impl<D: Disk> Reader<'_, D> {
         // What was written is on the device, or is not read: neither may change its mind later.
         let snapshots = self.open_all(&names, visitor)?;
         self.io("its directory", self.disk.sync_directory())?;
-        let (snapshot, whole) = self.newest(snapshots, from)?;
-        let snapshot = match (snapshot, from) {
+        let Snapshots { newest, whole, broken } = self.read_snapshots(snapshots, from)?;
+        let snapshot = match (newest, from) {
             (snapshot, From::Oldest) => {
                 self.later = snapshot;
                 self.oldest()?
@@ -249,6 +278,7 @@ impl<D: Disk> Reader<'_, D> {
             epoch: self.segments.values().map(|segment| segment.header.epoch).max().unwrap_or(0),
             journal: self.segments.values().next().map(|segment| segment.header.journal),
             snapshots: whole,
+            broken,
             torn: None,
             bytes: 0,
             batches: 0,
@@ -309,27 +339,27 @@ impl<D: Disk> Reader<'_, D> {
         Ok(snapshots)
     }
 
-    /// The newest snapshot that is whole, and the LSNs of all that are.
-    fn newest(&self, snapshots: Vec<u64>, from: From) -> Result<(Option<Snapshot>, Vec<u64>), RecoveryError> {
-        let (mut newest, mut whole, mut broken) = (None, Vec::new(), None);
-        for lsn in snapshots {
+    /// Reads the snapshots.
+    fn read_snapshots(&self, lsns: Vec<u64>, from: From) -> Result<Snapshots, RecoveryError> {
+        let mut snapshots = Snapshots::default();
+        for lsn in lsns {
             let name = Name::Snapshot(lsn).to_string();
             match snapshot::read(self.disk, &name) {
                 Ok(snapshot) => {
-                    whole.push(lsn);
-                    newest = Some(snapshot);
+                    snapshots.whole.push(lsn);
+                    snapshots.newest = Some(snapshot);
                 }
                 Err(SnapshotError::Io(source)) => return self.io(name, Err(source)),
                 Err(error @ SnapshotError::Version { .. }) => return Err(self.unreadable(name, error)),
-                Err(error) => broken = Some((name, error)),
+                Err(error) => snapshots.broken.push(format!("{name} is not whole ({error})")),
             }
         }
-        match (&newest, broken) {
-            // The log from its beginning is not there any more.
-            (None, Some((name, error))) if from == From::Snapshot && !self.begins() => {
-                Err(self.unreadable(name, error))
+        // The log from its beginning may not be there any more.
+        match snapshots.broken.last() {
+            Some(broken) if from == From::Snapshot && snapshots.newest.is_none() && !self.begins() => {
+                Err(self.unreadable("its snapshots", broken))
             }
-            _ => Ok((newest, whole)),
+            _ => Ok(snapshots),
         }
     }
 

@@ -149,14 +149,19 @@ impl Shard {
         }
     }
 
-    /// Goes on where a shard that is gone has stopped, and finishes what that had begun.
-    pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<(), AdoptError> {
+    /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Returns what is to be said of its
+    /// journal.
+    pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<Vec<String>, AdoptError> {
         let is_there = self.place.as_ref().is_some_and(|place| place.directory.is_dir());
         let before = estate.remove(&Key::Catalogue(self.core.shard()));
         let lost = if before.is_some() { Lost::Process } else { Lost::Host };
         let recovered = if is_there { Some(self.open_journal(lost)?) } else { None };
+        let place = self.place.as_ref().map(|place| place.directory.as_path());
+        let notices = place.zip(recovered.as_ref()).map(|(place, recovered)| recovered.notices(place));
+        let notices = notices.unwrap_or_default();
         let Some(before) = before else {
-            return recovered.map_or(Ok(()), |recovered| self.recover(recovered));
+            recovered.map_or(Ok(()), |recovered| self.recover(recovered))?;
+            return Ok(notices);
         };
         self.core.remember(MemoryLog::read(&before)?);
         let now = clock::monotonic();
@@ -187,7 +192,7 @@ impl Shard {
             self.tell_journal(&recovered);
         }
         stops::at("shard.adopted");
-        Ok(())
+        Ok(notices)
     }
 
     fn open_journal(&mut self, lost: Lost) -> Result<Recovered, RecoveryError> {

@@ -423,3 +423,31 @@ fn what_is_whole_of_a_damaged_journal_is_salvaged() {
     assert_eq!(producer.send(b"next").unwrap().position, 8);
     producer.confirm_all_timeout(PATIENCE).unwrap();
 }
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_done_without_and_that_is_said() {
+    let mut host = Host::new(RuntimeChoice::Auto);
+    host.connect().declare_stream("s", USUAL).unwrap();
+    host.lose_rings();
+    host.broker.take().unwrap().stop();
+    let mut snapshots: Vec<_> = std::fs::read_dir(host.data.path().join("shard-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().contains("snapshot-"))
+        .collect();
+    snapshots.sort_unstable();
+    let newest = snapshots.pop().expect("a broker that starts writes one");
+    let mut bytes = std::fs::read(&newest).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::load(None, Some(directory.path().join("broker"))).unwrap();
+    config.data = host.data.path().to_owned();
+    let broker = Broker::start(config).unwrap();
+    let said = broker.notices().join("\n");
+    assert!(said.contains("is not whole") && said.contains("nothing is missing"), "{said}");
+    let connection = Connection::open(broker.directory()).unwrap();
+    assert_eq!(connection.stream("s").unwrap().settings.durability, Durability::Synced);
+    broker.stopper().stop();
+    broker.wait().unwrap();
+}
