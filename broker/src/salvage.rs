@@ -198,7 +198,7 @@ impl NewJournal {
             before_checksum: 0,
             before_segment: 0,
         };
-        let segment = segments::prepare(&disk, header)?;
+        let segment = segments::prepare(&disk, header, 0)?;
         // Nobody sleeps by it.
         let wake: OwnedFd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let start = Start { shard, lsn: 0, checksum: 0, state: State::default() };
@@ -242,7 +242,7 @@ impl NewJournal {
     fn turn(&mut self) -> io::Result<()> {
         if self.log.wants_segment() {
             let header = self.log.next_header(random()?);
-            self.log.set_next(segments::prepare(&self.disk, header)?);
+            self.log.set_next(segments::prepare(&self.disk, header, 0)?);
         }
         self.log.submit(clock::wall);
         self.log.poll(&mut Progress::default());

@@ -8,6 +8,7 @@ pub mod durable;
 pub mod kept;
 pub mod litmus;
 pub mod queue;
+pub mod small_disk;
 pub mod without_io_uring;
 
 use std::io::{BufRead, BufReader, Write};

@@ -12,6 +12,7 @@ use ringway_broker::config::Config;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_tests::deaths::worker;
+use ringway_tests::small_disk::{SEGMENT_BYTES, SMALL_DISK, mount_small_disk};
 use ringway_tests::without_io_uring::{WITHOUT_IO_URING, without_io_uring};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -31,7 +32,11 @@ fn main() -> Result<(), Failure> {
             if std::env::var_os(WITHOUT_IO_URING).is_some() {
                 without_io_uring()?;
             }
-            let config = Config::load(None, Some(directory.into()))?;
+            let mut config = Config::load(None, Some(directory.into()))?;
+            if let Ok(bytes) = std::env::var(SMALL_DISK) {
+                mount_small_disk(&config.data, &bytes)?;
+                config.segment_bytes = SEGMENT_BYTES;
+            }
             Ok(keeper::serve(&config, &never()?, |notice| say(&notice))?)
         }
         [BROKER_COMMAND] => Ok(Broker::succeed(standard_input()?)?.wait()?),

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::disk::Disk;
 use super::format::SegmentHeader;
-use super::segments::{self, Needed, OpenSegment};
+use super::segments::{self, Needed, OpenSegment, RESERVE};
 use super::snapshot;
 
 /// What is to be done.
@@ -17,6 +17,8 @@ use super::snapshot;
 pub(crate) enum Task {
     /// Make a segment with this header.
     Prepare(SegmentHeader),
+    /// See to it that the next start has something to make a segment of so many bytes of.
+    Reserve(u64),
     /// Write a snapshot of the log up to this LSN. When it is there, give up what nobody needs.
     Snapshot { lsn: u64, bytes: Vec<u8>, needed: Needed },
 }
@@ -24,6 +26,7 @@ pub(crate) enum Task {
 /// What has come of it.
 pub(crate) enum Outcome<File> {
     Prepared(io::Result<OpenSegment<File>>),
+    Reserved,
     /// The snapshot is there.
     Snapshot(io::Result<u64>),
 }
@@ -78,9 +81,24 @@ impl<D: Disk> Drop for Helper<D> {
 /// Does what is to be done.
 pub(crate) fn carry_out<D: Disk>(disk: &D, task: Task) -> Outcome<D::File> {
     match task {
-        Task::Prepare(header) => Outcome::Prepared(segments::prepare(disk, header)),
+        Task::Prepare(header) => {
+            let reserved = segments::keep_reserve(disk, header.bytes);
+            Outcome::Prepared(reserved.and_then(|()| segments::prepare(disk, header, RESERVE)))
+        }
+        Task::Reserve(bytes) => {
+            // It is tried again with the next segment.
+            let _ = segments::keep_reserve(disk, bytes);
+            Outcome::Reserved
+        }
         Task::Snapshot { lsn, bytes, needed } => {
-            let written = snapshot::write(disk, lsn, &bytes).and_then(|()| segments::give_up(disk, &needed));
+            let mut written = snapshot::write(disk, lsn, &bytes);
+            if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+                && segments::remove_spare(disk).unwrap_or(false)
+            {
+                // What is given up behind it is a spare again.
+                written = snapshot::write(disk, lsn, &bytes);
+            }
+            let written = written.and_then(|()| segments::give_up(disk, &needed));
             Outcome::Snapshot(written.map(|()| lsn))
         }
     }

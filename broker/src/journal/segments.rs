@@ -8,6 +8,7 @@
 //!    directory synced.
 //! 2. A segment that is not needed any more becomes a spare: its blocks are written already, which makes the next use of them
 //!    nearly twice as fast.
+//! 3. One spare is kept for the next start, which could not make a segment on a disk that is full.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,8 +19,10 @@ use super::format::{FIRST_BATCH, SegmentHeader};
 
 /// A file that is being made.
 pub(crate) const NEW: &str = "new";
-/// Spares that are kept: one is being filled, one will be.
-const SPARES_MAX: usize = 2;
+/// Spares that are kept: one is being filled, one will be, and the reserve.
+const SPARES_MAX: usize = 3;
+/// Spares that only a start may take: it needs a segment of its own, also when the disk is full.
+pub(crate) const RESERVE: usize = 1;
 
 /// What a file is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,9 +68,13 @@ pub(crate) struct OpenSegment<File> {
     pub(crate) at: u64,
 }
 
-/// Makes a segment with this header, of a spare if there is one.
-pub(crate) fn prepare<D: Disk>(disk: &D, header: SegmentHeader) -> io::Result<OpenSegment<D::File>> {
-    let spare = spares(disk)?.into_iter().next();
+/// Makes a segment with this header, of a spare if there are more than so many.
+pub(crate) fn prepare<D: Disk>(
+    disk: &D,
+    header: SegmentHeader,
+    reserve: usize,
+) -> io::Result<OpenSegment<D::File>> {
+    let spare = spares(disk)?.into_iter().nth(reserve);
     let (name, file) = match spare {
         Some(spare) => {
             let file = disk.open(&spare)?;
@@ -94,6 +101,24 @@ pub(crate) fn prepare<D: Disk>(disk: &D, header: SegmentHeader) -> io::Result<Op
     }
     let header = SegmentHeader::parse(&block).expect("it has just been made");
     Ok(OpenSegment { file: Arc::new(file), header, at: FIRST_BATCH })
+}
+
+/// Makes the reserve, of so many bytes, if it is not there.
+pub(crate) fn keep_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
+    if spares(disk)?.len() < RESERVE {
+        disk.create(NEW, bytes)?;
+        disk.rename(NEW, &Name::Spare(0).to_string())?;
+        disk.sync_directory()?;
+    }
+    Ok(())
+}
+
+/// Gives a spare back to the file system, for something that is needed more. `false`: there is none.
+pub(crate) fn remove_spare<D: Disk>(disk: &D) -> io::Result<bool> {
+    match spares(disk)?.last() {
+        Some(spare) => disk.remove(spare).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// The names of the spares.

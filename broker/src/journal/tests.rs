@@ -85,7 +85,7 @@ impl Machine {
         let salt = Random(seed ^ generation << 32).next();
         let header = recovered.next_header(0, SEGMENT_BYTES, salt, [9; 16]);
         segments::spare_unused(disk, recovered.segment).unwrap();
-        let segment = segments::prepare(disk, header).unwrap();
+        let segment = segments::prepare(disk, header, 0).unwrap();
         let (snapshots, next) = (recovered.snapshots.clone(), ends(&recovered));
         let writer = SimulatedWriter::new(disk, salt, BUFFERS);
         let Recovered { lsn, checksum, state, .. } = recovered;

@@ -120,6 +120,8 @@ pub(super) struct Open {
     snapshot_at: u64,
     from_segment: u64,
     last_snapshot: u64,
+    /// What was kept with the last.
+    needed: Needed,
     waiting: Option<Waiting>,
     writing_snapshot: bool,
     found_at: Nanos,
@@ -171,7 +173,7 @@ pub(super) fn open(
     journal.copy_from_slice(&random[8..]);
     let header = recovered.next_header(shard, place.segment_bytes, u64::from_le_bytes(*salt), journal);
     segments::spare_unused(&disk, recovered.segment).map_err(|source| failed("an unused segment", source))?;
-    let segment = segments::prepare(&disk, header).map_err(|source| failed("a new segment", source))?;
+    let segment = segments::prepare(&disk, header, 0).map_err(|source| failed("a new segment", source))?;
     let wake_helper = wake.try_clone().map_err(|source| failed("an eventfd", source))?;
     let lock = Some(Arc::new(lock.into()));
     let writer = match place.runtime {
@@ -180,6 +182,7 @@ pub(super) fn open(
     };
     let writer = writer.map_err(|source| failed("io_uring or threads", source))?;
     let helper = Helper::start(Arc::new(disk), wake_helper).map_err(|source| failed("a thread", source))?;
+    helper.ask(Task::Reserve(place.segment_bytes));
     let Recovered { lsn, checksum, state, .. } = &recovered;
     let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone() };
     let log = Log::new(start, segment, writer);
@@ -191,6 +194,7 @@ pub(super) fn open(
         // The snapshot that was read stays whole until there are two newer ones.
         from_segment: recovered.from_segment,
         last_snapshot,
+        needed: Needed { from_segment: recovered.from_segment, ..Needed::default() },
         log,
         helper,
         preparing: false,
@@ -383,9 +387,16 @@ impl Open {
                 Outcome::Prepared(Err(error)) => {
                     self.preparing = false;
                     self.no_room = Some((format!("no further segment can be made: {error}"), now + RETRY));
-                    // What nobody needs any more makes room.
-                    self.snapshot_at = 0;
+                    if self.could_give_up(rings) {
+                        self.snapshot_at = 0;
+                        // What was given up is the older snapshot's until there are two newer ones, each of a record of its own.
+                        if self.log.end_lsn() <= self.last_snapshot {
+                            let made = self.log.state().streams_made;
+                            self.pending.push_back(Pending::State(StateRecord::StreamsMade(made)));
+                        }
+                    }
                 }
+                Outcome::Reserved => {}
                 Outcome::Snapshot(written) => {
                     self.writing_snapshot = false;
                     if let Ok(lsn) = written {
@@ -402,6 +413,22 @@ impl Open {
             self.room_told = lacks_room;
             let state = if lacks_room { JournalState::NoRoom } else { JournalState::Ready };
             rings.values_mut().for_each(|ring| ring.set_journal_state(state));
+        }
+    }
+
+    /// Whether there are segments that nobody needs any more.
+    fn could_give_up(&mut self, rings: &BTreeMap<StreamId, Ring>) -> bool {
+        self.forget(rings);
+        let needed = self.log.state().segments();
+        let Needed { segments, from_segment, .. } = &self.needed;
+        let there = segments.iter().copied().chain(*from_segment..self.log.place().0);
+        there.into_iter().any(|segment| !needed.contains(&segment))
+    }
+
+    /// Forgets where messages are that nobody asks for any more.
+    fn forget(&mut self, rings: &BTreeMap<StreamId, Ring>) {
+        for (stream, ring) in rings {
+            self.log.state_mut().forget_below(*stream, ring.first_position());
         }
     }
 
@@ -455,16 +482,19 @@ impl Open {
         let message = format!(
             "this shard's journal has stopped: {why}; nothing more is confirmed until the broker is restarted"
         );
+        let refused = |token| {
+            let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
+            FromShard::Answer(super::Answer::with(token, Reply::Refused(refusal), Vec::new()))
+        };
+        // Whoever sends them keeps them, and tries again.
+        said.extend(self.letters.drain(..).map(|(.., token)| refused(token)));
         let pending = self.pending.drain(..).filter_map(|pending| match pending {
             Pending::Answers(answers) => Some(answers),
             Pending::State(_) => None,
         });
         for said_later in self.held.drain(..).map(|(_, answers)| answers).chain(pending) {
             said.extend(said_later.into_iter().map(|said| match said {
-                FromShard::Answer(answer) => {
-                    let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
-                    FromShard::Answer(super::Answer::with(answer.token, Reply::Refused(refusal), Vec::new()))
-                }
+                FromShard::Answer(answer) => refused(answer.token),
                 other => other,
             }));
         }
@@ -575,9 +605,7 @@ impl Open {
             return;
         }
         self.snapshot_at = self.log.bytes + SNAPSHOT_BYTES;
-        for (stream, ring) in rings {
-            self.log.state_mut().forget_below(*stream, ring.first_position());
-        }
+        self.forget(rings);
         let (lsn, place) = (self.log.next_lsn(), self.log.place());
         let bytes = snapshot::to_bytes(lsn, self.log.checksum(), place, self.log.state());
         let needed = Needed {
@@ -585,6 +613,7 @@ impl Open {
             from_segment: std::mem::replace(&mut self.from_segment, place.0),
             from_snapshot: self.last_snapshot,
         };
+        self.needed = needed.clone();
         self.waiting = Some(Waiting { lsn, bytes, needed });
     }
 

@@ -10,6 +10,8 @@ use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_broker::salvage::{SalvageError, salvage};
 use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
+use ringway_tests::kept::KeptBroker;
+use ringway_tests::small_disk::SMALL_DISK;
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
 use ringway_tests::{PATIENCE, TestBroker, durable, eventually};
 
@@ -450,4 +452,50 @@ fn a_snapshot_that_is_not_whole_is_done_without_and_that_is_said() {
     assert_eq!(connection.stream("s").unwrap().settings.durability, Durability::Synced);
     broker.stopper().stop();
     broker.wait().unwrap();
+}
+
+#[test]
+fn a_full_disk_is_said_can_be_drained_and_works_again() {
+    let disk = (SMALL_DISK, (24_u64 << 20).to_string());
+    let broker = KeptBroker::start_with(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")), &[disk]);
+    let connection = broker.connect();
+    let settings = StreamSettings { kind: StreamKind::Queue, slots: 1024, ..USUAL };
+    connection.declare_queue("q", settings, SharedSettings::default()).unwrap();
+    let mut consumer = connection.shared_consumer("q", "q").open().unwrap();
+    let payload = vec![7; 60_000];
+    // A disk that was full once, and a broker that dies with it full.
+    for round in 0..3 {
+        let mut producer = connection.producer("q").open().unwrap();
+        let mut confirmed = None;
+        let why = loop {
+            let sent = match producer.send(&payload) {
+                Ok(sent) => sent,
+                Err(error) => break error.to_string(),
+            };
+            match producer.confirm_timeout(sent, PATIENCE) {
+                Ok(_) => confirmed = Some(sent.position),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(why.contains("No space left on device"), "{why}");
+        let confirmed = confirmed.expect("there was room at first");
+        drop(producer);
+        if round == 1 {
+            broker.succeed();
+        }
+        // What was sent last is confirmed when there is room again; nothing is known of it before.
+        let mut last = None;
+        while last < Some(confirmed) {
+            let delivery = consumer.recv_timeout(PATIENCE).unwrap().expect("it was confirmed");
+            last = Some(delivery.position().position);
+            delivery.ack().unwrap();
+        }
+        consumer.confirm_settled(PATIENCE).unwrap();
+        eventually("there is room again", || {
+            let mut producer = connection.producer("q").open().unwrap();
+            producer
+                .send(b"again")
+                .is_ok_and(|sent| producer.confirm_timeout(sent, Duration::from_millis(500)).is_ok())
+        });
+    }
 }
