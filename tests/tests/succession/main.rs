@@ -116,19 +116,19 @@ fn what_is_in_the_feed_is_delivered_once_more_and_settled_under_the_next_broker(
     let mut producer = connection.producer("q").open().unwrap();
     let mut consumer = consumer(&connection);
     send(&mut producer, 0..MESSAGES);
-    for _ in 0..MESSAGES {
-        next(&mut consumer).nack().unwrap();
-    }
+    // Taken first and settled then, so that none comes again meanwhile.
+    let all: Vec<_> = (0..MESSAGES).map(|_| next(&mut consumer).keep()).collect();
+    all.iter().for_each(|delivery| consumer.nack(delivery).unwrap());
     assert_eq!(consumer.confirm().unwrap(), 0);
     // All are in the feed: a quarter is acked, a quarter nacked, a quarter held, a quarter not claimed.
     let mut held = Vec::new();
-    for turn in 0..MESSAGES * 3 / 4 {
-        let delivery = next(&mut consumer);
+    let taken: Vec<_> = (0..MESSAGES * 3 / 4).map(|_| next(&mut consumer).keep()).collect();
+    for (turn, delivery) in taken.into_iter().enumerate() {
         assert_eq!(delivery.attempt(), 2);
         match turn % 3 {
-            0 => delivery.ack().unwrap(),
-            1 => delivery.nack().unwrap(),
-            _ => held.push(delivery.keep()),
+            0 => consumer.ack(&delivery).unwrap(),
+            1 => consumer.nack(&delivery).unwrap(),
+            _ => held.push(delivery),
         }
     }
     assert_eq!(consumer.confirm().unwrap(), 0);
