@@ -269,6 +269,7 @@ impl Journal {
         let read = self.read(From::Oldest, &mut checking)?;
         let Checking { mut verified, places, .. } = checking;
         (verified.bytes, verified.batches) = (read.bytes, read.batches);
+        // Behind the log: what is not there any more has been given up meanwhile.
         let files = self.files()?;
         let snapshots = files.iter().filter_map(|file| match file.kind {
             FileKind::Snapshot { is_whole, .. } => Some((file, is_whole)),
@@ -285,8 +286,11 @@ impl Journal {
         verified.torn = read.torn.map(|torn| (Name::Segment(torn.segment).to_string(), torn.offset));
         // Where a start would look for messages.
         for stream in read.state.streams.values() {
-            let lost =
-                stream.extents.iter().filter(|extent| !places.contains(&(extent.segment, extent.block)));
+            let is_there = |segment| files.iter().any(|file| file.name == Name::Segment(segment).to_string());
+            let lost = stream.extents.iter().filter(|extent| {
+                !places.contains(&(extent.segment, extent.block))
+                    && (!self.is_live || is_there(extent.segment))
+            });
             verified.damage.extend(lost.map(|extent| {
                 format!(
                     "messages {} to {} of stream {} are in no batch that is whole: they were at byte {} of {}",

@@ -395,7 +395,7 @@ impl<D: Disk> Reader<'_, D> {
         visitor: &mut impl Visitor,
     ) -> Result<(), RecoveryError> {
         if self.segments.is_empty() {
-            return if at.lsn == 0 {
+            return if at.lsn == 0 && self.later.as_ref().is_none_or(|snapshot| snapshot.lsn == 0) {
                 Ok(())
             } else {
                 Err(self.damaged(at.lsn, at.lsn, "there is a snapshot and no segment".to_owned()))

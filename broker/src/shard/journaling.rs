@@ -69,8 +69,9 @@ const SNAPSHOT_BYTES: u64 = 256 << 20;
 const RESERVE_PART: u64 = 4;
 /// How long a shard that ends waits until everything is durable.
 const FINISH: Nanos = 10_000 * MS;
-/// How long to wait for a journal that is still being written by a broker that is gone.
+/// How long to wait for a journal that is still being written by a broker that is gone, and by one that seems to be there.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+const LIVE_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Bells of a ring, as bits and as the low bits of a key.
 const DATA: u8 = 1;
@@ -233,21 +234,35 @@ fn note_shards((path, shards): &(PathBuf, usize)) -> io::Result<()> {
 /// Makes the directory and locks it. While a broker that is gone still has writes under way, it is locked.
 fn lock(directory: &Path) -> io::Result<File> {
     std::fs::create_dir_all(directory)?;
-    let file = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK))?;
+    let path = directory.join(LOCK);
+    let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
     let began = std::time::Instant::now();
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < LOCK_WAIT => {
+            Ok(()) => {
+                // For who finds it locked; where there is no room for it, they wait longer.
+                let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                return Ok(file);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK)
+                if began.elapsed() < if holder(&path).is_some() { LIVE_LOCK_WAIT } else { LOCK_WAIT } =>
+            {
                 std::thread::sleep(Duration::from_micros(200));
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let message = "another broker writes this journal; stop it, or give this one another --data";
+                let who = holder(&path).map_or("another broker".to_owned(), |pid| format!("process {pid}"));
+                let message = format!("{who} writes this journal; stop it, or give this one another --data");
                 return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
             }
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The process that has locked it last, if it is there.
+fn holder(lock: &Path) -> Option<u32> {
+    let pid = std::fs::read_to_string(lock).ok()?.trim().parse().ok()?;
+    Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
 }
 
 impl Open {

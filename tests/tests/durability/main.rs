@@ -198,6 +198,22 @@ fn another_number_of_shards_is_refused() {
 }
 
 #[test]
+fn a_data_directory_that_another_broker_writes_is_refused_and_that_one_named() {
+    let host = Host::new(RuntimeChoice::Auto);
+    let connection = host.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = Config::load(None, Some(directory.path().join("broker"))).unwrap();
+    config.data = host.data.path().to_owned();
+    let refused = Broker::start(config).err().expect("it is being written").to_string();
+    let named = format!("process {} writes this journal", std::process::id());
+    assert!(refused.contains(&named), "{refused}");
+    let mut producer = connection.producer("s").open().unwrap();
+    producer.send(b"it goes on").unwrap();
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_said_and_memory_streams_go_on() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let data = file.path().to_owned();
