@@ -187,6 +187,19 @@ impl State {
         wanted.into_iter().rev().for_each(|extent| stream.extents.push_front(extent));
     }
 
+    /// Nobody asks for messages any more that all subscriptions of their stream have consumed, unless they are in a lot.
+    pub(crate) fn forget_consumed(&mut self) {
+        let consumed: Vec<_> = self
+            .streams
+            .iter()
+            .filter_map(|(id, stream)| {
+                let floor = |gate| stream.subscriptions.get(&gate).map_or(0, |known| known.floor);
+                stream.declared.gates().map(floor).min().map(|floor| (*id, floor))
+            })
+            .collect();
+        consumed.into_iter().for_each(|(id, floor)| self.forget_below(id, floor));
+    }
+
     /// Whether a message is being journaled in parts: then there is no snapshot.
     pub(crate) fn has_part(&self) -> bool {
         self.streams.values().any(|stream| stream.part.is_some())

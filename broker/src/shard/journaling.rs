@@ -67,6 +67,10 @@ const READ_MOST: usize = 4096;
 const SNAPSHOT_BYTES: u64 = 256 << 20;
 /// Room in the last segment that messages may not take: settlements make room.
 const RESERVE_PART: u64 = 4;
+/// While there is no further segment, settlements are journaled so often at the most, and leave so many bytes of the last one for the
+/// records of snapshots, which make room.
+const NO_ROOM_ROUND: Nanos = 100 * MS;
+const SNAPSHOT_RECORDS_BYTES: u64 = 128 << 10;
 /// How long a shard that ends waits until everything is durable.
 const FINISH: Nanos = 10_000 * MS;
 /// How long to wait for a journal that is still being written by a broker that is gone, and by one that seems to be there.
@@ -358,7 +362,8 @@ impl Open {
         }
         let mut found = self.append_pending();
         found |= self.read(rings, now);
-        if self.demanded || now >= self.round_at {
+        let has_room = self.no_room.is_none() || self.log.left() > SNAPSHOT_RECORDS_BYTES;
+        if has_room && (self.demanded || now >= self.round_at) {
             found |= self.round(rings, now);
         }
         self.log.submit(clock::wall);
@@ -434,6 +439,8 @@ impl Open {
     /// Whether there are segments that nobody needs any more.
     fn could_give_up(&mut self, rings: &BTreeMap<StreamId, Ring>) -> bool {
         self.forget(rings);
+        // Where there is no room, what everybody has consumed is not kept for subscriptions to come.
+        self.log.state_mut().forget_consumed();
         let needed = self.log.state().segments();
         let Needed { segments, from_segment, .. } = &self.needed;
         let there = segments.iter().copied().chain(*from_segment..self.log.place().0);
@@ -577,7 +584,7 @@ impl Open {
     /// Journals what has been settled since the last round.
     fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
         let sync = std::mem::take(&mut self.demanded);
-        self.round_at = now + ROUND;
+        self.round_at = now + if self.no_room.is_some() { NO_ROOM_ROUND } else { ROUND };
         let mut any = false;
         for (stream, ring) in rings.iter_mut() {
             if ring.journaled().is_none_or(|journaled| journaled.attention == Attention::Parked) {
