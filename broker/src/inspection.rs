@@ -61,6 +61,8 @@ pub enum FileKind {
     },
     /// One that will be a segment again.
     Spare,
+    /// A segment whose header is damaged, or of another version.
+    Unreadable,
 }
 
 /// A file of a journal.
@@ -203,14 +205,15 @@ impl Journal {
                 Name::Segment(segment) => {
                     let mut block = vec![0; BLOCK_BYTES];
                     self.io(&name, self.disk.read(&file, 0, &mut block))?;
-                    let header = SegmentHeader::parse(&block).map_err(|error| RecoveryError::Unreadable {
-                        directory: self.path.display().to_string(),
-                        file: name.clone(),
-                        detail: error.to_string(),
-                    })?;
-                    self.io(&name, self.disk.read(&file, FIRST_BATCH, &mut block))?;
-                    let first_lsn = BatchHeader::parse(&block, &header).map(|batch| batch.first_lsn);
-                    FileKind::Segment { segment, epoch: header.epoch, first_lsn }
+                    match SegmentHeader::parse(&block) {
+                        Err(_) => FileKind::Unreadable,
+                        Ok(header) => {
+                            self.io(&name, self.disk.read(&file, FIRST_BATCH, &mut block))?;
+                            let batch = BatchHeader::parse(&block, &header);
+                            let first_lsn = batch.map(|batch| batch.first_lsn);
+                            FileKind::Segment { segment, epoch: header.epoch, first_lsn }
+                        }
+                    }
                 }
             };
             files.push(FileInfo { name, bytes, kind });

@@ -118,6 +118,7 @@ fn file_row(file: &FileInfo) -> Vec<String> {
         FileKind::Snapshot { lsn, is_whole: true } => (String::new(), format!("below {}", thousands(lsn))),
         FileKind::Snapshot { .. } => (String::new(), "damaged".to_owned()),
         FileKind::Spare => (String::new(), String::new()),
+        FileKind::Unreadable => (String::new(), "damaged".to_owned()),
     };
     vec![file.name.clone(), thousands(file.bytes), epoch, from]
 }
@@ -131,6 +132,7 @@ fn file_value(file: &FileInfo) -> Value {
             "name": file.name, "bytes": file.bytes, "kind": "snapshot", "lsn": lsn, "whole": is_whole
         }),
         FileKind::Spare => json!({ "name": file.name, "bytes": file.bytes, "kind": "spare" }),
+        FileKind::Unreadable => json!({ "name": file.name, "bytes": file.bytes, "kind": "unreadable" }),
     }
 }
 

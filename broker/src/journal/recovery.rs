@@ -398,7 +398,7 @@ impl<D: Disk> Reader<'_, D> {
             return if at.lsn == 0 && self.later.as_ref().is_none_or(|snapshot| snapshot.lsn == 0) {
                 Ok(())
             } else {
-                Err(self.damaged(at.lsn, at.lsn, "there is a snapshot and no segment".to_owned()))
+                visitor.damaged(self.damaged(at.lsn, at.lsn, "there is a snapshot and no segment".to_owned()))
             };
         }
         if !self.segments.contains_key(&at.segment) {

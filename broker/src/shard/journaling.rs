@@ -362,8 +362,7 @@ impl Open {
         }
         let mut found = self.append_pending();
         found |= self.read(rings, now);
-        let has_room = self.no_room.is_none() || self.log.left() > SNAPSHOT_RECORDS_BYTES;
-        if has_room && (self.demanded || now >= self.round_at) {
+        if self.may_settle() && (self.demanded || now >= self.round_at) {
             found |= self.round(rings, now);
         }
         self.log.submit(clock::wall);
@@ -452,6 +451,11 @@ impl Open {
         for (stream, ring) in rings {
             self.log.state_mut().forget_below(*stream, ring.first_position());
         }
+    }
+
+    /// Whether settlements can be journaled: what is left of the last segment may be for snapshots.
+    fn may_settle(&self) -> bool {
+        self.no_room.is_none() || self.log.left() > SNAPSHOT_RECORDS_BYTES
     }
 
     /// Bytes of the last segment that are for what makes room.
@@ -709,7 +713,7 @@ impl Open {
             return Next::Again;
         }
         let rest = rests.then_some(self.rest_until);
-        let round = unsettled.then_some(self.round_at);
+        let round = (unsettled && self.may_settle()).then_some(self.round_at);
         let retry = self.no_room.as_ref().map(|(_, at)| *at);
         let times = [rest, round, retry, self.flush_at, self.mark_at];
         if let Some(at) = times.into_iter().flatten().min() {

@@ -337,6 +337,14 @@ fn a_journal_is_shown_and_verified_from_outside_and_damage_hides_nothing_else() 
     assert!(damage.len() == 1 && damage[0].contains(&missing), "{damage:?}");
     assert_eq!(damage_found(&data), damage);
     assert_eq!(std::fs::read(&segment).unwrap(), damaged, "nothing is changed");
+    // The header of the segment: nothing in it can be read, and that is said.
+    damaged[100] ^= 1;
+    std::fs::write(&segment, &damaged).unwrap();
+    let journal = &Journal::all(&data).unwrap()[0];
+    let files = journal.files().unwrap();
+    assert!(files.iter().any(|file| file.kind == FileKind::Unreadable), "{files:?}");
+    let found = damage_found(&data);
+    assert!(found.iter().any(|found| found.contains("segment-0000000000000001")), "{found:?}");
 }
 
 #[test]
