@@ -137,7 +137,7 @@ impl Connection {
         name: &str,
         start: StartAt,
     ) -> Result<SubscriptionInfo, AdminError> {
-        self.declare_subscription_as(stream, name, start, SubscriptionMode::Cursor)
+        self.declare_subscription_as(stream, name, start, SubscriptionMode::default())
     }
 
     /// Makes a `shared` subscription that starts at `start`, or confirms that it exists with these settings. Refused as
@@ -153,7 +153,10 @@ impl Connection {
         self.declare_subscription_as(stream, name, start, SubscriptionMode::Shared(settings))
     }
 
-    fn declare_subscription_as(
+    /// Makes a subscription of any mode, or confirms that it exists so. Refused as the two above are, and as
+    /// [`Invalid`](crate::RefusalCode::Invalid) when its [visibility](crate::Visibility) is `durable` and the stream's
+    /// durability is `memory`.
+    pub fn declare_subscription_as(
         &self,
         stream: &str,
         name: &str,

@@ -95,9 +95,10 @@ pub use ringway_shm_protocol::attributes::{
 };
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
-    Backoff, CursorInfo, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow, PAYLOAD_BYTES_MAX,
-    PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal, RefusalCode, SharedInfo,
-    SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
+    Backoff, CursorInfo, CursorSettings, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow,
+    PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal,
+    RefusalCode, SharedInfo, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings,
+    SubscriptionInfo, SubscriptionMode, Visibility,
 };
 pub use ringway_shm_protocol::key::partition_of;
 pub use ringway_shm_protocol::layout::{

@@ -105,7 +105,7 @@ impl Reading {
         let descriptors = exactly("a consumer", descriptors)?;
         let validates = grant.settings.overflow.may_overtake();
         let ConsumerRegions { reader, hazards, data, space, journaling } =
-            ConsumerRegions::open(ring, descriptors, grant.cursor(), validates)?;
+            ConsumerRegions::open(ring, descriptors, grant.visibility, grant.cursor(), validates)?;
         let reading = Self {
             partition,
             reader,

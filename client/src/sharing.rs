@@ -129,14 +129,14 @@ impl Sharing {
         };
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
-        let MemberGrant { incarnation, member, feed_from, single_active, settings, .. } = grant;
+        let MemberGrant { incarnation, member, feed_from, single_active, visibility, settings, .. } = grant;
         let ring = ring(incarnation, &settings)?;
         in_range("member", member.into(), (1 << MEMBER_BITS) - 1)?;
         in_range("feed position", feed_from, ring.geometry.of_feed().position_end())?;
         let descriptors: [OwnedFd; MEMBER_DESCRIPTORS + 1] = exactly("a consumer", descriptors)?;
-        let [slots, doorbell, words, claims, feed, own, call] = descriptors;
-        let mut regions =
-            MemberRegions::open(ring, [slots, doorbell, words, claims, feed, own], member, feed_from)?;
+        let [meta, slots, doorbell, words, claims, feed, own, call] = descriptors;
+        let descriptors = [meta, slots, doorbell, words, claims, feed, own];
+        let mut regions = MemberRegions::open(ring, descriptors, visibility, member, feed_from)?;
         if single_active {
             regions.live.keep_order();
         }

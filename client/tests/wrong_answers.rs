@@ -16,7 +16,7 @@ use ringway_client::{
     StartAt,
 };
 use ringway_shm_protocol::control::frame::{self, Kind};
-use ringway_shm_protocol::control::message::{ConsumerGrant, ProducerGrant, Reply, Request};
+use ringway_shm_protocol::control::message::{ConsumerGrant, ProducerGrant, Reply, Request, Visibility};
 use ringway_shm_protocol::layout::{self, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Access, Identity, OwnedRegion};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -327,14 +327,16 @@ fn memory_of_the_wrong_size_or_sort_is_refused() {
 fn a_consumer_that_is_granted_wrongly_is_given_back_too() {
     let (_broker, connection, log) = serve_with(64, |request, partition| {
         matches!(request, Request::OpenConsumer { .. }).then(|| {
-            let grant =
-                ConsumerGrant { endpoint: 3, incarnation: 5, cursor: 0, settings: partition.settings };
-            (Reply::Consumer(grant), partition.regions.for_producer().unwrap())
+            let (visibility, settings) = (Visibility::Committed, partition.settings);
+            let grant = ConsumerGrant { endpoint: 3, incarnation: 5, cursor: 0, visibility, settings };
+            let mut descriptors = partition.regions.for_producer().unwrap();
+            descriptors.pop();
+            (Reply::Consumer(grant), descriptors)
         })
     });
     let error = connection.consumer("s", "c").open().unwrap_err();
     assert!(
-        error.to_string().ends_with("the broker sent 4 descriptors with a consumer instead of 3"),
+        error.to_string().ends_with("the broker sent 3 descriptors with a consumer instead of 4"),
         "{error}"
     );
     assert_eq!(log.closes(), 1);

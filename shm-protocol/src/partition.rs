@@ -6,14 +6,15 @@
 //! |---|---|---|---|---|---|---|---|---|---|
 //! | shard | makes | makes | makes | makes | makes one per subscription | as subscription, if `shared` | as claims | makes one per consumer | makes, on request |
 //! | producer | read | write | write | write | read, on request per gate | – | – | – | write (its own) |
-//! | consumer, `cursor` | – | – | read | write | write (its own) | – | – | – | read, on request |
-//! | consumer, `shared` | – | – | read | write | write | write | read | write (its own) | read, on request |
+//! | consumer, `cursor` | read | – | read | write | write (its own) | – | – | – | read, on request |
+//! | consumer, `shared` | read | – | read | write | write | write | read | write (its own) | read, on request |
 //!
 //! A `shared` consumer also gets its session's eventfd, by which it calls the shard.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::control::message::Visibility;
 use crate::layout::{self, ARENA_BYTES_MAX, GATES_MAX, Geometry, HAZARDS_MAX, PAGE_BYTES, RegionKind};
 use crate::memory::mapped::{
     Access, Identity, Mapped, MappedWord, MappedWords, OwnedRegion, Region, RegionError, check_geometry,
@@ -258,6 +259,7 @@ impl PartitionRegions {
     /// The descriptors for a consumer, in the order that [`ConsumerRegions::open`] takes.
     pub fn for_consumer(&self, subscription: &SubscriptionRegion) -> Result<Vec<OwnedFd>, RegionError> {
         Ok(vec![
+            self.meta.hand_over(Access::Read)?,
             self.slots.hand_over(Access::Read)?,
             self.doorbell.hand_over(Access::Write)?,
             subscription.region.hand_over(Access::Write)?,
@@ -447,7 +449,7 @@ impl MemberRegion {
 }
 
 /// How many descriptors a consumer of a `shared` subscription is given, without its session's eventfd.
-pub const MEMBER_DESCRIPTORS: usize = 6;
+pub const MEMBER_DESCRIPTORS: usize = 7;
 
 /// A side of a consumer of a `shared` subscription.
 pub struct MemberRegions {
@@ -498,12 +500,14 @@ impl MemberRegions {
     pub fn open(
         ring: RingIdentity,
         descriptors: [OwnedFd; MEMBER_DESCRIPTORS],
+        visibility: Visibility,
         member: u32,
         feed_from: u64,
     ) -> Result<Self, RegionError> {
-        let [slots, doorbell, subscription, claims, feed, own] = descriptors;
+        let [meta, slots, doorbell, subscription, claims, feed, own] = descriptors;
         let open =
             |descriptor: &OwnedFd, identity, access| Region::open(descriptor, identity, access).map(Arc::new);
+        let meta = open(&meta, ring.meta(), Access::Read)?;
         let slots = open(&slots, ring.slots(), Access::Read)?;
         let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
         let subscription = open(&subscription, ring.subscription(), Access::Write)?;
@@ -513,8 +517,14 @@ impl MemberRegions {
         let floor = Floor::new(cursor_word(&subscription));
         let (live_from, position_end) = (floor.position(), ring.geometry.position_end());
         let records = feed_records(ring, &feed);
+        let claims_on_ring = live_claims(ring, &slots, &claims);
+        let mut live = Claimer::new(claims_on_ring, None, member, live_from.min(position_end));
+        // What is in the feed was claimed before: it is on the device.
+        if visibility == Visibility::Durable {
+            live.wait_for_sync(watermarks(&meta));
+        }
         Ok(Self {
-            live: Claimer::new(live_claims(ring, &slots, &claims), None, member, live_from.min(position_end)),
+            live,
             feed: Claimer::new(feed_claims(ring, &feed, &claims), Some(records), member, feed_from),
             floor,
             watch: Watch::new(subscription.word(layout::subscription::WATCH)),
@@ -531,7 +541,7 @@ impl MemberRegions {
 /// How many descriptors a producer is given.
 pub const PRODUCER_DESCRIPTORS: usize = 4;
 /// How many descriptors a consumer is given.
-pub const CONSUMER_DESCRIPTORS: usize = 3;
+pub const CONSUMER_DESCRIPTORS: usize = 4;
 
 /// How the producers of a stream publish: the same for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -636,17 +646,22 @@ impl ConsumerRegions {
     pub fn open(
         ring: RingIdentity,
         descriptors: [OwnedFd; CONSUMER_DESCRIPTORS],
+        visibility: Visibility,
         cursor: CursorWord,
         validates: bool,
     ) -> Result<Self, RegionError> {
-        let [slots, doorbell, subscription] = descriptors;
+        let [meta, slots, doorbell, subscription] = descriptors;
         let open =
             |descriptor: &OwnedFd, identity, access| Region::open(descriptor, identity, access).map(Arc::new);
+        let meta = open(&meta, ring.meta(), Access::Read)?;
         let slots = open(&slots, ring.slots(), Access::Read)?;
         let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
         let subscription = open(&subscription, ring.subscription(), Access::Write)?;
         let slots = slots.slots(ring.geometry);
-        let reader = CursorReader::new(slots, cursor_word(&subscription), cursor, validates);
+        let mut reader = CursorReader::new(slots, cursor_word(&subscription), cursor, validates);
+        if visibility == Visibility::Durable {
+            reader.wait_for_sync(watermarks(&meta));
+        }
         Ok(Self {
             reader,
             hazards: hazards(&subscription),

@@ -18,6 +18,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use ringway_shm_protocol::control::message::Visibility;
 use ringway_shm_protocol::layout::{self, Geometry, RegionKind, SETTLEMENT_WORDS, SETTLEMENTS};
 use ringway_shm_protocol::memory::Slots;
 use ringway_shm_protocol::memory::mapped::{Access, Identity, Mapped, MappedSlots, Region, RegionError};
@@ -87,10 +88,11 @@ impl World {
     fn new_member(&self, number: u32, keep_order: bool) -> Result<Member, RegionError> {
         let shard = self.shared.new_member()?;
         let descriptors = self.descriptors(&shard);
-        let identity = of_member(self.ring)[5];
-        let region = Arc::new(Region::open(&descriptors[5], identity, Access::Write)?);
+        let identity = of_member(self.ring)[6];
+        let region = Arc::new(Region::open(&descriptors[6], identity, Access::Write)?);
         let feed_from = self.shared.feed.in_use().start;
-        let mut own = MemberRegions::open(self.ring, descriptors.try_into().unwrap(), number, feed_from)?;
+        let (descriptors, visibility) = (descriptors.try_into().unwrap(), Visibility::Committed);
+        let mut own = MemberRegions::open(self.ring, descriptors, visibility, number, feed_from)?;
         if keep_order {
             own.live.keep_order();
         }
@@ -125,13 +127,14 @@ impl Member {
 }
 
 fn open_slots(ring: RingIdentity, descriptor: &OwnedFd) -> MappedSlots {
-    let region = Region::open(descriptor, of_member(ring)[0], Access::Write).unwrap();
+    let region = Region::open(descriptor, of_member(ring)[1], Access::Write).unwrap();
     Arc::new(region).slots(ring.geometry)
 }
 
 /// The regions of a member, in the order of their descriptors.
-fn of_member(ring: RingIdentity) -> [Identity; 6] {
+fn of_member(ring: RingIdentity) -> [Identity; 7] {
     [
+        (RegionKind::Meta, layout::meta::BYTES),
         (RegionKind::Slots, ring.geometry.slots_region_bytes()),
         (RegionKind::Doorbell, layout::doorbell::BYTES),
         (RegionKind::Subscription, layout::subscription::BYTES),
@@ -1036,11 +1039,14 @@ impl Attack {
             match Region::open(descriptor, identity, Access::Write) {
                 Ok(region) => regions.push(Arc::new(region)),
                 Err(error) => {
-                    assert!(matches!(identity.kind, RegionKind::Slots | RegionKind::Feed), "{error}");
+                    assert!(
+                        matches!(identity.kind, RegionKind::Meta | RegionKind::Slots | RegionKind::Feed),
+                        "{error}"
+                    );
                 }
             }
         }
-        assert_eq!(regions.len(), 4, "a member may write neither slots nor feed");
+        assert_eq!(regions.len(), 4, "a member may write neither meta nor slots nor feed");
         let (live, fed) = (Vec::new(), Vec::new());
         Self { world, regions, producer, live, fed, harvested: 0, judged: 0, numbers: 100 }
     }

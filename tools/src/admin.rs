@@ -77,8 +77,9 @@ pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection
             let (on, new, from) = (stream.as_str(), name.as_str(), from.into());
             let subscription = match mode {
                 Mode::Cursor => {
-                    check_not_given(&shared, "--mode shared")?;
-                    connection.declare_subscription(on, new, from)?
+                    let (settings, rest) = shared.of_cursor();
+                    check_not_given(&rest, "--mode shared")?;
+                    connection.declare_subscription_as(on, new, from, SubscriptionMode::Cursor(settings))?
                 }
                 Mode::Shared => {
                     connection.declare_shared_subscription(on, new, from, shared.settings(None))?
@@ -321,7 +322,7 @@ fn cursor_cells(cursor: &CursorInfo) -> [String; 8] {
 
 fn mode_name(mode: &SubscriptionMode) -> &'static str {
     match mode {
-        SubscriptionMode::Cursor => "cursor",
+        SubscriptionMode::Cursor(_) => "cursor",
         SubscriptionMode::Shared(_) => "shared",
     }
 }
@@ -356,6 +357,7 @@ fn subscription_text(subscription: &SubscriptionInfo) -> String {
         ("subscription", subscription.name.clone()),
         ("stream", subscription.stream.clone()),
         ("mode", mode_name(&subscription.mode).to_owned()),
+        ("visibility", subscription.mode.visibility().name().to_owned()),
     ];
     if let SubscriptionMode::Shared(settings) = &subscription.mode {
         let shared = subscription.shared();
@@ -375,7 +377,7 @@ fn subscription_text(subscription: &SubscriptionInfo) -> String {
     }
     if let [cursor] = &subscription.partitions[..] {
         fields.extend([("position", cursor.position.to_string()), ("behind", count(cursor.lag, "message"))]);
-        if subscription.mode == SubscriptionMode::Cursor {
+        if matches!(subscription.mode, SubscriptionMode::Cursor(_)) {
             fields.push(("consumer", process(cursor.consumer_pid)));
         }
         let state = if cursor.detached { "detached: it lagged" } else { "attached" };

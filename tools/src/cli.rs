@@ -8,8 +8,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 use ringway_client::{
-    Backoff, CAPACITY_DEFAULT, Durability, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers,
-    SLOT_BYTES_DEFAULT, SharedSettings, StartAt, StreamKind, Value, WaitStrategy,
+    Backoff, CAPACITY_DEFAULT, CursorSettings, Durability, Overflow, PAYLOAD_BYTES_MAX_DEFAULT, Producers,
+    SLOT_BYTES_DEFAULT, SharedSettings, StartAt, StreamKind, Value, Visibility, WaitStrategy,
 };
 use ringway_shm_protocol::name::Name;
 use serde::Serialize;
@@ -219,6 +219,25 @@ impl From<DurabilityArg> for Durability {
     }
 }
 
+/// Which messages a subscription delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VisibilityArg {
+    /// Every message at once.
+    #[default]
+    Committed,
+    /// Only what is on the device.
+    Durable,
+}
+
+impl From<VisibilityArg> for Visibility {
+    fn from(visibility: VisibilityArg) -> Self {
+        match visibility {
+            VisibilityArg::Committed => Self::Committed,
+            VisibilityArg::Durable => Self::Durable,
+        }
+    }
+}
+
 /// How a queue, or a `shared` subscription, gives its messages out.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Queues and shared subscriptions")]
@@ -251,6 +270,9 @@ pub(crate) struct SharedArgs {
     /// Give messages to one consumer at a time, to the next when it ends
     #[arg(long)]
     pub(crate) single_active: bool,
+    /// Deliver every message at once, or only what is on the device (for a subscription of either mode) [default: committed]
+    #[arg(long, value_enum)]
+    pub(crate) visibility: Option<VisibilityArg>,
 }
 
 impl SharedArgs {
@@ -266,6 +288,7 @@ impl SharedArgs {
             (self.dead_letter.is_some(), "--dead-letter"),
             (self.no_dead_letter, "--no-dead-letter"),
             (self.single_active, "--single-active"),
+            (self.visibility.is_some(), "--visibility"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, option)| option)
     }
@@ -285,7 +308,14 @@ impl SharedArgs {
             },
             dead_letter: dead_letter.map(Name::to_string),
             single_active: self.single_active,
+            visibility: self.visibility.unwrap_or_default().into(),
         }
+    }
+
+    /// The settings of a `cursor` subscription, and what is left that does not go with one.
+    pub(crate) fn of_cursor(self) -> (CursorSettings, Self) {
+        let visibility = self.visibility.unwrap_or_default().into();
+        (CursorSettings { visibility }, Self { visibility: None, ..self })
     }
 }
 
@@ -309,7 +339,8 @@ Examples:
 const SUBSCRIPTION_CREATE_AFTER: &str = "\
 Examples:
   ringway subscription create orders billing --from first
-  ringway subscription create orders packing --mode shared --lease 5m --dead-letter orders.unpacked";
+  ringway subscription create orders packing --mode shared --lease 5m --dead-letter orders.unpacked
+  ringway subscription create payments ledger --visibility durable";
 
 /// What can be done with subscriptions.
 #[derive(Debug, Subcommand)]

@@ -39,7 +39,7 @@ pub use body::Body;
 pub use catalogue::{CoreRecord, DeclaredStream, OpenStream, OpenSubscription};
 pub use endpoints::{Ending, EndpointId, Ids};
 use endpoints::{Endpoint, Role};
-use stream::{Stream, Subscription, check_shared};
+use stream::{Stream, Subscription, check_mode};
 use tracked::Tracked;
 pub use view::{StreamView, SubscriptionView};
 
@@ -533,10 +533,10 @@ impl Core {
                 return refuse(RefusalCode::Invalid, message);
             }
         };
-        if let Some(queue) = &queue {
-            check_shared(&name.stream, queue, settings.overflow)?;
-        }
         let mode = queue.map(SubscriptionMode::Shared);
+        if let Some(mode) = &mode {
+            check_mode(&name.stream, mode, &settings)?;
+        }
         let id = match self.names.get(&name) {
             Some(id) => {
                 let stream = &self.streams[id];
@@ -639,9 +639,7 @@ impl Core {
             );
         }
         let mode = mode.unwrap_or_default();
-        if let SubscriptionMode::Shared(settings) = &mode {
-            check_shared(stream, settings, found.settings.overflow)?;
-        }
+        check_mode(stream, &mode, &found.settings)?;
         let found = self.streams.get_mut(&id).expect("found above");
         let Some(gate) = found.take_gate() else {
             return refuse(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::control::message::{
     Durability, LEASE_MS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode, SharedSettings, StreamSettings,
-    SubscriptionMode,
+    SubscriptionMode, Visibility,
 };
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
@@ -51,7 +51,7 @@ impl Subscription {
     /// The settings of a `shared` subscription.
     pub(super) fn shared(&self) -> Option<&SharedSettings> {
         match &self.mode {
-            SubscriptionMode::Cursor => None,
+            SubscriptionMode::Cursor(_) => None,
             SubscriptionMode::Shared(settings) => Some(settings),
         }
     }
@@ -79,10 +79,18 @@ impl Subscription {
                 };
                 differ.compare("dead-letter stream", target(is), target(asked));
                 differ.compare("single active", is.single_active, asked.single_active);
+                differ.compare("visibility", is.visibility.name(), asked.visibility.name());
                 differ.0.join(", ")
             }
-            (SubscriptionMode::Cursor, _) => "mode cursor, not shared".to_owned(),
-            (SubscriptionMode::Shared(_), _) => "mode shared, not cursor".to_owned(),
+            (SubscriptionMode::Cursor(is), SubscriptionMode::Cursor(asked)) => {
+                format!("visibility {}, not {}", is.visibility.name(), asked.visibility.name())
+            }
+            (SubscriptionMode::Cursor(_), SubscriptionMode::Shared(_)) => {
+                "mode cursor, not shared".to_owned()
+            }
+            (SubscriptionMode::Shared(_), SubscriptionMode::Cursor(_)) => {
+                "mode shared, not cursor".to_owned()
+            }
         };
         refuse(
             RefusalCode::Conflict,
@@ -106,12 +114,22 @@ impl Differences {
     }
 }
 
-/// Whether a `shared` subscription can have these settings on a stream of this overflow.
-pub(super) fn check_shared(
-    stream: &Name,
-    settings: &SharedSettings,
-    overflow: Overflow,
-) -> Result<(), Refusal> {
+/// Whether a subscription can have this mode on a stream of these settings.
+pub(super) fn check_mode(stream: &Name, mode: &SubscriptionMode, of: &StreamSettings) -> Result<(), Refusal> {
+    if mode.visibility() == Visibility::Durable && of.durability == Durability::Memory {
+        let message = format!(
+            "visibility durable cannot be had: stream {stream} is of durability memory, nothing of it is written to the \
+             device; declare it with --durability written or synced"
+        );
+        return refuse(RefusalCode::Invalid, message);
+    }
+    match mode {
+        SubscriptionMode::Cursor(_) => Ok(()),
+        SubscriptionMode::Shared(settings) => check_shared(stream, settings, of.overflow),
+    }
+}
+
+fn check_shared(stream: &Name, settings: &SharedSettings, overflow: Overflow) -> Result<(), Refusal> {
     let invalid = |message: String| refuse(RefusalCode::Invalid, message);
     if overflow.may_overtake() {
         return invalid(

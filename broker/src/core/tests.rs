@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use ringway_shm_protocol::control::message::{Backoff, Durability, StreamKind};
+use ringway_shm_protocol::control::message::{Backoff, CursorSettings, Durability, StreamKind, Visibility};
 
 use super::*;
 
@@ -390,6 +390,9 @@ fn settings_that_cannot_be_are_refused_with_figures() {
     let shared = Some(SubscriptionMode::Shared(usual()));
     let operation = Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, shared);
     assert!(refusal(&ask(&mut core, 1, operation)).1.contains("overwrites what is not read"));
+    let durable = Some(SubscriptionMode::Cursor(CursorSettings { visibility: Visibility::Durable }));
+    let operation = Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, durable);
+    assert!(refusal(&ask(&mut core, 1, operation)).1.contains("stream s is of durability memory"));
 }
 
 #[test]

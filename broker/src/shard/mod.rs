@@ -626,6 +626,7 @@ impl Shard {
             endpoint: endpoint.0,
             incarnation: ring.partition.identity().incarnation,
             cursor: ring.cursor(gate).pack(),
+            visibility: ring.visibility(gate),
             settings,
         };
         let descriptors = ring.partition.for_consumer(ring.subscription(gate));
@@ -641,7 +642,7 @@ impl Shard {
         settings: StreamSettings,
     ) {
         let ring = self.ring(stream);
-        let incarnation = ring.partition.identity().incarnation;
+        let (incarnation, visibility) = (ring.partition.identity().incarnation, ring.visibility(gate));
         let admitted = ring.with_shared(gate, |shared, around, subscription| {
             let admitted = shared.admit(around.partition, subscription, member)?;
             Ok((admitted, shared.settings().single_active))
@@ -649,7 +650,15 @@ impl Shard {
         let (descriptors, reply) = match admitted {
             Ok(((descriptors, feed_from), single_active)) => {
                 let endpoint = endpoint.0;
-                let grant = MemberGrant { endpoint, incarnation, member, feed_from, single_active, settings };
+                let grant = MemberGrant {
+                    endpoint,
+                    incarnation,
+                    member,
+                    feed_from,
+                    single_active,
+                    visibility,
+                    settings,
+                };
                 (Ok(descriptors), Reply::Member(grant))
             }
             Err(error) => (Err(error), Reply::Done),
@@ -723,7 +732,7 @@ impl Shard {
         let shared = match (shared, &view.mode) {
             (Some((ring, shared)), _) => Some(shared.info(&ring.partition, view.consumers)),
             (None, SubscriptionMode::Shared(_)) => Some(SharedInfo::default()),
-            (None, SubscriptionMode::Cursor) => None,
+            (None, SubscriptionMode::Cursor(_)) => None,
         };
         let cursor = CursorInfo {
             partition: view.partition.number,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use ringway_shm_protocol::control::message::{Durability, Overflow, StartAt, SubscriptionMode};
+use ringway_shm_protocol::control::message::{Durability, Overflow, StartAt, SubscriptionMode, Visibility};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SharedRegions, SubscriptionRegion};
@@ -55,6 +55,8 @@ pub(super) struct Ring {
     overflow: Overflow,
     subscriptions: BTreeMap<Gate, InKeep<SubscriptionRegion>>,
     shared: BTreeMap<Gate, Shared>,
+    /// Subscriptions that deliver only what is on the device.
+    durable: BTreeSet<Gate>,
     arenas: RingArenas,
     orphans: Vec<Orphans>,
     publisher: Option<Publisher>,
@@ -100,6 +102,7 @@ impl Ring {
             overflow,
             subscriptions: BTreeMap::new(),
             shared: BTreeMap::new(),
+            durable: BTreeSet::new(),
             arenas,
             orphans: Vec::new(),
             publisher: None,
@@ -161,7 +164,7 @@ impl Ring {
     ) -> Result<bool, AdoptError> {
         let (key, ring) = (self.home.subscription(*gate), self.partition.identity());
         let (subscription, kept) = match mode {
-            SubscriptionMode::Cursor => {
+            SubscriptionMode::Cursor(_) => {
                 let Some(([own], kept)) = self.home.adopt(key, estate) else { return Ok(false) };
                 (SubscriptionRegion::adopt(ring, own)?, kept)
             }
@@ -177,7 +180,7 @@ impl Ring {
                 (subscription, kept)
             }
         };
-        self.subscriptions.insert(*gate, InKeep::new(subscription, kept));
+        self.insert(*gate, mode, InKeep::new(subscription, kept));
         Ok(true)
     }
 
@@ -317,6 +320,10 @@ impl Ring {
         if let Some(journaled) = &mut self.journaled {
             journaled.raise(&self.partition, written, synced);
             self.space.ring(&self.partition.space);
+            // Pairs with the announcement of a consumer that has found nothing on the device.
+            if !self.durable.is_empty() {
+                self.data.ring(&self.partition.data);
+            }
         }
     }
 
@@ -422,8 +429,20 @@ impl Ring {
             self.home.keep(key, Vec::new(), [own])
         };
         self.place(gate, &subscription, start);
-        self.subscriptions.insert(gate, InKeep::new(subscription, kept));
+        self.insert(gate, mode, InKeep::new(subscription, kept));
         Ok(())
+    }
+
+    fn insert(&mut self, gate: Gate, mode: &SubscriptionMode, subscription: InKeep<SubscriptionRegion>) {
+        self.subscriptions.insert(gate, subscription);
+        if mode.visibility() == Visibility::Durable {
+            self.durable.insert(gate);
+        }
+    }
+
+    /// Which messages a subscription delivers.
+    pub(super) fn visibility(&self, gate: Gate) -> Visibility {
+        if self.durable.contains(&gate) { Visibility::Durable } else { Visibility::Committed }
     }
 
     fn place(&self, gate: Gate, subscription: &SubscriptionRegion, start: Start) {
@@ -439,6 +458,7 @@ impl Ring {
     pub(super) fn leave(&mut self, gate: Gate) {
         self.partition.ring.leave(gate.index);
         self.subscriptions.remove(&gate);
+        self.durable.remove(&gate);
         if let Some(journaled) = &mut self.journaled {
             journaled.noted.remove(&gate);
         }
@@ -461,6 +481,9 @@ impl Ring {
         self.place(gate, &subscription, Start::At(position));
         let cursor = subscription.cursor.load(Ordering::Acquire);
         self.subscriptions.insert(gate, subscription);
+        if self.durable.remove(&before) {
+            self.durable.insert(gate);
+        }
         cursor
     }
 

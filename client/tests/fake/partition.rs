@@ -10,7 +10,7 @@ use ringway_client::{
     SubscriptionInfo,
 };
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, CursorInfo, ProducerGrant, Reply, Request, SubscriptionMode,
+    ConsumerGrant, CursorInfo, ProducerGrant, Reply, Request, SubscriptionMode, Visibility,
 };
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SubscriptionRegion};
@@ -144,7 +144,7 @@ impl Partition {
         SubscriptionInfo {
             stream: "s".to_owned(),
             name,
-            mode: SubscriptionMode::Cursor,
+            mode: SubscriptionMode::default(),
             partitions: vec![cursor],
         }
     }
@@ -160,6 +160,7 @@ impl Partition {
             endpoint: self.endpoints,
             incarnation: self.identity.incarnation,
             cursor: given.pack(),
+            visibility: Visibility::Committed,
             settings: self.settings,
         };
         (Reply::Consumer(grant), self.regions.for_consumer(&subscription.region).unwrap())

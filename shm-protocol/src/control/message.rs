@@ -43,6 +43,35 @@ impl Default for Backoff {
     }
 }
 
+/// Which messages a subscription delivers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// Every message, as soon as its producer has written it.
+    #[default]
+    Committed,
+    /// Only what is on the device: what its consumers have seen is never lost, whatever dies. Not on a stream of durability
+    /// `memory`.
+    Durable,
+}
+
+impl Visibility {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Durable => "durable",
+        }
+    }
+}
+
+/// The settings of a `cursor` subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorSettings {
+    /// Which messages it delivers.
+    pub visibility: Visibility,
+}
+
 /// The settings of a `shared` subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedSettings {
@@ -57,25 +86,43 @@ pub struct SharedSettings {
     pub dead_letter: Option<String>,
     /// Only one consumer at a time gets messages; when it ends, the next one takes over.
     pub single_active: bool,
+    /// Which messages it delivers.
+    pub visibility: Visibility,
 }
 
 impl Default for SharedSettings {
-    /// Leases of 30 s, 20 attempts, no delay, no dead-letter stream, all consumers active.
+    /// Leases of 30 s, 20 attempts, no delay, no dead-letter stream, all consumers active, every message at once.
     fn default() -> Self {
         let (lease_ms, attempts_max, backoff) = (30_000, 20, Backoff::default());
-        Self { lease_ms, attempts_max, backoff, dead_letter: None, single_active: false }
+        let (dead_letter, single_active, visibility) = (None, false, Visibility::default());
+        Self { lease_ms, attempts_max, backoff, dead_letter, single_active, visibility }
     }
 }
 
 /// How a subscription's messages are given to its consumers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionMode {
     /// In order, to one consumer at a time for each partition.
-    #[default]
-    Cursor,
+    Cursor(CursorSettings),
     /// Each to one of several consumers, who ack them one by one.
     Shared(SharedSettings),
+}
+
+impl Default for SubscriptionMode {
+    fn default() -> Self {
+        Self::Cursor(CursorSettings::default())
+    }
+}
+
+impl SubscriptionMode {
+    /// Which messages it delivers.
+    pub fn visibility(&self) -> Visibility {
+        match self {
+            Self::Cursor(settings) => settings.visibility,
+            Self::Shared(settings) => settings.visibility,
+        }
+    }
 }
 
 /// Why a message is dead.
@@ -531,6 +578,8 @@ pub struct ConsumerGrant {
     pub incarnation: u64,
     /// The cursor word, packed: see [`ConsumerGrant::cursor`].
     pub cursor: u64,
+    /// Which messages the subscription delivers.
+    pub visibility: Visibility,
     /// The stream's settings.
     pub settings: StreamSettings,
 }
@@ -555,6 +604,8 @@ pub struct MemberGrant {
     pub feed_from: u64,
     /// Only the active consumer gets messages.
     pub single_active: bool,
+    /// Which messages the subscription delivers.
+    pub visibility: Visibility,
     /// The stream's settings.
     pub settings: StreamSettings,
 }
@@ -608,9 +659,9 @@ pub enum Reply {
     Subscriptions(Vec<SubscriptionInfo>),
     /// A producer was opened: four descriptors.
     Producer(ProducerGrant),
-    /// A consumer was opened: three descriptors.
+    /// A consumer was opened: four descriptors.
     Consumer(ConsumerGrant),
-    /// A consumer of a `shared` subscription was opened: seven descriptors, the last of them the session's eventfd.
+    /// A consumer of a `shared` subscription was opened: eight descriptors, the last of them the session's eventfd.
     Member(MemberGrant),
     /// The region behind a gate: one descriptor.
     Gate,

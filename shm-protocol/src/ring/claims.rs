@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 
 use super::message::Received;
 use super::reader::ReadError;
+use super::watermarks::{Visible, Watermarks};
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word, Words};
 use crate::stops;
@@ -222,12 +223,26 @@ pub struct Claimer<M: Memory> {
     look_past: u64,
     /// Claims in a row without coming to the end: it lags.
     in_a_row: u32,
+    visible: Visible<M>,
 }
 
 impl<M: Memory> Claimer<M> {
     /// Claims as `member`, from `next` on.
     pub fn new(claims: Claims<M>, records: Option<M::Words>, member: u32, next: u64) -> Self {
-        Self { claims, records, member, next, look_past: LOOK_PAST, in_a_row: 0 }
+        Self {
+            claims,
+            records,
+            member,
+            next,
+            look_past: LOOK_PAST,
+            in_a_row: 0,
+            visible: Visible::committed(),
+        }
+    }
+
+    /// Claims only what is on the device.
+    pub fn wait_for_sync(&mut self, watermarks: Watermarks<M>) {
+        self.visible = Visible::durable(watermarks);
     }
 
     /// Claims nothing behind a slot that is still being written.
@@ -329,7 +344,7 @@ impl<M: Memory> Claimer<M> {
     #[inline(always)]
     fn look(&self, at: u64) -> Look {
         let geometry = self.claims.geometry;
-        if at >= geometry.position_end() {
+        if at >= geometry.position_end() || !self.visible.is(at) {
             return Look::Nothing;
         }
         let lap = geometry.lap(at);

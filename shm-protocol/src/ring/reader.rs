@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::claims::copy_out;
 use super::message::Received;
+use super::watermarks::{Visible, Watermarks};
 use crate::layout::Geometry;
 use crate::memory::{Memory, Slots, Word};
 use crate::stops;
@@ -88,6 +89,7 @@ pub struct CursorReader<M: Memory> {
     validates: bool,
     /// Messages that were overwritten before they were read.
     missed: u64,
+    visible: Visible<M>,
     courtesy: Courtesy,
 }
 
@@ -145,6 +147,7 @@ impl<M: Memory> CursorReader<M> {
             last: 0,
             validates,
             missed: 0,
+            visible: Visible::committed(),
             courtesy: Courtesy { wanted: true, looks: 0, streak: 0, pauses: false },
         }
     }
@@ -164,6 +167,11 @@ impl<M: Memory> CursorReader<M> {
     /// least delay and a fraction of its throughput.
     pub fn set_courtesy(&mut self, wanted: bool) {
         self.courtesy.wanted = wanted;
+    }
+
+    /// Reads only what is on the device.
+    pub fn wait_for_sync(&mut self, watermarks: Watermarks<M>) {
+        self.visible = Visible::durable(watermarks);
     }
 
     /// The size of the ring.
@@ -189,6 +197,9 @@ impl<M: Memory> CursorReader<M> {
 
     /// Whether there is something to read at the next position, a defect included.
     pub fn has_next(&self) -> bool {
+        if !self.visible.is(self.position) {
+            return false;
+        }
         let word = SlotWord::unpack(self.slots.word(self.position).load(Ordering::Acquire));
         let lap = self.geometry.lap(self.position);
         word.lap > lap || word.lap == lap && word.state != SlotState::Reserved
@@ -210,6 +221,10 @@ impl<M: Memory> CursorReader<M> {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReadError> {
         loop {
             let position = self.position;
+            if !self.visible.is_or_has_become(position) {
+                self.courtesy.found_nothing();
+                return Ok(None);
+            }
             let expected = self.geometry.lap(position);
             // Acquire: pairs with the release store of `committed` in the producer.
             let found = self.slots.word(position).load(Ordering::Acquire);

@@ -84,3 +84,42 @@ impl<M: Memory> Watermarks<M> {
         self.state.store(state as u64, Ordering::Relaxed);
     }
 }
+
+/// Which messages a reader may see: everything that is committed, or only what is on the device.
+pub(super) struct Visible<M: Memory> {
+    /// Everything below this position, so far.
+    end: u64,
+    watermarks: Option<Watermarks<M>>,
+}
+
+impl<M: Memory> Visible<M> {
+    /// Everything that is committed.
+    pub(super) fn committed() -> Self {
+        Self { end: u64::MAX, watermarks: None }
+    }
+
+    /// What is on the device.
+    pub(super) fn durable(watermarks: Watermarks<M>) -> Self {
+        Self { end: watermarks.synced(), watermarks: Some(watermarks) }
+    }
+
+    /// Whether the message at `position` may be seen.
+    #[inline]
+    pub(super) fn is(&self, position: u64) -> bool {
+        position < self.end || self.watermarks.as_ref().is_some_and(|marks| position < marks.synced())
+    }
+
+    /// The same, and remembers how far that is.
+    #[inline]
+    pub(super) fn is_or_has_become(&mut self, position: u64) -> bool {
+        position < self.end || self.look_again(position)
+    }
+
+    #[cold]
+    fn look_again(&mut self, position: u64) -> bool {
+        if let Some(watermarks) = &self.watermarks {
+            self.end = watermarks.synced();
+        }
+        position < self.end
+    }
+}

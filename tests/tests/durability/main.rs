@@ -9,11 +9,15 @@ use ringway_broker::Broker;
 use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_broker::salvage::{SalvageError, salvage};
-use ringway_client::{Backoff, Connection, Durability, SharedSettings, StartAt, StreamKind, StreamSettings};
-use ringway_tests::kept::KeptBroker;
+use ringway_client::{
+    Backoff, Connection, CursorSettings, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+    SubscriptionMode, Visibility,
+};
+use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
 use ringway_tests::{PATIENCE, TestBroker, durable, eventually};
+use rustix::process::Signal;
 
 const USUAL: StreamSettings =
     StreamSettings { slots: 64, slot_bytes: 64, durability: Durability::Synced, ..StreamSettings::DEFAULT };
@@ -182,6 +186,65 @@ fn a_queue_goes_on_where_it_was(runtime: RuntimeChoice) {
     found.sort_unstable();
     assert_eq!(found, [1, 3, 5, 6, 7]);
     assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+}
+
+#[test]
+fn a_durable_visibility_delivers_what_is_synced_and_wakes_when_it_is() {
+    let broker = KeptBroker::start(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")));
+    let connection = broker.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    connection.declare_subscription("s", "all", StartAt::First).unwrap();
+    let durable = CursorSettings { visibility: Visibility::Durable };
+    let in_order = SubscriptionMode::Cursor(durable);
+    connection.declare_subscription_as("s", "in order", StartAt::First, in_order.clone()).unwrap();
+    let each = SharedSettings { visibility: Visibility::Durable, ..SharedSettings::default() };
+    connection.declare_shared_subscription("s", "each", StartAt::First, each.clone()).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    let mut at_once = connection.consumer("s", "all").open().unwrap();
+    let mut in_order = connection.consumer("s", "in order").open().unwrap();
+    let mut each = connection.shared_consumer("s", "each").open().unwrap();
+    for round in 0..3_u64 {
+        // A broker that is stopped syncs nothing; what was on its way before has been confirmed.
+        signal(broker.pid(), Signal::STOP);
+        producer.send(&round.to_le_bytes()).unwrap();
+        assert_eq!(at_once.recv_timeout(PATIENCE).unwrap().unwrap().payload(), round.to_le_bytes());
+        assert!(in_order.recv_timeout(Duration::from_millis(20)).unwrap().is_none());
+        assert!(each.recv_timeout(Duration::from_millis(20)).unwrap().is_none());
+        // Asleep by now: the sync must wake them.
+        let (to_wake, to_wake_too) = (&mut in_order, &mut each);
+        std::thread::scope(|scope| {
+            let received = scope.spawn(move || {
+                let position = to_wake.recv().unwrap().position();
+                to_wake.confirm_commit(PATIENCE).unwrap();
+                position
+            });
+            let received_too = scope.spawn(move || {
+                let delivery = to_wake_too.recv().unwrap();
+                let position = delivery.position();
+                delivery.ack().unwrap();
+                position
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            signal(broker.pid(), Signal::CONT);
+            assert_eq!(received.join().unwrap(), round);
+            assert_eq!(received_too.join().unwrap().position, round);
+        });
+        assert!(producer.confirmed()[0].position > round);
+        // A successor goes on so.
+        if round == 1 {
+            at_once.confirm_commit(PATIENCE).unwrap();
+            broker.succeed();
+            producer.confirm_all_timeout(PATIENCE).unwrap();
+        }
+    }
+    let info = connection.subscription("s", "in order").unwrap();
+    assert_eq!(info.mode, SubscriptionMode::Cursor(durable));
+    let refused = connection.declare_subscription("s", "in order", StartAt::First).unwrap_err().to_string();
+    assert!(refused.contains("exists with visibility durable, not committed"), "{refused}");
+    connection.declare_stream("m", StreamSettings { durability: Durability::Memory, ..USUAL }).unwrap();
+    let mode = SubscriptionMode::Cursor(durable);
+    let refused = connection.declare_subscription_as("m", "d", StartAt::First, mode).unwrap_err().to_string();
+    assert!(refused.contains("stream m is of durability memory"), "{refused}");
 }
 
 #[test]

@@ -45,12 +45,12 @@ pub(crate) fn run(args: &SubArgs, connection: &Connection) -> Result<(), Failure
     };
     match mode {
         SubscriptionMode::Shared(_) => shared::run(args, connection, subscription, &settings, patience),
-        SubscriptionMode::Cursor if args.no_ack => {
+        SubscriptionMode::Cursor(_) if args.no_ack => {
             let message =
                 format!("subscription {subscription} is a cursor: it has no acks that could be left out");
             Err(Failure::with(Exit::Usage, message))
         }
-        SubscriptionMode::Cursor => cursor::run(args, connection, subscription, &settings, patience),
+        SubscriptionMode::Cursor(_) => cursor::run(args, connection, subscription, &settings, patience),
     }
 }
 

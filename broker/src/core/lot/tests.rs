@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
+use ringway_shm_protocol::control::message::Visibility;
 
 use super::*;
 
@@ -18,6 +19,7 @@ const SETTINGS: SharedSettings = SharedSettings {
     backoff: Backoff { initial_ms: 0, multiplier_percent: 200, max_ms: 600_000, jitter_percent: 0 },
     dead_letter: None,
     single_active: false,
+    visibility: Visibility::Committed,
 };
 const NACK: Verdict = Verdict::Nack { delay_ms: None };
 const ANN: u32 = 1;
