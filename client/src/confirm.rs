@@ -3,7 +3,9 @@
 //! 1. One load answers for everything below a watermark, so one wait covers any number of messages.
 //! 2. Before it waits, a producer wakes the consumers of what it has published, and the shard, if that has stopped looking.
 //! 3. No confirm means unknown: after an error a message may be on the device or not.
-//! 4. What a consumer settles is journaled in rounds, and confirmed when one that began later is done: see [`Settling`].
+//! 4. Of the messages of a stream that is `written`, those that were raised are confirmed when they are synced, and those
+//!    behind them not before.
+//! 5. What a consumer settles is journaled in rounds, and confirmed when one that began later is done: see [`Settling`].
 
 use std::time::{Duration, Instant};
 
@@ -78,8 +80,20 @@ impl Lane {
         let watermarks = &self.regions.watermarks;
         match self.settings().durability {
             Durability::Memory => self.position(),
-            Durability::Written => watermarks.written(),
+            // What was raised holds up what is behind it.
+            Durability::Written => match watermarks.synced() {
+                synced if synced >= self.raised.end => watermarks.written(),
+                synced => watermarks.written().min(synced.max(self.raised.start)),
+            },
             Durability::Synced => watermarks.synced(),
+        }
+    }
+
+    /// The level that everything below `end` has reached, which is confirmed.
+    pub(crate) fn level_of(&self, end: u64) -> Durability {
+        match self.settings().durability {
+            Durability::Written if self.regions.watermarks.synced() >= end => Durability::Synced,
+            level => level,
         }
     }
 

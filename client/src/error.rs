@@ -480,6 +480,17 @@ pub enum SendError {
         /// What the broker says.
         why: String,
     },
+    /// A durability was asked for that the stream does not have.
+    #[error(
+        "durability {asked} cannot be had on stream {stream}: it is of durability memory, nothing of it is written to the \
+         device; declare a stream with --durability written or synced"
+    )]
+    Durability {
+        /// The stream.
+        stream: String,
+        /// What was asked for.
+        asked: &'static str,
+    },
     /// The stream has used up its positions.
     #[error("stream {stream} has used up all its {positions} positions: declare a new one")]
     Exhausted {

@@ -15,6 +15,7 @@
 //! 1. Before it waits, the producer wakes the consumers of all that it has published.
 //! 2. A payload is in its block before a slot is taken for it; what happens to a loan meanwhile concerns nobody.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::attributes::Attributes;
@@ -50,6 +51,8 @@ pub(crate) struct Lane {
     pub(crate) journal_ringer: Ringer,
     /// Messages are journaled.
     pub(crate) is_journaled: bool,
+    /// Among the messages that are not known to be synced: the first that was asked to be, and behind the last.
+    pub(crate) raised: Range<u64>,
     pub(crate) wait: WaitStrategy,
     pub(crate) space: Space,
     pub(crate) endpoint: Endpoint,
@@ -89,6 +92,7 @@ impl Lane {
             ringer: Ringer::default(),
             journal_ringer: Ringer::default(),
             is_journaled: settings.durability > Durability::Memory,
+            raised: 0..0,
             wait,
             space: Space::new(stream, partition, ring, settings),
             endpoint,
@@ -164,7 +168,7 @@ impl Lane {
         attributes: Attributes<'_>,
     ) -> Result<u64, SendError> {
         self.check_journal()?;
-        self.with_section(attributes, |lane, flags, section| {
+        self.with_attributes(attributes, |lane, flags, section| {
             let mut wait = lane.begin_wait(Patience::Until(Deadline::NEVER));
             let moves = ARENA_REFERENCE_BYTES + section.len() > lane.inline_bytes_max();
             let (attributes, block) = lane.place(Part::Inline(section), moves, &mut wait)?;
@@ -182,7 +186,7 @@ impl Lane {
         message: Outgoing<'_>,
         patience: Patience,
     ) -> Result<u64, SendError> {
-        self.with_section(message.attributes, |lane, flags, section| {
+        self.with_attributes(message.attributes, |lane, flags, section| {
             let (attributes, payload) = (Part::Inline(section), Part::Inline(message.payload));
             let message = ring::Outgoing { flags, attributes, payload };
             match lane.regions.producer.publish(&message) {
@@ -192,19 +196,38 @@ impl Lane {
         })
     }
 
-    /// Encodes attributes, and goes on with the flags and the section.
-    fn with_section<R>(
+    /// Encodes attributes, and goes on with the flags and the section, to the message's position.
+    fn with_attributes(
         &mut self,
         attributes: Attributes<'_>,
-        publish: impl FnOnce(&mut Self, u16, &[u8]) -> Result<R, SendError>,
-    ) -> Result<R, SendError> {
+        publish: impl FnOnce(&mut Self, u16, &[u8]) -> Result<u64, SendError>,
+    ) -> Result<u64, SendError> {
+        let (asked, is) = (attributes.least_durability(), self.settings().durability);
+        if asked > is && !self.is_journaled {
+            return Err(SendError::Durability { stream: self.stream(), asked: asked.name() });
+        }
+        let raises = asked > is;
+        let attributes = if raises { attributes } else { attributes.durability(Durability::Memory) };
         let mut section = std::mem::take(&mut self.section);
         let published = match attributes.encode(&mut section) {
             Ok(flags) => publish(self, flags, &section),
             Err(source) => Err(SendError::Attributes { stream: self.stream(), source }),
         };
         self.section = section;
+        if let (Ok(position), true) = (&published, raises) {
+            self.raise(*position);
+        }
         published
+    }
+
+    /// The message at `position` is to be synced.
+    fn raise(&mut self, position: u64) {
+        if self.regions.watermarks.synced() >= self.raised.end {
+            self.raised.start = position;
+        }
+        self.raised.end = position + 1;
+        // On a stream that is only written the shard takes its time.
+        self.journal_ringer.ring(&self.regions.journal);
     }
 
     /// What follows a first attempt that failed, of a message whose parts are all inline.

@@ -1,6 +1,7 @@
 //! A message to be sent: a payload, and what it says about itself.
 
 use ringway_shm_protocol::attributes::{AttributeMap, Attributes};
+use ringway_shm_protocol::control::message::Durability;
 
 /// A message to be sent. Made from anything that is bytes, so that `producer.send(b"text")` does; with attributes:
 ///
@@ -52,6 +53,11 @@ impl<'a> Outgoing<'a> {
     /// See [`Attributes::reply_to`].
     pub const fn reply_to(self, stream: &'a str) -> Self {
         Self { attributes: self.attributes.reply_to(stream), ..self }
+    }
+
+    /// See [`Attributes::durability`].
+    pub const fn durability(self, at_least: Durability) -> Self {
+        Self { attributes: self.attributes.durability(at_least), ..self }
     }
 
     /// See [`Attributes::map`].

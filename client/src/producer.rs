@@ -215,7 +215,8 @@ impl Producer {
     }
 
     /// For each partition the position below which everything is confirmed: at the level of the stream's
-    /// [durability](StreamSettings::durability). On a stream of durability `memory` a message is confirmed when it is sent.
+    /// [durability](StreamSettings::durability), or of what the message [asked for](Attributes::durability). On a stream of
+    /// durability `memory` a message is confirmed when it is sent.
     pub fn confirmed(&self) -> Vec<Position> {
         self.lanes.iter().enumerate().map(|(partition, lane)| at(partition, lane.confirmed())).collect()
     }
@@ -258,18 +259,22 @@ impl Producer {
         let Some(lane) = self.lanes.get_mut(partition as usize) else {
             return Err(ConfirmError::Partition { stream: self.stream.clone(), partition, partitions });
         };
-        lane.confirm(position.saturating_add(1), deadline)?;
-        Ok(self.settings().durability)
+        let end = position.saturating_add(1);
+        lane.confirm(end, deadline)?;
+        Ok(lane.level_of(end))
     }
 
     fn confirm_all_until(&mut self, deadline: Deadline) -> Result<Durability, ConfirmError> {
         self.check_fork_to_confirm()?;
         // All shards are at work before the first is waited for.
         self.lanes.iter_mut().for_each(Lane::ring);
+        let mut level = Durability::Synced;
         for lane in &mut self.lanes {
-            lane.confirm(lane.position(), deadline)?;
+            let end = lane.position();
+            lane.confirm(end, deadline)?;
+            level = level.min(lane.level_of(end));
         }
-        Ok(self.settings().durability)
+        Ok(level)
     }
 
     fn check_fork_to_confirm(&self) -> Result<(), ConfirmError> {

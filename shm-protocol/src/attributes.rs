@@ -15,6 +15,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::control::message::Durability;
 use crate::name::{NAME_BYTES_MAX, Name, NameError};
 
 /// Longest key, in bytes.
@@ -24,7 +25,7 @@ pub const CORRELATION_BYTES_MAX: usize = 255;
 /// Largest map of a message, in bytes of its encoding.
 pub const MAP_BYTES_MAX: usize = 48 << 10;
 
-/// The flags of a message's header that say which attributes there are.
+/// The flags of a message's header that say which attributes there are, and what is asked for it.
 pub mod flag {
     /// A timestamp.
     pub const TIMESTAMP: u16 = 1 << 0;
@@ -36,8 +37,10 @@ pub mod flag {
     pub const REPLY_TO: u16 = 1 << 3;
     /// A map.
     pub const MAP: u16 = 1 << 4;
+    /// Takes no place in the section: the message is to be synced, whatever its stream's durability.
+    pub const SYNCED: u16 = 1 << 5;
     /// All that there are; the others are reserved and zero.
-    pub const ALL: u16 = TIMESTAMP | KEY | CORRELATION | REPLY_TO | MAP;
+    pub const ALL: u16 = TIMESTAMP | KEY | CORRELATION | REPLY_TO | MAP | SYNCED;
 }
 
 /// A typed value of an attribute.
@@ -202,13 +205,15 @@ pub struct Attributes<'a> {
     correlation: Option<&'a [u8]>,
     reply_to: Option<&'a str>,
     map: Option<&'a AttributeMap>,
+    durability: Durability,
 }
 
 impl<'a> Attributes<'a> {
     /// None yet.
     #[inline]
     pub const fn new() -> Self {
-        Self { timestamp_ns: None, key: None, correlation: None, reply_to: None, map: None }
+        let durability = Durability::Memory;
+        Self { timestamp_ns: None, key: None, correlation: None, reply_to: None, map: None, durability }
     }
 
     /// When the message came about, in nanoseconds since 1970-01-01 UTC.
@@ -236,6 +241,17 @@ impl<'a> Attributes<'a> {
         Self { map: Some(map), ..self }
     }
 
+    /// At least this durability, where the stream's is lower; on a stream of durability `memory` nothing higher can be had.
+    pub const fn durability(self, at_least: Durability) -> Self {
+        Self { durability: at_least, ..self }
+    }
+
+    /// The durability that is asked for; `memory` when nothing is.
+    #[inline]
+    pub const fn least_durability(&self) -> Durability {
+        self.durability
+    }
+
     /// The key, if there is one.
     #[inline]
     pub const fn key_bytes(&self) -> Option<&'a [u8]> {
@@ -259,6 +275,7 @@ impl<'a> Attributes<'a> {
             && self.key.is_none()
             && self.correlation.is_none()
             && self.reply_to.is_none()
+            && matches!(self.durability, Durability::Memory)
             && !map
     }
 
@@ -290,6 +307,9 @@ impl<'a> Attributes<'a> {
         if let Some(map) = self.map.filter(|map| !map.is_empty()) {
             flags |= flag::MAP;
             into.extend_from_slice(&map.0);
+        }
+        if self.durability == Durability::Synced {
+            flags |= flag::SYNCED;
         }
         Ok(flags)
     }
@@ -512,7 +532,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_attributes_or_an_error_and_what_parses_is_what_it_was_made_of(
-            flags in 0_u16..64, section in prop::collection::vec(any::<u8>(), 0..80),
+            flags in 0_u16..128, section in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             if let Ok(view) = AttributesView::parse(flags, &section) {
                 let entries: Vec<_> = view.iter().collect();

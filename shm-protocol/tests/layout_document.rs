@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 
 use ringway_shm_protocol::attributes::{AttributeMap, Attributes, flag};
+use ringway_shm_protocol::control::message::Durability;
 use ringway_shm_protocol::layout::{self, Geometry, GeometryRecord, RegionHeader, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Access, FEATURES_KNOWN, Identity, Mapped, OwnedRegion};
 use ringway_shm_protocol::ring::shard::{ShardRing, Start};
@@ -229,8 +230,13 @@ fn attributes_stand_at_the_documented_bytes() {
     map.insert("f", 1.5).unwrap();
     map.insert("t", "xy").unwrap();
     map.insert("r", &b"\xff"[..]).unwrap();
-    let attributes =
-        Attributes::new().timestamp_ns(0x0102).key(b"key").correlation(b"c").reply_to("r").map(&map);
+    let attributes = Attributes::new()
+        .timestamp_ns(0x0102)
+        .key(b"key")
+        .correlation(b"c")
+        .reply_to("r")
+        .map(&map)
+        .durability(Durability::Synced);
     let mut section = Vec::new();
     let flags = attributes.encode(&mut section).unwrap();
     let code = [
@@ -239,13 +245,14 @@ fn attributes_stand_at_the_documented_bytes() {
         ("CORRELATION", flag::CORRELATION),
         ("REPLY_TO", flag::REPLY_TO),
         ("MAP", flag::MAP),
+        ("SYNCED", flag::SYNCED),
     ];
     let document: Vec<_> = table("### Attributes", "| flag | bit | part |")
         .into_iter()
         .map(|[name, bit, _]| (name, 1 << number(&bit)))
         .collect();
     assert_eq!(document, code.map(|(name, bit)| (name.to_owned(), bit)));
-    assert_eq!((flags, flag::ALL), (0x1f, 0x1f));
+    assert_eq!((flags, flag::ALL), (0x3f, 0x3f));
     let types = table("An entry: u8", "| type | value |");
     let types: Vec<_> = types
         .iter()

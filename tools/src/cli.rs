@@ -415,6 +415,7 @@ Examples:
   tail -f app.log | ringway pub logs --lines -
   ringway pub orders --count 1000000 --size 100 --rate 50000
   ringway pub orders --count 1000000 --timeout 2s
+  ringway pub readings 'the last of the day' --durability synced
   ringway pub orders 'two teas' --key customer-7 --attribute urgent=true --attribute table=12 --reply-to receipts";
 
 /// Arguments of `ringway pub`.
@@ -435,6 +436,9 @@ pub(crate) struct PubArgs {
     /// Bytes of a generated message
     #[arg(long, value_name = "B", default_value_t = 64, conflicts_with_all = ["payload", "lines"])]
     pub(crate) size: usize,
+    /// Wait for at least this durability, where the stream's is lower
+    #[arg(long, value_enum)]
+    pub(crate) durability: Option<DurabilityArg>,
     /// Messages per second at the most, evenly spread [default: as fast as it goes]
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) rate: Option<f64>,

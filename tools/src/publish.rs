@@ -62,6 +62,9 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
 /// What every message of the command says about itself.
 fn attributes<'a>(args: &'a PubArgs, map: &'a AttributeMap) -> Attributes<'a> {
     let mut attributes = Attributes::new().map(map);
+    if let Some(level) = args.durability {
+        attributes = attributes.durability(level.into());
+    }
     if let Some(key) = &args.key {
         attributes = attributes.key(key.as_bytes());
     }
@@ -141,7 +144,7 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// Waits until what was published is as durable as the stream is.
+    /// Waits until what was published is as durable as the stream is, or as was asked for.
     fn confirm(&mut self) -> Result<(), Failure> {
         let mut waited = Duration::ZERO;
         while !self.interrupt.is_set() {
@@ -174,10 +177,10 @@ impl Publisher<'_> {
             })
             .collect();
         let separator = if places.is_empty() { "" } else { ", " };
-        let level = match self.producer.settings().durability {
-            Durability::Memory => String::new(),
-            level if confirmed && self.messages > 0 => format!(", {}", level.name()),
-            _ if self.messages == 0 => String::new(),
+        let asked = self.producer.settings().durability.max(self.attributes.least_durability());
+        let level = match asked {
+            level if self.messages == 0 || level == Durability::Memory => String::new(),
+            level if confirmed => format!(", {}", level.name()),
             level => format!(", not known to be {}", level.name()),
         };
         format!("published {messages} to {stream}{separator}{}{level}", places.join(", "))

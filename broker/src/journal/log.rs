@@ -352,7 +352,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         bytes[message_at..body_at].copy_from_slice(&received.header().to_le_bytes());
         let message_bytes = MESSAGE_HEADER_BYTES + received.body_bytes();
         let filling = self.filling.as_mut().expect("there is room in it");
-        filling.sync |= sync;
+        filling.sync |= sync || received.is_to_be_synced();
         let follows = filling.run.as_ref().map(|run| run.first + u64::from(run.count) == received.position);
         if follows == Some(false) {
             // Tombstones lie between: another record, for whose beginning the message makes room.
@@ -385,6 +385,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         mut offset: usize,
         sync: bool,
     ) -> Result<(), usize> {
+        let sync = sync || received.is_to_be_synced();
         if body.len() <= PART_BODY_BYTES {
             let copied = self.append_message::<()>(stream, body.len(), sync, |into| {
                 into.copy_from_slice(body);

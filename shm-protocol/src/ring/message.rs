@@ -205,6 +205,12 @@ impl Received {
         self.header.flags & !(MessageHeader::PAYLOAD_IN_ARENA | MessageHeader::ATTRIBUTES_IN_ARENA)
     }
 
+    /// Whether it is to be synced, whatever its stream's durability.
+    #[inline]
+    pub fn is_to_be_synced(self) -> bool {
+        self.header.flags & flag::SYNCED != 0
+    }
+
     /// Whether there are attributes.
     #[inline]
     pub fn has_attributes(self) -> bool {

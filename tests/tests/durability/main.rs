@@ -10,8 +10,8 @@ use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_broker::salvage::{SalvageError, salvage};
 use ringway_client::{
-    Backoff, Connection, CursorSettings, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
-    SubscriptionMode, Visibility,
+    Backoff, Connection, CursorSettings, Durability, Outgoing, SharedSettings, StartAt, StreamKind,
+    StreamSettings, SubscriptionMode, Visibility,
 };
 use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
@@ -186,6 +186,37 @@ fn a_queue_goes_on_where_it_was(runtime: RuntimeChoice) {
     found.sort_unstable();
     assert_eq!(found, [1, 3, 5, 6, 7]);
     assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+}
+
+#[test]
+fn a_message_can_ask_for_more_than_its_stream_gives_and_is_not_confirmed_before() {
+    let host = Host::new(RuntimeChoice::Auto);
+    let connection = host.connect();
+    connection.declare_stream("s", StreamSettings { durability: Durability::Written, ..USUAL }).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    let mut large = vec![0; 3 << 20];
+    for round in 0..20_u64 {
+        producer.send(&round.to_le_bytes()).unwrap();
+        let position = producer.send(Outgoing::new(b"more").durability(Durability::Synced)).unwrap();
+        producer.send(b"behind it").unwrap();
+        assert_eq!(producer.confirm_timeout(position, PATIENCE).unwrap(), Durability::Synced);
+        // One that takes several batches.
+        large[0] = round as u8;
+        let raised = Outgoing::new(&large).durability(Durability::Synced);
+        let position = producer.send(raised).unwrap();
+        assert_eq!(producer.confirm_timeout(position, PATIENCE).unwrap(), Durability::Synced);
+        assert!(producer.is_confirmed(position));
+    }
+    connection.declare_stream("m", StreamSettings { durability: Durability::Memory, ..USUAL }).unwrap();
+    let mut producer = connection.producer("m").open().unwrap();
+    for level in [Durability::Written, Durability::Synced] {
+        let refused = producer.send(Outgoing::new(b"x").durability(level)).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("durability {} cannot be had on stream m", level.name())),
+            "{refused}"
+        );
+    }
+    assert_eq!(producer.positions()[0].position, 0, "nothing was published");
 }
 
 #[test]
