@@ -7,16 +7,24 @@
 //!    behind them not before.
 //! 5. What a consumer settles is journaled in rounds, and confirmed when one that began later is done: see [`Settling`].
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::message::{Durability, Reply, Request};
-use ringway_shm_protocol::partition::JournalingRegions;
-use ringway_shm_protocol::ring::{JournalState, Ringer};
+use ringway_shm_protocol::fork::ForkMark;
+use ringway_shm_protocol::memory::mapped::Mapped;
+use ringway_shm_protocol::partition::{JournalingRegions, ProducerRegions};
+use ringway_shm_protocol::ring::{Doorbell, JournalState, Ringer, Watermarks};
 
 use crate::connection::Connection;
 use crate::error::{ConfirmError, SendError};
 use crate::lane::Lane;
+use crate::reactor::{Await, Interest};
 use crate::session::Answer;
+use crate::space::Space;
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
 /// How long the broker may take to say why messages cannot be journaled.
@@ -74,6 +82,86 @@ impl Settling {
     }
 }
 
+/// How far a partition is journaled, for whoever waits for that.
+pub(crate) struct Journal {
+    watermarks: Watermarks<Mapped>,
+    /// Where to sleep.
+    confirm: Arc<Doorbell<Mapped>>,
+    level: Durability,
+    connection: Connection,
+    name: String,
+    partition: u32,
+    /// The stream, and the partition if it has several: for errors.
+    stream: String,
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Goal {
+    /// Everything below is confirmed.
+    end: u64,
+    /// Of that, everything below is synced, whatever the stream's level.
+    synced: u64,
+}
+
+impl Journal {
+    /// Of the partition that these regions and this space are of.
+    pub(crate) fn new(regions: &ProducerRegions, space: &Space, connection: Connection) -> Self {
+        let (watermarks, confirm) = (regions.watermarks.clone(), Arc::clone(&regions.confirm));
+        let (name, partition) = space.place();
+        let (name, stream, level) = (name.to_owned(), space.stream().to_owned(), space.settings().durability);
+        Self { watermarks, confirm, level, connection, name, partition, stream }
+    }
+
+    /// Whether it is reached: the level of everything below.
+    pub(crate) fn reached(&self, goal: Goal) -> Option<Durability> {
+        let (written, synced) = (self.watermarks.written(), self.watermarks.synced());
+        match self.level {
+            Durability::Memory => Some(Durability::Memory),
+            _ if synced >= goal.end => Some(Durability::Synced),
+            Durability::Written if written >= goal.end && synced >= goal.synced => Some(Durability::Written),
+            _ => None,
+        }
+    }
+
+    /// Whether it will never be reached.
+    fn trouble(&self) -> Result<(), ConfirmError> {
+        let stream = || self.stream.clone();
+        match self.watermarks.state() {
+            JournalState::Ready | JournalState::None => Ok(()),
+            JournalState::NoRoom => Err(ConfirmError::NoRoom { stream: stream(), why: self.why() }),
+            JournalState::Failed => Err(ConfirmError::JournalFailed { stream: stream(), why: self.why() }),
+        }
+    }
+
+    /// The same when there is no broker.
+    fn check_broker(&self) -> Result<(), ConfirmError> {
+        if self.connection.is_open() {
+            return Ok(());
+        }
+        Err(ConfirmError::Disconnected { stream: self.stream.clone() })
+    }
+
+    /// Whether there is something to look at.
+    fn has_news(&self, goal: Goal) -> bool {
+        self.reached(goal).is_some() || self.watermarks.state() != JournalState::Ready
+    }
+
+    /// Why messages cannot be journaled, as the broker says.
+    fn why(&self) -> String {
+        let request = Request::DescribeStream { name: self.name.as_str().into() };
+        let answer = self.connection.control().request_unless_busy(&request, WHY_ANSWER_MAX);
+        let why = match answer {
+            Ok(Answer { reply: Reply::Stream(stream), .. }) => {
+                let found = stream.partitions.into_iter().find(|found| found.partition == self.partition);
+                found.and_then(|found| found.journal)
+            }
+            _ => None,
+        };
+        why.unwrap_or_else(|| "the broker has not said why".to_owned())
+    }
+}
+
 impl Lane {
     /// Everything below this position is confirmed.
     pub(crate) fn confirmed(&self) -> u64 {
@@ -89,52 +177,43 @@ impl Lane {
         }
     }
 
-    /// The level that everything below `end` has reached, which is confirmed.
-    pub(crate) fn level_of(&self, end: u64) -> Durability {
-        match self.settings().durability {
-            Durability::Written if self.regions.watermarks.synced() >= end => Durability::Synced,
-            level => level,
-        }
+    /// That everything below `end` is confirmed.
+    pub(crate) fn goal(&self, end: u64) -> Goal {
+        let synced = if self.raised.start < end { self.raised.end.min(end) } else { 0 };
+        Goal { end, synced }
     }
 
-    /// Waits until everything below `end` is confirmed.
-    pub(crate) fn confirm(&mut self, end: u64, deadline: Deadline) -> Result<(), ConfirmError> {
-        if !self.is_journaled || self.confirmed() >= end {
-            return Ok(());
-        }
+    /// Has the shard look, and those who read, before somebody waits for the journal.
+    pub(crate) fn ring_for_confirm(&mut self) {
         self.ring();
         self.journal_ringer.ring(&self.regions.journal);
+    }
+
+    /// Waits until everything below `end` is confirmed; returns the level reached.
+    pub(crate) fn confirm(&mut self, end: u64, deadline: Deadline) -> Result<Durability, ConfirmError> {
+        let (journal, goal) = (Arc::clone(&self.journal), self.goal(end));
+        if let Some(level) = journal.reached(goal) {
+            return Ok(level);
+        }
+        self.ring_for_confirm();
         let (mut waiter, began) = (Waiter::new(self.wait, deadline), Instant::now());
         loop {
-            if self.confirmed() >= end {
-                return Ok(());
+            if let Some(level) = journal.reached(goal) {
+                return Ok(level);
             }
-            let stream = || self.stream();
-            match self.regions.watermarks.state() {
-                JournalState::Ready | JournalState::None => {}
-                JournalState::NoRoom => {
-                    return Err(ConfirmError::NoRoom { stream: stream(), why: self.why() });
-                }
-                JournalState::Failed => {
-                    return Err(ConfirmError::JournalFailed { stream: stream(), why: self.why() });
-                }
-            }
+            journal.trouble()?;
             match waiter.step() {
                 Step::Look | Step::Idle => {}
                 Step::Sleep(at_most) => {
-                    let ready =
-                        || self.confirmed() >= end || self.regions.watermarks.state() != JournalState::Ready;
-                    self.regions.confirm.sleep_unless(at_most, ready);
+                    journal.confirm.sleep_unless(at_most, || journal.has_news(goal));
                     // It may have stopped looking meanwhile.
                     self.journal_ringer.ring(&self.regions.journal);
                 }
-                Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
-                    return Err(ConfirmError::Disconnected { stream: stream() });
-                }
-                Step::CheckBroker => {}
+                Step::CheckBroker => journal.check_broker()?,
                 Step::Over => {
+                    journal.check_broker()?;
                     return Err(ConfirmError::Timeout {
-                        stream: stream(),
+                        stream: self.stream(),
                         level: self.settings().durability.name(),
                         position: end.saturating_sub(1),
                         confirmed: self.confirmed(),
@@ -156,25 +235,89 @@ impl Lane {
 
     #[cold]
     fn journal_trouble(&self) -> SendError {
-        let (stream, why) = (self.stream(), self.why());
+        let (stream, why) = (self.stream(), self.journal.why());
         match self.regions.watermarks.state() {
             JournalState::NoRoom => SendError::NoRoom { stream, why },
             _ => SendError::JournalFailed { stream, why },
         }
     }
+}
 
-    /// Why messages cannot be journaled, as the broker says.
-    fn why(&self) -> String {
-        let (name, partition) = self.space.place();
-        let request = Request::DescribeStream { name: name.into() };
-        let answer = self.endpoint.connection().control().request_unless_busy(&request, WHY_ANSWER_MAX);
-        let why = match answer {
-            Ok(Answer { reply: Reply::Stream(stream), .. }) => {
-                let found = stream.partitions.into_iter().find(|found| found.partition == partition);
-                found.and_then(|found| found.journal)
+/// Completes when messages are confirmed, with the level that they have reached; made by
+/// [`Producer::confirmation`](crate::Producer::confirmation). It belongs to no runtime: one helper thread for the whole process
+/// sleeps where confirms are announced, and wakes the tasks. The producer may be used, or closed, meanwhile.
+///
+/// When the journal has no room or has failed, it asks the broker for the reason, and blocks for that for 0.1 s at the most.
+#[must_use = "futures do nothing unless polled"]
+pub struct Confirmation {
+    /// What is still to be reached, the last first.
+    left: Vec<(Arc<Journal>, Goal)>,
+    reached: Durability,
+    fork: ForkMark,
+    interest: Option<Interest>,
+}
+
+impl Confirmation {
+    pub(crate) fn new(mut goals: Vec<(Arc<Journal>, Goal)>, fork: ForkMark) -> Self {
+        goals.reverse();
+        Self { left: goals, reached: Durability::Synced, fork, interest: None }
+    }
+
+    fn look(&mut self) -> Result<Option<Durability>, ConfirmError> {
+        if !self.fork.is_here() {
+            return Err(ConfirmError::Forked);
+        }
+        while let Some((journal, goal)) = self.left.last() {
+            let Some(level) = journal.reached(*goal) else {
+                journal.trouble()?;
+                journal.check_broker()?;
+                return Ok(None);
+            };
+            self.reached = self.reached.min(level);
+            self.left.pop();
+        }
+        Ok(Some(self.reached))
+    }
+}
+
+impl Future for Confirmation {
+    type Output = Result<Durability, ConfirmError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let looked = self.look();
+        self.interest = None;
+        match (looked, self.left.last()) {
+            (Ok(None), Some((journal, goal))) => {
+                let (journal, goal) = (Arc::clone(journal), *goal);
+                let waker = context.waker().clone();
+                self.interest = Some(Interest::new(Box::new(Awaited { journal, goal }), waker));
+                Poll::Pending
             }
-            _ => None,
-        };
-        why.unwrap_or_else(|| "the broker has not said why".to_owned())
+            (Ok(reached), _) => Poll::Ready(Ok(reached.unwrap_or(self.reached))),
+            (Err(error), _) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl fmt::Debug for Confirmation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left: Vec<_> = self.left.iter().map(|(journal, goal)| (&journal.stream, goal)).collect();
+        formatter.debug_struct("Confirmation").field("left", &left).finish_non_exhaustive()
+    }
+}
+
+/// What a task waits for.
+struct Awaited {
+    journal: Arc<Journal>,
+    goal: Goal,
+}
+
+impl Await for Awaited {
+    fn doorbell(&self) -> &Doorbell<Mapped> {
+        &self.journal.confirm
+    }
+
+    fn is_ready(&self) -> bool {
+        self.journal.has_news(self.goal)
     }
 }

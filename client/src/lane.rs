@@ -16,6 +16,7 @@
 //! 2. A payload is in its block before a slot is taken for it; what happens to a loan meanwhile concerns nobody.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::attributes::Attributes;
@@ -28,6 +29,7 @@ use ringway_shm_protocol::partition::{ProducerRegions, Publishing};
 use ringway_shm_protocol::ring::{self, Full, Part, PublishError, Reclaim, Ringer};
 use ringway_shm_protocol::words::OWNER_BITS;
 
+use crate::confirm::Journal;
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{self, Endpoint, exactly, in_range};
 use crate::error::{AdminError, OpenError, SendError};
@@ -49,6 +51,7 @@ pub(crate) struct Lane {
     section: Vec<u8>,
     ringer: Ringer,
     pub(crate) journal_ringer: Ringer,
+    pub(crate) journal: Arc<Journal>,
     /// Messages are journaled.
     pub(crate) is_journaled: bool,
     /// Among the messages that are not known to be synced: the first that was asked to be, and behind the last.
@@ -85,16 +88,19 @@ impl Lane {
             journaled: settings.durability > Durability::Memory,
         };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
+        let space = Space::new(stream, partition, ring, settings);
+        let journal = Arc::new(Journal::new(&regions, &space, connection.clone()));
         Ok(Self {
             regions,
             arenas: Arenas::new(),
             section: Vec::new(),
             ringer: Ringer::default(),
             journal_ringer: Ringer::default(),
+            journal,
             is_journaled: settings.durability > Durability::Memory,
             raised: 0..0,
             wait,
-            space: Space::new(stream, partition, ring, settings),
+            space,
             endpoint,
         })
     }

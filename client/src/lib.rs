@@ -40,6 +40,8 @@
 //! | endpoint | what producers and consumers have in common: being granted and given back |
 //! | wait | how a producer waits for space and a consumer for messages |
 //! | wait_set | waiting for many consumers at once |
+//! | confirm | waiting until messages, and what was settled, are as durable as their stream |
+//! | reactor | the one thread that wakes tasks |
 //! | error | one error type per operation |
 //!
 //! What always holds:
@@ -70,6 +72,7 @@ mod message;
 mod outgoing;
 mod partitions;
 mod producer;
+mod reactor;
 mod reading;
 mod session;
 mod shared_consumer;
@@ -78,6 +81,7 @@ mod space;
 mod wait;
 mod wait_set;
 
+pub use confirm::Confirmation;
 pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use delivery::{Delivery, Leased};

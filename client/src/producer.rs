@@ -9,6 +9,7 @@
 //! 3. Messages of one key go to one partition, so that they stay in order; those without go to each in turn.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_shm_protocol::attributes::Attributes;
@@ -17,6 +18,7 @@ use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::key::partition_of;
 
 use crate::clock::Clock;
+use crate::confirm::Confirmation;
 use crate::connection::Connection;
 use crate::error::{AdminError, ConfirmError, OpenError, SendBatchError, SendError, SendLoanError};
 use crate::lane::{Lane, Patience};
@@ -252,16 +254,36 @@ impl Producer {
         self.confirm_all_until(Deadline::after(timeout))
     }
 
-    fn confirm_until(&mut self, position: Position, deadline: Deadline) -> Result<Durability, ConfirmError> {
-        self.check_fork_to_confirm()?;
+    /// Completes when the message at `position`, and everything before it in its partition, is confirmed. For tasks that do not
+    /// block; any number at a time.
+    pub fn confirmation(&mut self, position: Position) -> Result<Confirmation, ConfirmError> {
         let Position { partition, position } = position;
+        let lane = self.lane_to_confirm(partition)?;
+        lane.ring_for_confirm();
+        let goal = lane.goal(position.saturating_add(1));
+        Ok(Confirmation::new(vec![(Arc::clone(&lane.journal), goal)], self.fork))
+    }
+
+    /// Completes when everything that this producer has sent so far is confirmed.
+    pub fn confirmation_of_all(&mut self) -> Result<Confirmation, ConfirmError> {
+        self.check_fork_to_confirm()?;
+        self.lanes.iter_mut().for_each(Lane::ring_for_confirm);
+        let goals = self.lanes.iter().map(|lane| (Arc::clone(&lane.journal), lane.goal(lane.position())));
+        Ok(Confirmation::new(goals.collect(), self.fork))
+    }
+
+    fn lane_to_confirm(&mut self, partition: u32) -> Result<&mut Lane, ConfirmError> {
+        self.check_fork_to_confirm()?;
         let partitions = self.lanes.len() as u32;
-        let Some(lane) = self.lanes.get_mut(partition as usize) else {
-            return Err(ConfirmError::Partition { stream: self.stream.clone(), partition, partitions });
-        };
-        let end = position.saturating_add(1);
-        lane.confirm(end, deadline)?;
-        Ok(lane.level_of(end))
+        self.lanes.get_mut(partition as usize).ok_or_else(|| {
+            let stream = self.stream.clone();
+            ConfirmError::Partition { stream, partition, partitions }
+        })
+    }
+
+    fn confirm_until(&mut self, position: Position, deadline: Deadline) -> Result<Durability, ConfirmError> {
+        let Position { partition, position } = position;
+        self.lane_to_confirm(partition)?.confirm(position.saturating_add(1), deadline)
     }
 
     fn confirm_all_until(&mut self, deadline: Deadline) -> Result<Durability, ConfirmError> {
@@ -270,9 +292,7 @@ impl Producer {
         self.lanes.iter_mut().for_each(Lane::ring);
         let mut level = Durability::Synced;
         for lane in &mut self.lanes {
-            let end = lane.position();
-            lane.confirm(end, deadline)?;
-            level = level.min(lane.level_of(end));
+            level = level.min(lane.confirm(lane.position(), deadline)?);
         }
         Ok(level)
     }

@@ -564,8 +564,8 @@ pub struct ProducerRegions {
     pub data: Doorbell<Mapped>,
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
-    /// Producers waiting for the journal.
-    pub confirm: Doorbell<Mapped>,
+    /// Producers waiting for the journal: shared by those who wait without the producer.
+    pub confirm: Arc<Doorbell<Mapped>>,
     /// The shard waiting for somebody who waits for the journal.
     pub journal: Doorbell<Mapped>,
     /// How far messages are journaled.
@@ -610,7 +610,7 @@ impl ProducerRegions {
             producer,
             data: data_doorbell(&doorbell),
             space: space_doorbell(&doorbell),
-            confirm: confirm_doorbell(&doorbell),
+            confirm: Arc::new(confirm_doorbell(&doorbell)),
             journal: journal_doorbell(&doorbell),
             watermarks,
         })

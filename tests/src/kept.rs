@@ -123,6 +123,18 @@ impl KeptBroker {
         signal(self.pid(), Signal::KILL);
     }
 
+    /// Stops the broker, and waits until none of its threads runs any more; `SIGCONT` lets it go on.
+    pub fn freeze(&self) {
+        let pid = self.pid();
+        signal(pid, Signal::STOP);
+        let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is there").flatten();
+        let is_stopped =
+            |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        eventually("it is stopped", || {
+            tasks().all(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(is_stopped))
+        });
+    }
+
     /// Kills the broker, and waits until another has been started.
     pub fn succeed(&self) {
         let before = self.pids().len();

@@ -36,6 +36,13 @@ pub struct Watermarks<M: Memory> {
     state: M::WordHandle,
 }
 
+impl<M: Memory<WordHandle: Clone>> Clone for Watermarks<M> {
+    fn clone(&self) -> Self {
+        let Self { written, synced, state } = self;
+        Self { written: written.clone(), synced: synced.clone(), state: state.clone() }
+    }
+}
+
 impl<M: Memory> Watermarks<M> {
     /// Joins the words.
     pub fn new(written: M::WordHandle, synced: M::WordHandle, state: M::WordHandle) -> Self {

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::Duration;
 
 use ringway_broker::Broker;
@@ -10,8 +13,8 @@ use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_broker::salvage::{SalvageError, salvage};
 use ringway_client::{
-    Backoff, Connection, CursorSettings, Durability, Outgoing, SharedSettings, StartAt, StreamKind,
-    StreamSettings, SubscriptionMode, Visibility,
+    Backoff, ConfirmError, Connection, CursorSettings, Durability, Outgoing, Position, SharedSettings,
+    StartAt, StreamKind, StreamSettings, SubscriptionMode, Visibility,
 };
 use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
@@ -219,6 +222,90 @@ fn a_message_can_ask_for_more_than_its_stream_gives_and_is_not_confirmed_before(
     assert_eq!(producer.positions()[0].position, 0, "nothing was published");
 }
 
+/// Runs a future on this thread, which sleeps meanwhile.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn confirmations_are_futures_that_one_thread_wakes_and_that_outlive_their_producer() {
+    let broker = KeptBroker::start(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")));
+    let connection = broker.connect();
+    for (name, durability) in [("written", Durability::Written), ("synced", Durability::Synced)] {
+        let settings = StreamSettings { partitions: 4, durability, ..USUAL };
+        connection.declare_stream(name, settings).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for (name, level) in [("written", Durability::Written), ("synced", Durability::Synced)] {
+            let connection = &connection;
+            scope.spawn(move || {
+                let mut producer = connection.producer(name).open().unwrap();
+                // More at a time than a sleep takes bells, and some that nobody waits for in the end.
+                let confirmations: Vec<_> = (0..200_u64)
+                    .map(|number| {
+                        let position = producer.send(&number.to_le_bytes()).unwrap();
+                        drop(producer.confirmation(position).unwrap());
+                        producer.confirmation(position).unwrap()
+                    })
+                    .collect();
+                for confirmation in confirmations {
+                    assert!(block_on(confirmation).unwrap() >= level);
+                }
+                // Of all partitions, and of a producer that is closed by then.
+                let all = producer.confirmation_of_all().unwrap();
+                let position = producer.send(b"the last").unwrap();
+                let last = producer.confirmation(position).unwrap();
+                producer.close().unwrap();
+                assert!(block_on(all).unwrap() >= level && block_on(last).unwrap() >= level);
+            });
+        }
+    });
+    // One that has to wait, for a broker that does nothing; and one that is asleep when the broker is succeeded.
+    let mut producer = connection.producer("synced").open().unwrap();
+    for succeed in [false, true] {
+        broker.freeze();
+        let position = producer.send(b"while it is stopped").unwrap();
+        let waiting = producer.confirmation(position).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| block_on(waiting));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!waiting.is_finished() && !producer.is_confirmed(position));
+            if succeed {
+                broker.succeed();
+            } else {
+                signal(broker.pid(), Signal::CONT);
+            }
+            assert_eq!(waiting.join().unwrap().unwrap(), Durability::Synced);
+        });
+    }
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name.trim() == "ringway-reactor").count(), 1);
+    let unknown = Position { partition: 4, position: 0 };
+    assert!(matches!(producer.confirmation(unknown), Err(ConfirmError::Partition { partitions: 4, .. })));
+    // When there is no broker any more.
+    broker.freeze();
+    let position = producer.send(b"never confirmed").unwrap();
+    let never = producer.confirmation(position).unwrap();
+    let mut broker = broker;
+    broker.lose_everything();
+    assert!(matches!(block_on(never), Err(ConfirmError::Disconnected { .. })));
+}
+
 #[test]
 fn a_durable_visibility_delivers_what_is_synced_and_wakes_when_it_is() {
     let broker = KeptBroker::start(Path::new(env!("CARGO_BIN_EXE_ringway-test-peer")));
@@ -236,7 +323,7 @@ fn a_durable_visibility_delivers_what_is_synced_and_wakes_when_it_is() {
     let mut each = connection.shared_consumer("s", "each").open().unwrap();
     for round in 0..3_u64 {
         // A broker that is stopped syncs nothing; what was on its way before has been confirmed.
-        signal(broker.pid(), Signal::STOP);
+        broker.freeze();
         producer.send(&round.to_le_bytes()).unwrap();
         assert_eq!(at_once.recv_timeout(PATIENCE).unwrap().unwrap().payload(), round.to_le_bytes());
         assert!(in_order.recv_timeout(Duration::from_millis(20)).unwrap().is_none());
