@@ -1,14 +1,17 @@
 //! Reading single messages of a log, where the state says that they are.
 //!
-//! Every batch is checked again, as when the log was read as a whole: what has changed since is an error, not a message.
+//! 1. Every batch is checked again, as when the log was read as a whole: what has changed since is an error, not a message.
+//! 2. Where batch after batch is asked for, some megabytes are read at a time.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use ringway_shm_protocol::ring::Received;
 
 use super::disk::Disk;
-use super::format::{BATCH_BYTES_MAX, BLOCK_BYTES, BatchHeader, FIRST_BATCH, SegmentHeader};
+use super::disk::files::Aligned;
+use super::format::{BLOCK_BYTES, BatchHeader, FIRST_BATCH, SegmentHeader};
 use super::records::{Extent, Record, records};
 use super::segments::Name;
 use crate::core::StreamId;
@@ -16,35 +19,53 @@ use crate::core::StreamId;
 /// A message with its body.
 pub(crate) type Message = (Received, Vec<u8>);
 
+/// Bytes that are read at once where batches are read one after the other, and where it is not known.
+const WINDOW_BYTES: usize = 4 << 20;
+const FIRST_BYTES: usize = 64 << 10;
+
 /// Reads messages: keeps the segments open that it has come to.
 pub(crate) struct Reading<'a, D: Disk> {
     disk: &'a D,
     segments: BTreeMap<u64, (D::File, SegmentHeader)>,
-    batch: Vec<u8>,
+    window: Aligned,
+    /// What is in the window: of which segment, which bytes.
+    at: (u64, Range<u64>),
 }
 
 impl<'a, D: Disk> Reading<'a, D> {
     /// Of the journal on this disk.
     pub(crate) fn new(disk: &'a D) -> Self {
-        Self { disk, segments: BTreeMap::new(), batch: vec![0; BATCH_BYTES_MAX] }
+        Self { disk, segments: BTreeMap::new(), window: Aligned::new(WINDOW_BYTES), at: (0, 0..0) }
     }
 
     /// The messages of an extent.
     pub(crate) fn messages(&mut self, stream: StreamId, extent: &Extent) -> io::Result<Vec<Message>> {
-        let (mut segment, mut offset) = (extent.segment, u64::from(extent.block) * BLOCK_BYTES as u64);
         let mut found = Vec::new();
+        self.each(stream, extent, |received, body| found.push((received, body.to_vec())))?;
+        Ok(found)
+    }
+
+    /// Each message of an extent, with its body, in order.
+    pub(crate) fn each(
+        &mut self,
+        stream: StreamId,
+        extent: &Extent,
+        mut each: impl FnMut(Received, &[u8]),
+    ) -> io::Result<()> {
+        let (mut segment, mut offset) = (extent.segment, u64::from(extent.block) * BLOCK_BYTES as u64);
         // A message in parts: its body so far.
         let mut part: Option<Vec<u8>> = None;
         loop {
             let header = self.batch(segment, offset)?;
-            let body = &self.batch[header.body()];
-            for record in records(body) {
+            let in_window = (offset - self.at.1.start) as usize;
+            let batch = &self.window.first(WINDOW_BYTES)[in_window..];
+            for record in records(&batch[header.body()]) {
                 match record.map_err(invalid)? {
                     Record::Messages(messages) if messages.run.stream == stream.0 && part.is_none() => {
                         for message in messages.iter() {
                             let (received, body) = message.map_err(invalid)?;
                             if (extent.first..extent.end).contains(&received.position) {
-                                found.push((received, body.to_vec()));
+                                each(received, body);
                             }
                         }
                     }
@@ -58,34 +79,55 @@ impl<'a, D: Disk> Reading<'a, D> {
                             let received = Received::of_header(head.position, head.header, body.len());
                             let received =
                                 received.ok_or_else(|| invalid("a message in parts cannot be one"))?;
-                            found.push((received, part.take().unwrap_or_default()));
+                            each(received, &part.take().unwrap_or_default());
                         }
                     }
                     _ => {}
                 }
             }
             if part.is_none() {
-                return Ok(found);
+                return Ok(());
             }
             (segment, offset) = self.behind(segment, offset + u64::from(header.bytes))?;
         }
     }
 
-    /// Reads the batch at a place to the buffer.
+    /// Has the batch at a place in the window.
     fn batch(&mut self, segment: u64, offset: u64) -> io::Result<BatchHeader> {
         let lost = || {
             let name = Name::Segment(segment);
             invalid(format!("the batch at byte {offset} of {name} has changed since the log was read"))
         };
         self.open(segment)?;
-        let (file, header) = &self.segments[&segment];
-        self.disk.read(file, offset, &mut self.batch[..BLOCK_BYTES])?;
-        let batch = BatchHeader::parse(&self.batch[..BLOCK_BYTES], header).ok_or_else(lost)?;
+        let (number, there) = &self.at;
+        let goes_on = *number == segment && (there.start..=there.end).contains(&offset);
+        let at_once = if goes_on { WINDOW_BYTES } else { FIRST_BYTES };
+        self.have(segment, offset, BLOCK_BYTES, at_once)?;
+        let header = self.segments[&segment].1;
+        let batch = BatchHeader::parse(self.behind_start(offset), &header).ok_or_else(lost)?;
         let bytes = batch.bytes as usize;
-        if bytes > BLOCK_BYTES {
-            self.disk.read(file, offset, &mut self.batch[..bytes])?;
+        self.have(segment, offset, bytes, if goes_on { WINDOW_BYTES } else { bytes })?;
+        if batch.covers(self.behind_start(offset), header.salt) { Ok(batch) } else { Err(lost()) }
+    }
+
+    /// What is in the window from an offset of its segment on.
+    fn behind_start(&mut self, offset: u64) -> &[u8] {
+        let Range { start, end } = self.at.1.clone();
+        &self.window.first((end - start) as usize)[(offset - start) as usize..]
+    }
+
+    /// Has so many bytes from `offset` on in the window; where they are not, reads more at once.
+    fn have(&mut self, segment: u64, offset: u64, bytes: usize, at_once: usize) -> io::Result<()> {
+        let (number, there) = &self.at;
+        if *number == segment && there.start <= offset && offset + bytes as u64 <= there.end {
+            return Ok(());
         }
-        if batch.covers(&self.batch[..bytes], header.salt) { Ok(batch) } else { Err(lost()) }
+        let (file, header) = &self.segments[&segment];
+        let bytes = (at_once as u64).min(header.bytes.saturating_sub(offset)).max(bytes as u64);
+        self.at = (segment, offset..offset);
+        self.disk.read(file, offset, self.window.first(bytes as usize))?;
+        self.at.1.end = offset + bytes;
+        Ok(())
     }
 
     fn open(&mut self, segment: u64) -> io::Result<()> {

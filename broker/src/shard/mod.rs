@@ -39,11 +39,10 @@ use thiserror::Error;
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{
-    Body, Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
+    Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
     StreamView, SubscriptionView, Token, no_arena,
 };
 use crate::journal::disk::files::Directory;
-use crate::journal::reading::Reading;
 use crate::journal::recovery::{Lost, Recovered, RecoveryError};
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Keeping, Key};
@@ -213,9 +212,10 @@ impl Shard {
         let disk = Directory::open(&place.directory);
         for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
             let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
-            let messages = read_messages(disk, *id, known).map_err(|source| unreadable(known, source))?;
             let stream = self.core.open_stream(*id).expect("it was recovered above");
-            let ring = Ring::restore(self.home(*id), &stream, known, messages)?;
+            let mut ring = Ring::restore(self.home(*id), &stream)?;
+            let left = ring.refill(disk, known).map_err(|source| unreadable(known, source))?;
+            ring.restore_subscriptions(&stream, known, left)?;
             self.rings.insert(*id, ring);
             self.core.apply(Event::RingMade(*id));
             let gates = stream.subscriptions.into_iter().map(|subscription| subscription.gate);
@@ -782,23 +782,4 @@ impl Shard {
         let refusal = Refusal { code: RefusalCode::Limit, message: message.to_owned() };
         self.answer(token, Reply::Refused(refusal));
     }
-}
-
-/// The messages that a ring of a stream holds, and those of its lots.
-fn read_messages(disk: &Directory, id: StreamId, known: &StreamState) -> io::Result<BTreeMap<u64, Body>> {
-    let first = known.end.saturating_sub(known.declared.settings().slots);
-    let (mut reading, mut messages) = (Reading::new(disk), BTreeMap::new());
-    for extent in known
-        .extents
-        .iter()
-        .filter(|extent| extent.end > first || known.is_in_a_lot(extent.first, extent.end))
-    {
-        for (received, body) in reading.messages(id, extent)? {
-            let position = received.position;
-            if position >= first || known.is_in_a_lot(position, position + 1) {
-                messages.insert(position, body::of_log(received, &body));
-            }
-        }
-    }
-    Ok(messages)
 }

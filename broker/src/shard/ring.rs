@@ -4,6 +4,8 @@
 //! 2. An arena whose producer has stopped is dropped when nobody can come to a message of that producer any more:
 //!    every gate has passed them, and whoever joins later begins behind them; or they are overwritten.
 
+mod restoring;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
@@ -26,7 +28,7 @@ use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
 use crate::core::{Body, Gate, Grave, OpenStream, OpenSubscription};
-use crate::journal::records::{LotEntry, StateRecord};
+use crate::journal::records::StateRecord;
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Kept};
 
@@ -239,52 +241,6 @@ impl Ring {
         let reader = self.partition.reader(region, cursor, validates);
         let (stream, partition) = (self.home.stream, &self.partition);
         self.journaled = Some(Journaled::new(stream, gate, level, partition, reader, end));
-    }
-
-    /// Makes a ring that holds what a journal has of a stream, and nobody has open.
-    pub(super) fn restore(
-        home: Home,
-        stream: &OpenStream,
-        known: &StreamState,
-        messages: BTreeMap<u64, Body>,
-    ) -> Result<Self, RegionError> {
-        let identity = RingIdentity { incarnation: random(), geometry: stream.geometry };
-        let partition = PartitionRegions::create(identity, stream.partition)?;
-        let note = identity.incarnation.to_le_bytes().to_vec();
-        let kept = home.keep(home.ring(), note, partition.descriptors());
-        let mut ring = Self::of(home, kept, partition, stream.overflow);
-        let (end, capacity) = (known.end, stream.geometry.capacity());
-        let placements = ring.arenas.lend_all(&messages, stream.geometry.body_bytes())?;
-        for position in end.saturating_sub(capacity)..end {
-            let body = messages.get(&position);
-            let message =
-                body.zip(placements.get(&position)).map(|(body, placement)| placement.message(body));
-            ring.partition.ring.restore(position, message.as_ref());
-        }
-        ring.partition.ring.restore_end(end);
-        let arenas: BTreeSet<u32> = placements.values().flat_map(|placement| placement.arenas()).collect();
-        if !arenas.is_empty() {
-            ring.orphan(arenas.into_iter().collect());
-        }
-        if let Some(gate) = stream.journal {
-            ring.join_journal(gate, stream.durability, end)?;
-        }
-        for OpenSubscription { gate, mode, .. } in &stream.subscriptions {
-            let of_it = known.subscriptions.get(gate).cloned().unwrap_or_default();
-            let at = of_it.floor.min(end);
-            ring.join_at(*gate, mode, Start::At(at))?;
-            let Some(shared) = ring.shared.get_mut(gate) else { continue };
-            let in_lot: BTreeSet<u64> = of_it.lot.keys().copied().collect();
-            shared.restore_claims(&of_it.above, &in_lot, at..end);
-            let body = |(position, entry): (u64, LotEntry)| {
-                Some((position, entry, messages.get(&position)?.clone()))
-            };
-            // What is in the lot and not in the log was never confirmed.
-            shared.restore(of_it.lot.into_iter().filter_map(body).collect(), of_it.dead_total);
-        }
-        let letters = known.letters.values().flatten().filter(|(_, position)| *position < end);
-        ring.letters.restore(letters.copied());
-        Ok(ring)
     }
 
     /// From now on the journal is told what changes, `known` being what it knows.

@@ -159,16 +159,17 @@ impl Shared {
     pub(super) fn restore_claims(
         &self,
         above: &[Range],
-        in_lot: &BTreeSet<u64>,
+        in_lot: impl Iterator<Item = u64>,
         range: std::ops::Range<u64>,
     ) {
-        for position in range {
-            if in_lot.contains(&position) {
-                self.regions.live.restore(position, ClaimState::Moved);
-            } else if above.iter().any(|(from, to)| (*from..*to).contains(&position)) {
-                self.regions.live.restore(position, ClaimState::Acked);
-            }
+        let live = &self.regions.live;
+        for (from, to) in above {
+            let acked = (*from).max(range.start)..(*to).min(range.end);
+            acked.for_each(|position| live.restore(position, ClaimState::Acked));
         }
+        in_lot
+            .filter(|position| range.contains(position))
+            .for_each(|position| live.restore(position, ClaimState::Moved));
     }
 
     /// How a message of the lot is for whoever comes after the host's end.
