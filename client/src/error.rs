@@ -480,6 +480,31 @@ pub enum SendError {
         /// What the broker says.
         why: String,
     },
+    /// The message says which one it is, and the producer has no name.
+    #[error(
+        "message {sequence} of a producer without a name was not sent to stream {stream}: nobody could ask for it later; open \
+         the producer with a name"
+    )]
+    NoName {
+        /// The stream.
+        stream: String,
+        /// Which message it is.
+        sequence: u64,
+    },
+    /// The stream has this message of the producer's already, or a later one. Nothing was sent.
+    #[error(
+        "stream {stream} has message {sequence} of this producer already: the last is {last}, at position {position}"
+    )]
+    AlreadySent {
+        /// The stream, and the partition if it has several.
+        stream: String,
+        /// Which message it is.
+        sequence: u64,
+        /// The last one that is there.
+        last: u64,
+        /// Its position.
+        position: u64,
+    },
     /// A durability was asked for that the stream does not have.
     #[error(
         "durability {asked} cannot be had on stream {stream}: it is of durability memory, nothing of it is written to the \

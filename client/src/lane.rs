@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{
-    Durability, Overflow, ProducerGrant, Producers, Reply, Request, StreamSettings,
+    Durability, Overflow, ProducerGrant, Producers, Reply, Request, Sent, StreamSettings,
 };
 use ringway_shm_protocol::layout::ARENA_REFERENCE_BYTES;
 use ringway_shm_protocol::memory::arena::{Arenas, Block};
@@ -52,6 +52,8 @@ pub(crate) struct Lane {
     ringer: Ringer,
     pub(crate) journal_ringer: Ringer,
     pub(crate) journal: Arc<Journal>,
+    /// If the producer has a name: its number, and the last message of that name.
+    named: Option<(u32, Option<Sent>)>,
     /// Messages are journaled.
     pub(crate) is_journaled: bool,
     /// Among the messages that are not known to be synced: the first that was asked to be, and behind the last.
@@ -67,16 +69,18 @@ impl Lane {
         connection: &Connection,
         stream: &str,
         partition: u32,
+        name: Option<&str>,
         wait: WaitStrategy,
     ) -> Result<Self, OpenError> {
-        let request = Request::OpenProducer { stream: stream.into(), partition };
+        let own = name.map(|name| name.as_bytes().to_vec());
+        let request = Request::OpenProducer { stream: stream.into(), partition, name: own };
         let answer = connection.control().request(&request, ANSWER_MAX)?;
         let Answer { reply: Reply::Producer(grant), descriptors, .. } = answer else {
             return Err(unexpected("a producer").into());
         };
         // From here on whatever fails gives the endpoint back.
         let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
-        let ProducerGrant { incarnation, owner, position, settings, .. } = grant;
+        let ProducerGrant { incarnation, owner, position, number, sent, settings, .. } = grant;
         let ring = endpoint::ring(incarnation, &settings)?;
         in_range("owner", owner.into(), (1 << OWNER_BITS) - 1)?;
         in_range("position", position, ring.geometry.position_end())?;
@@ -97,12 +101,18 @@ impl Lane {
             ringer: Ringer::default(),
             journal_ringer: Ringer::default(),
             journal,
+            named: name.map(|_| (number, sent)),
             is_journaled: settings.durability > Durability::Memory,
             raised: 0..0,
             wait,
             space,
             endpoint,
         })
+    }
+
+    /// The last message of the producer's name.
+    pub(crate) fn sent(&self) -> Option<Sent> {
+        self.named.and_then(|(_, sent)| sent)
     }
 
     /// The settings of its stream.
@@ -213,6 +223,7 @@ impl Lane {
             return Err(SendError::Durability { stream: self.stream(), asked: asked.name() });
         }
         let raises = asked > is;
+        let attributes = self.numbered(attributes)?;
         let attributes = if raises { attributes } else { attributes.durability(Durability::Memory) };
         let mut section = std::mem::take(&mut self.section);
         let published = match attributes.encode(&mut section) {
@@ -220,10 +231,28 @@ impl Lane {
             Err(source) => Err(SendError::Attributes { stream: self.stream(), source }),
         };
         self.section = section;
-        if let (Ok(position), true) = (&published, raises) {
-            self.raise(*position);
+        if let Ok(position) = published {
+            if raises {
+                self.raise(position);
+            }
+            if let (Some((_, sent)), Some(sequence)) = (&mut self.named, attributes.sequence_number()) {
+                *sent = Some(Sent { sequence, position });
+            }
         }
         published
+    }
+
+    /// Has a message say who has sent it, if it says which one it is.
+    fn numbered<'a>(&self, attributes: Attributes<'a>) -> Result<Attributes<'a>, SendError> {
+        let Some(sequence) = attributes.sequence_number() else { return Ok(attributes.producer(0)) };
+        match self.named {
+            None => Err(SendError::NoName { stream: self.stream(), sequence }),
+            Some((_, Some(last))) if sequence <= last.sequence => {
+                let Sent { sequence: last, position } = last;
+                Err(SendError::AlreadySent { stream: self.stream(), sequence, last, position })
+            }
+            Some((number, _)) => Ok(attributes.producer(number)),
+        }
     }
 
     /// The message at `position` is to be synced.

@@ -95,13 +95,13 @@ pub use outgoing::Outgoing;
 pub use producer::{Producer, ProducerBuilder};
 pub use ringway_shm_protocol::attributes::{
     AttributeMap, Attributes, AttributesError, AttributesView, CORRELATION_BYTES_MAX, CorruptAttributes,
-    KEY_BYTES_MAX, MAP_BYTES_MAX, Value,
+    KEY_BYTES_MAX, MAP_BYTES_MAX, Stamp, Value,
 };
 pub use ringway_shm_protocol::control::frame::FrameError;
 pub use ringway_shm_protocol::control::message::{
     Backoff, CursorInfo, CursorSettings, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow,
     PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal,
-    RefusalCode, SharedInfo, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings,
+    RefusalCode, Sent, SharedInfo, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings,
     SubscriptionInfo, SubscriptionMode, Visibility,
 };
 pub use ringway_shm_protocol::key::partition_of;

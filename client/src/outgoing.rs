@@ -60,6 +60,11 @@ impl<'a> Outgoing<'a> {
         Self { attributes: self.attributes.durability(at_least), ..self }
     }
 
+    /// See [`Attributes::sequence`].
+    pub const fn sequence(self, sequence: u64) -> Self {
+        Self { attributes: self.attributes.sequence(sequence), ..self }
+    }
+
     /// See [`Attributes::map`].
     pub const fn map(self, map: &'a AttributeMap) -> Self {
         Self { attributes: self.attributes.map(map), ..self }

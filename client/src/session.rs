@@ -438,6 +438,8 @@ mod tests {
                 incarnation: 1,
                 owner: 1,
                 position: 0,
+                number: 0,
+                sent: None,
                 settings: StreamSettings::default(),
             };
             say(&socket, opening, &Reply::Producer(grant));
@@ -449,8 +451,9 @@ mod tests {
             say(&socket, stopping, &Reply::Done);
         });
         let session = Session::open(directory.path(), LONG).unwrap();
-        let error =
-            session.request(&Request::OpenProducer { stream: b"s".into(), partition: 0 }, SOON).unwrap_err();
+        let error = session
+            .request(&Request::OpenProducer { stream: b"s".into(), partition: 0, name: None }, SOON)
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "the broker (process 77) has not answered for 50ms: it hangs or is stopped"

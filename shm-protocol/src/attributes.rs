@@ -39,8 +39,10 @@ pub mod flag {
     pub const MAP: u16 = 1 << 4;
     /// Takes no place in the section: the message is to be synced, whatever its stream's durability.
     pub const SYNCED: u16 = 1 << 5;
+    /// Who has sent it, and which one in its own count it is: the first part of the section.
+    pub const PRODUCER: u16 = 1 << 6;
     /// All that there are; the others are reserved and zero.
-    pub const ALL: u16 = TIMESTAMP | KEY | CORRELATION | REPLY_TO | MAP | SYNCED;
+    pub const ALL: u16 = TIMESTAMP | KEY | CORRELATION | REPLY_TO | MAP | SYNCED | PRODUCER;
 }
 
 /// A typed value of an attribute.
@@ -206,14 +208,24 @@ pub struct Attributes<'a> {
     reply_to: Option<&'a str>,
     map: Option<&'a AttributeMap>,
     durability: Durability,
+    sequence: Option<u64>,
+    producer: u32,
 }
 
 impl<'a> Attributes<'a> {
     /// None yet.
     #[inline]
     pub const fn new() -> Self {
-        let durability = Durability::Memory;
-        Self { timestamp_ns: None, key: None, correlation: None, reply_to: None, map: None, durability }
+        Self {
+            timestamp_ns: None,
+            key: None,
+            correlation: None,
+            reply_to: None,
+            map: None,
+            durability: Durability::Memory,
+            sequence: None,
+            producer: 0,
+        }
     }
 
     /// When the message came about, in nanoseconds since 1970-01-01 UTC.
@@ -246,6 +258,23 @@ impl<'a> Attributes<'a> {
         Self { durability: at_least, ..self }
     }
 
+    /// Which message it is in its producer's own count, for a producer that has a name: higher than any that it has sent to the
+    /// same partition. Without, the producer counts.
+    pub const fn sequence(self, sequence: u64) -> Self {
+        Self { sequence: Some(sequence), ..self }
+    }
+
+    /// Which message it is in its producer's own count, if that was said.
+    #[inline]
+    pub const fn sequence_number(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// The number by which the partition knows the name of its producer; 0: it has none. Producers say this by themselves.
+    pub const fn producer(self, number: u32) -> Self {
+        Self { producer: number, ..self }
+    }
+
     /// The durability that is asked for; `memory` when nothing is.
     #[inline]
     pub const fn least_durability(&self) -> Durability {
@@ -276,6 +305,7 @@ impl<'a> Attributes<'a> {
             && self.correlation.is_none()
             && self.reply_to.is_none()
             && matches!(self.durability, Durability::Memory)
+            && self.sequence.is_none()
             && !map
     }
 
@@ -283,6 +313,10 @@ impl<'a> Attributes<'a> {
     pub fn encode(&self, into: &mut Vec<u8>) -> Result<u16, AttributesError> {
         into.clear();
         let mut flags = 0;
+        if let (1.., Some(sequence)) = (self.producer, self.sequence) {
+            flags |= flag::PRODUCER;
+            into.extend(Stamp { sequence, producer: self.producer }.to_bytes());
+        }
         if let Some(timestamp_ns) = self.timestamp_ns {
             flags |= flag::TIMESTAMP;
             into.extend(timestamp_ns.to_le_bytes());
@@ -315,6 +349,37 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// Who has sent a message, and which one it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// In the producer's own count.
+    pub sequence: u64,
+    /// The number by which the partition knows the producer's name.
+    pub producer: u32,
+}
+
+impl Stamp {
+    /// Bytes in a section.
+    pub const BYTES: usize = 12;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.producer.to_le_bytes());
+        bytes
+    }
+
+    /// The stamp of a message with these flags and this section, or its beginning; `None`: it has none.
+    pub fn of(flags: u16, section: &[u8]) -> Option<Self> {
+        let bytes = section.first_chunk::<{ Self::BYTES }>().filter(|_| flags & flag::PRODUCER != 0)?;
+        let (sequence, producer) = bytes.split_at(8);
+        Some(Self {
+            sequence: u64::from_le_bytes(sequence.try_into().expect("8 bytes")),
+            producer: u32::from_le_bytes(producer.try_into().expect("4 bytes")),
+        })
+    }
+}
+
 /// The attributes of a received message, checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AttributesView<'a> {
@@ -334,6 +399,9 @@ impl<'a> AttributesView<'a> {
         let mut view = Self { flags, section, ..Self::default() };
         if flags & !flag::ALL != 0 {
             return Err(rest.corrupt("an unknown flag"));
+        }
+        if flags & flag::PRODUCER != 0 {
+            rest.take(Stamp::BYTES)?;
         }
         if flags & flag::TIMESTAMP != 0 {
             view.timestamp_ns = Some(u64::from_le_bytes(rest.array()?));
@@ -365,6 +433,11 @@ impl<'a> AttributesView<'a> {
     /// What it was made of: the flags and the section.
     pub fn parts(&self) -> (u16, &'a [u8]) {
         (self.flags, self.section)
+    }
+
+    /// Who has sent it, and which one it is, if the producer has a name.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::of(self.flags, self.section)
     }
 
     /// When the message came about, in nanoseconds since 1970-01-01 UTC, by its producer's word.
@@ -484,11 +557,15 @@ mod tests {
             .key(b"customer 9")
             .correlation(b"\x01\x02")
             .reply_to("answers")
+            .durability(Durability::Synced)
+            .sequence(11)
+            .producer(3)
             .map(&map);
         let mut section = vec![9; 3];
         let flags = attributes.encode(&mut section).unwrap();
         assert_eq!(flags, flag::ALL);
         let view = AttributesView::parse(flags, &section).unwrap();
+        assert_eq!(view.stamp(), Some(Stamp { sequence: 11, producer: 3 }));
         assert_eq!(view.timestamp_ns(), Some(7));
         assert_eq!(view.key(), Some(&b"customer 9"[..]));
         assert_eq!(view.correlation(), Some(&b"\x01\x02"[..]));
@@ -501,6 +578,8 @@ mod tests {
         let empty = AttributeMap::new();
         assert!(Attributes::new().map(&empty).is_empty());
         assert_eq!(Attributes::new().map(&empty).encode(&mut section), Ok(0));
+        // Which one it is says nothing without who has sent it.
+        assert_eq!(Attributes::new().sequence(1).encode(&mut section), Ok(0));
         assert!(section.is_empty());
     }
 
@@ -525,14 +604,22 @@ mod tests {
 
     #[test]
     fn every_limit_together_fits_the_length_field() {
-        let parts = 8 + 2 + KEY_BYTES_MAX + 2 + CORRELATION_BYTES_MAX + 2 + NAME_BYTES_MAX + MAP_BYTES_MAX;
+        let parts = Stamp::BYTES
+            + 8
+            + 2
+            + KEY_BYTES_MAX
+            + 2
+            + CORRELATION_BYTES_MAX
+            + 2
+            + NAME_BYTES_MAX
+            + MAP_BYTES_MAX;
         assert!(parts <= usize::from(u16::MAX));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_attributes_or_an_error_and_what_parses_is_what_it_was_made_of(
-            flags in 0_u16..128, section in prop::collection::vec(any::<u8>(), 0..80),
+            flags in 0_u16..256, section in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             if let Ok(view) = AttributesView::parse(flags, &section) {
                 let entries: Vec<_> = view.iter().collect();

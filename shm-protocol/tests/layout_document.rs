@@ -236,10 +236,13 @@ fn attributes_stand_at_the_documented_bytes() {
         .correlation(b"c")
         .reply_to("r")
         .map(&map)
-        .durability(Durability::Synced);
+        .durability(Durability::Synced)
+        .sequence(3)
+        .producer(4);
     let mut section = Vec::new();
     let flags = attributes.encode(&mut section).unwrap();
     let code = [
+        ("PRODUCER", flag::PRODUCER),
         ("TIMESTAMP", flag::TIMESTAMP),
         ("KEY", flag::KEY),
         ("CORRELATION", flag::CORRELATION),
@@ -252,7 +255,7 @@ fn attributes_stand_at_the_documented_bytes() {
         .map(|[name, bit, _]| (name, 1 << number(&bit)))
         .collect();
     assert_eq!(document, code.map(|(name, bit)| (name.to_owned(), bit)));
-    assert_eq!((flags, flag::ALL), (0x3f, 0x3f));
+    assert_eq!((flags, flag::ALL), (0x7f, 0x7f));
     let types = table("An entry: u8", "| type | value |");
     let types: Vec<_> = types
         .iter()
@@ -260,7 +263,8 @@ fn attributes_stand_at_the_documented_bytes() {
         .collect();
     assert_eq!(types, ["0 truth", "1 integer", "2 float", "3 text", "4 bytes"]);
     let documented = [
-        &[2, 1, 0, 0, 0, 0, 0, 0][..],
+        &[3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0][..],
+        &[2, 1, 0, 0, 0, 0, 0, 0],
         b"\x03\0key",
         b"\x01\0c",
         b"\x01\0r",

@@ -182,7 +182,7 @@ impl RawProducer {
     /// Opens a stream.
     pub fn open(directory: &Path, stream: &str) -> Self {
         let session = RawSession::open(directory);
-        let request = Request::OpenProducer { stream: stream.into(), partition: 0 };
+        let request = Request::OpenProducer { stream: stream.into(), partition: 0, name: None };
         session.send(&frame::encode(Kind::Request, 1, &request).expect("a test's request is small"));
         let packet = socket::receive(&session.socket).expect("the broker answers");
         let frame = Frame::parse(&packet.bytes).expect("the broker sends proper packets");

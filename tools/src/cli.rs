@@ -416,6 +416,7 @@ Examples:
   ringway pub orders --count 1000000 --size 100 --rate 50000
   ringway pub orders --count 1000000 --timeout 2s
   ringway pub readings 'the last of the day' --durability synced
+  ringway pub orders --lines orders.txt --name import-2026-11
   ringway pub orders 'two teas' --key customer-7 --attribute urgent=true --attribute table=12 --reply-to receipts";
 
 /// Arguments of `ringway pub`.
@@ -436,6 +437,10 @@ pub(crate) struct PubArgs {
     /// Bytes of a generated message
     #[arg(long, value_name = "B", default_value_t = 64, conflicts_with_all = ["payload", "lines"])]
     pub(crate) size: usize,
+    /// Publish under this name: lines, or generated messages, that the stream has got under it before are left out, so that a
+    /// command that was killed can be given again
+    #[arg(long, value_name = "NAME", value_parser = name_parser())]
+    pub(crate) name: Option<Name>,
     /// Wait for at least this durability, where the stream's is lower
     #[arg(long, value_enum)]
     pub(crate) durability: Option<DurabilityArg>,

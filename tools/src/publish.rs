@@ -33,18 +33,24 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
         let wrong = |error| Failure::with(Exit::Usage, format!("--attribute {name}: {error}"));
         map.insert(name, value).map_err(wrong)?;
     }
-    let producer = connection.producer(args.stream.as_str()).timestamps(args.timestamp).open()?;
+    let mut producer = connection.producer(args.stream.as_str()).timestamps(args.timestamp);
+    if let Some(name) = &args.name {
+        producer = producer.name(name.as_str());
+    }
+    let producer = producer.open()?;
     let mut publisher = Publisher {
         producer,
         interrupt,
         attributes: attributes(args, &map),
         timeout: args.timeout,
         pace: args.rate.map(Pace::new),
+        is_named: args.name.is_some(),
         messages: 0,
+        there_already: 0,
         published: BTreeMap::new(),
     };
     let result = if let Some(payload) = &args.payload {
-        publisher.publish(payload.as_bytes())
+        publisher.publish(payload.as_bytes(), None)
     } else if let Some(lines) = lines {
         publisher.publish_lines(lines)
     } else if let Some(generated) = generated {
@@ -84,34 +90,45 @@ struct Publisher<'a> {
     attributes: Attributes<'a>,
     timeout: Option<Duration>,
     pace: Option<Pace>,
+    /// It has a name: messages have numbers.
+    is_named: bool,
     messages: u64,
+    there_already: u64,
     /// First and last position of each partition.
     published: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Publisher<'_> {
-    fn publish(&mut self, payload: &[u8]) -> Result<(), Failure> {
+    /// Publishes a message; `number`: which one it is, of those that would be the same if the command was given again.
+    fn publish(&mut self, payload: &[u8], number: Option<u64>) -> Result<(), Failure> {
         if let Some(pace) = &mut self.pace
             && !self.interrupt.sleep_until(pace.next())
         {
             return Err(Failure::Interrupted);
         }
-        let position = self.send(payload)?;
-        let Position { partition, position } = position;
+        let mut message = Outgoing::new(payload).attributes(self.attributes);
+        if let Some(number) = number.filter(|_| self.is_named) {
+            message = message.sequence(number);
+        }
+        let Some(Position { partition, position }) = self.send(message)? else {
+            self.there_already += 1;
+            return Ok(());
+        };
         self.published.entry(partition).or_insert((position, position)).1 = position;
         self.messages += 1;
         Ok(())
     }
 
-    fn send(&mut self, payload: &[u8]) -> Result<Position, Failure> {
-        let message = Outgoing::new(payload).attributes(self.attributes);
+    /// `None`: it is there already.
+    fn send(&mut self, message: Outgoing<'_>) -> Result<Option<Position>, Failure> {
         let mut waited = Duration::ZERO;
         // The clock is read only once the stream has been full for a while.
         let mut began = None;
         while !self.interrupt.is_set() {
             let slice = self.timeout.map_or(LOOK_EVERY, |timeout| LOOK_EVERY.min(timeout - waited));
             let mut error = match self.producer.send_timeout(message, slice) {
-                Ok(position) => return Ok(position),
+                Ok(position) => return Ok(Some(position)),
+                Err(SendError::AlreadySent { .. }) => return Ok(None),
                 Err(error) => error,
             };
             let Some(last) = waited_of(&mut error) else { return Err(error.into()) };
@@ -128,9 +145,10 @@ impl Publisher<'_> {
 
     fn publish_lines(&mut self, mut lines: Lines) -> Result<(), Failure> {
         let bytes_max = self.producer.payload_bytes_max();
-        let mut line = Vec::new();
+        let (mut line, mut number) = (Vec::new(), 0);
         while lines.next(&mut line, bytes_max, self.producer.stream())? {
-            self.publish(&line)?;
+            self.publish(&line, Some(number))?;
+            number += 1;
         }
         Ok(())
     }
@@ -139,7 +157,7 @@ impl Publisher<'_> {
         let mut payload = Vec::new();
         for number in 0..generated.count {
             generated.write(number, &mut payload);
-            self.publish(&payload)?;
+            self.publish(&payload, Some(number))?;
         }
         Ok(())
     }
@@ -183,7 +201,11 @@ impl Publisher<'_> {
             level if confirmed => format!(", {}", level.name()),
             level => format!(", not known to be {}", level.name()),
         };
-        format!("published {messages} to {stream}{separator}{}{level}", places.join(", "))
+        let already = match self.there_already {
+            0 => String::new(),
+            already => format!("; {} there already", count(already, "message")),
+        };
+        format!("published {messages} to {stream}{separator}{}{level}{already}", places.join(", "))
     }
 }
 

@@ -378,8 +378,8 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         Request::DeleteSubscription { stream, name: subscription } => {
             Target::Stream(name(stream)?, Asked::DeleteSubscription(name(subscription)?))
         }
-        Request::OpenProducer { stream, partition } => {
-            Target::Stream(name(stream)?, Asked::OpenProducer(partition))
+        Request::OpenProducer { stream, partition, name: own } => {
+            Target::Stream(name(stream)?, Asked::OpenProducer(partition, own.map(name).transpose()?))
         }
         Request::OpenConsumer { stream, partition, subscription } => {
             Target::Stream(name(stream)?, Asked::OpenConsumer(partition, name(subscription)?))

@@ -38,13 +38,13 @@ pub(super) enum Asked {
     DescribeSubscription(Name),
     ListSubscriptions,
     DeleteSubscription(Name),
-    OpenProducer(u32),
+    OpenProducer(u32, Option<Name>),
     OpenConsumer(u32, Name),
 }
 
 impl Asked {
     pub(super) fn opens(&self) -> bool {
-        matches!(self, Self::OpenProducer(_) | Self::OpenConsumer(..))
+        matches!(self, Self::OpenProducer(..) | Self::OpenConsumer(..))
     }
 }
 
@@ -150,7 +150,7 @@ impl Control {
         let (replies, descriptors) = (Vec::new(), Vec::new());
         let work = Work { name, asked, caller, partitions, phase, left: 0, replies, descriptors };
         match &work.asked {
-            Asked::OpenProducer(partition) | Asked::OpenConsumer(partition, _)
+            Asked::OpenProducer(partition, _) | Asked::OpenConsumer(partition, _)
                 if *partition >= partitions =>
             {
                 let (name, partition) = (&work.name, *partition);
@@ -159,7 +159,7 @@ impl Control {
                 let refusal = Refusal { code: RefusalCode::Invalid, message };
                 self.finish(Reply::Refused(refusal), request, work);
             }
-            Asked::OpenProducer(partition) | Asked::OpenConsumer(partition, _) => {
+            Asked::OpenProducer(partition, _) | Asked::OpenConsumer(partition, _) => {
                 let partition = *partition;
                 self.ask_partitions(work, request, partition..partition + 1);
             }
@@ -258,7 +258,9 @@ impl Control {
 
     /// The shard that an endpoint was opened on.
     fn opened_on(&self, work: &Work) -> Option<usize> {
-        let (Asked::OpenProducer(number) | Asked::OpenConsumer(number, _)) = work.asked else { return None };
+        let (Asked::OpenProducer(number, _) | Asked::OpenConsumer(number, _)) = work.asked else {
+            return None;
+        };
         Some(self.shard_of(&Partition { stream: work.name.clone(), number }))
     }
 
@@ -328,7 +330,7 @@ impl Work {
             (_, Asked::DescribeSubscription(name)) => Operation::DescribeSubscription(partition, name),
             (_, Asked::ListSubscriptions) => Operation::ListSubscriptions(partition),
             (_, Asked::DeleteSubscription(name)) => Operation::DeleteSubscription(partition, name),
-            (_, Asked::OpenProducer(_)) => Operation::OpenProducer(partition),
+            (_, Asked::OpenProducer(_, name)) => Operation::OpenProducer(partition, name),
             (_, Asked::OpenConsumer(_, name)) => Operation::OpenConsumer(partition, name),
         }
     }

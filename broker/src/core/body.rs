@@ -1,6 +1,6 @@
 //! A message outside of any ring.
 
-use ringway_shm_protocol::attributes::{AttributeMap, Attributes, AttributesView, Value};
+use ringway_shm_protocol::attributes::{AttributeMap, Attributes, AttributesView, Stamp, Value, flag};
 use serde::{Deserialize, Serialize};
 
 /// Flags of the attributes, their section, the payload: as in a slot.
@@ -15,9 +15,19 @@ pub struct Body {
 }
 
 impl Body {
-    /// The same message with more attributes. Where its own leave no room for them, it stays as it is.
+    /// The same message with more attributes; where its own leave no room for them, without. It does not say any more who has
+    /// sent it: that is said in numbers of its stream.
     pub fn with(&self, more: &[(&str, Value<'_>)]) -> Self {
-        self.try_with(more).unwrap_or_else(|| self.clone())
+        self.try_with(more).unwrap_or_else(|| self.without_stamp())
+    }
+
+    fn without_stamp(&self) -> Self {
+        let mut body = self.clone();
+        if Stamp::of(body.flags, &body.attributes).is_some() {
+            body.flags &= !flag::PRODUCER;
+            body.attributes.drain(..Stamp::BYTES);
+        }
+        body
     }
 
     fn try_with(&self, more: &[(&str, Value<'_>)]) -> Option<Self> {

@@ -14,8 +14,8 @@ pub struct EndpointId(pub u64);
 /// What an endpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
-    /// A producer of a stream.
-    Producer { stream: StreamId, owner: u32 },
+    /// A producer of a stream; the number of its name, or 0.
+    Producer { stream: StreamId, owner: u32, number: u32 },
     /// The consumer of a `cursor` subscription.
     Consumer { stream: StreamId, gate: Gate },
     /// A consumer of a `shared` subscription.
@@ -89,7 +89,7 @@ impl Core {
     /// The stream and the owner id of an endpoint that is this caller's and a producer.
     pub(super) fn producer(&self, caller: Caller, id: EndpointId) -> Result<(StreamId, u32), Refusal> {
         match self.endpoint(caller, id)?.role {
-            Role::Producer { stream, owner } => Ok((stream, owner)),
+            Role::Producer { stream, owner, .. } => Ok((stream, owner)),
             Role::Consumer { .. } | Role::Member { .. } => {
                 refuse(RefusalCode::Invalid, format!("endpoint {} is no producer", id.0))
             }
@@ -109,7 +109,7 @@ impl Core {
     pub(super) fn end(&mut self, id: EndpointId, ending: Ending) -> Vec<Effect> {
         let Some(endpoint) = self.endpoints.remove(&id) else { return Vec::new() };
         match endpoint.role {
-            Role::Producer { stream, owner } => {
+            Role::Producer { stream, owner, .. } => {
                 let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
                 found.producers.remove(&id);
                 // Carried out before the next event, so before the id can be taken again.

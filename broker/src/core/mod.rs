@@ -130,7 +130,7 @@ pub enum Operation {
     /// Removes a subscription.
     DeleteSubscription(Partition, Name),
     /// Opens a stream as producer.
-    OpenProducer(Partition),
+    OpenProducer(Partition, Option<Name>),
     /// Opens a subscription as consumer.
     OpenConsumer(Partition, Name),
     /// Asks for the region of a gate.
@@ -223,6 +223,8 @@ pub enum Effect {
         endpoint: EndpointId,
         /// The owner id it takes slots with.
         owner: u32,
+        /// The number of its name; 0: it has none.
+        number: u32,
         /// The stream's settings.
         settings: StreamSettings,
     },
@@ -470,7 +472,7 @@ impl Core {
                 Ok(vec![Effect::Done(token)])
             }
             Operation::DeleteSubscription(stream, name) => self.delete_subscription(token, stream, name),
-            Operation::OpenProducer(name) => self.open_producer(token, caller, name),
+            Operation::OpenProducer(partition, name) => self.open_producer(token, caller, partition, name),
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
             Operation::DetachGate(endpoint, gate) => self.detach_gate(token, caller, endpoint, gate),
@@ -694,7 +696,13 @@ impl Core {
         )
     }
 
-    fn open_producer(&mut self, token: Token, caller: Caller, partition: Partition) -> Outcome {
+    fn open_producer(
+        &mut self,
+        token: Token,
+        caller: Caller,
+        partition: Partition,
+        named: Option<Name>,
+    ) -> Outcome {
         let (name, (id, stream)) = (&partition.stream, self.find(&partition)?);
         if stream.settings.producers == Producers::Exclusive
             && let Some(producer) = stream.producers.first()
@@ -705,10 +713,22 @@ impl Core {
                 format!("stream {name} has its one producer in process {pid}; it must close or end first"),
             );
         }
+        let known = named.as_ref().and_then(|named| Some((named, *stream.named.get(named)?)));
+        if let Some((named, number)) = known
+            && let Some(pid) = self.pid_of_producer(stream, number)
+        {
+            let message = format!(
+                "producer {named} of stream {name} is open in process {pid}; it must close or end first, or this one take \
+                 another name"
+            );
+            return refuse(RefusalCode::InUse, message);
+        }
         if !stream.opened {
-            return Ok(vec![make_ring(id, stream, token, caller, Operation::OpenProducer(partition))]);
+            let operation = Operation::OpenProducer(partition, named);
+            return Ok(vec![make_ring(id, stream, token, caller, operation)]);
         }
         let stream = self.streams.get_mut(&id).expect("found above");
+        let number = named.map_or(Ok(0), |named| stream.number_of(named))?;
         let settings = stream.settings;
         let Some(owner) = stream.owners.take() else {
             return refuse(
@@ -716,9 +736,16 @@ impl Core {
                 format!("stream {name} has no owner id left: too many producers"),
             );
         };
-        let endpoint = self.add_endpoint(caller, Role::Producer { stream: id, owner });
+        let endpoint = self.add_endpoint(caller, Role::Producer { stream: id, owner, number });
         self.streams.get_mut(&id).expect("found above").producers.insert(endpoint);
-        Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner, settings }])
+        Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner, number, settings }])
+    }
+
+    /// The process that has the name of this number open.
+    fn pid_of_producer(&self, stream: &Stream, number: u32) -> Option<u32> {
+        let endpoints = stream.producers.iter().map(|id| &self.endpoints[id]);
+        let is_it = |role| matches!(role, Role::Producer { number: other, .. } if other == number);
+        endpoints.into_iter().find(|endpoint| is_it(endpoint.role)).map(|endpoint| endpoint.caller.pid)
     }
 
     fn open_consumer(&mut self, token: Token, caller: Caller, partition: Partition, name: Name) -> Outcome {

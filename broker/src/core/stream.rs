@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::control::message::{
-    Durability, LEASE_MS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode, SharedSettings, StreamSettings,
-    SubscriptionMode, Visibility,
+    Durability, LEASE_MS_MAX, NAMED_PRODUCERS_MAX, Overflow, RETRY_MS_MAX, Refusal, RefusalCode,
+    SharedSettings, StreamSettings, SubscriptionMode, Visibility,
 };
 use ringway_shm_protocol::layout::{GATES_MAX, Geometry};
 use ringway_shm_protocol::name::Name;
@@ -24,6 +24,8 @@ pub(super) struct Stream {
     pub(super) producers: BTreeSet<EndpointId>,
     pub(super) owners: Ids,
     pub(super) subscriptions: BTreeMap<Name, Subscription>,
+    /// The names that producers have had, each with its number, from 1.
+    pub(super) named: BTreeMap<Name, u32>,
     /// The gate of the journal, if messages are journaled.
     pub(super) journal: Option<Gate>,
     pub(super) arenas: BTreeMap<u32, Arena>,
@@ -173,6 +175,7 @@ impl Stream {
             producers: BTreeSet::new(),
             owners: Ids::new(OWNER_BITS),
             subscriptions: BTreeMap::new(),
+            named: BTreeMap::new(),
             arenas: BTreeMap::new(),
             arenas_made: 0,
             journal: None,
@@ -212,6 +215,24 @@ impl Stream {
                 differ.0.join(", ")
             ),
         )
+    }
+
+    /// The number of a producer's name, a new one if need be.
+    pub(super) fn number_of(&mut self, name: Name) -> Result<u32, Refusal> {
+        if let Some(number) = self.named.get(&name) {
+            return Ok(*number);
+        }
+        if self.named.len() == NAMED_PRODUCERS_MAX {
+            let message = format!(
+                "stream {} has had producers of {NAMED_PRODUCERS_MAX} names, as many as it remembers: {name} is not among \
+                 them; use names that come back",
+                self.partition.stream
+            );
+            return refuse(RefusalCode::Limit, message);
+        }
+        let number = self.named.len() as u32 + 1;
+        self.named.insert(name, number);
+        Ok(number)
     }
 
     /// Whether subscriptions that lag are detached.

@@ -67,7 +67,7 @@ fn opened() -> Core {
     let mut core = core();
     ask(&mut core, 1, declare(SETTINGS));
     ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
-    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s")));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
     assert!(matches!(effects[..], [Effect::MakeRing { stream: StreamId(1), .. }]), "{effects:?}");
     core.apply(Event::RingMade(StreamId(1)));
     core
@@ -100,7 +100,7 @@ fn payloads_beyond_the_brokers_limit_and_empty_ones_are_refused_with_the_limit()
 
 /// Opens stream "s" as a producer of `session`; its endpoint.
 fn open_producer(core: &mut Core, session: u64) -> EndpointId {
-    let effects = ask(core, session, Operation::OpenProducer(partition("s")));
+    let effects = ask(core, session, Operation::OpenProducer(partition("s"), None));
     let [Effect::GrantProducer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
     endpoint
 }
@@ -110,10 +110,10 @@ fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
     let mut core = core();
     let settings = StreamSettings { producers: Producers::Shared, ..SETTINGS };
     ask(&mut core, 1, declare(settings));
-    ask(&mut core, 1, Operation::OpenProducer(partition("s")));
+    ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
     core.apply(Event::RingMade(StreamId(1)));
     let owners: Vec<_> = [1, 2, 2]
-        .map(|session| match ask(&mut core, session, Operation::OpenProducer(partition("s")))[..] {
+        .map(|session| match ask(&mut core, session, Operation::OpenProducer(partition("s"), None))[..] {
             [Effect::GrantProducer { owner, .. }] => owner,
             ref other => panic!("{other:?}"),
         })
@@ -177,7 +177,7 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
     let settings = StreamSettings { overflow: Overflow::Detach { after_ms: 5 }, ..SETTINGS };
     ask(&mut core, 1, declare(settings));
     ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
-    ask(&mut core, 1, Operation::OpenProducer(partition("s")));
+    ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
     core.apply(Event::RingMade(StreamId(1)));
     let producer = open_producer(&mut core, 1);
     let effects = ask(&mut core, 2, Operation::OpenConsumer(partition("s"), name("a")));
@@ -199,7 +199,7 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
 #[test]
 fn a_missing_stream_or_subscription_is_refused_with_the_command_that_makes_it() {
     let mut core = opened();
-    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("x")));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("x"), None));
     assert_eq!(refusal(&effects).0, RefusalCode::NotFound);
     assert!(refusal(&effects).1.contains("ringway stream create x"));
     let effects = ask(&mut core, 1, Operation::OpenConsumer(partition("s"), name("x")));
@@ -229,16 +229,16 @@ fn a_ring_is_made_when_the_stream_is_first_opened_with_all_its_gates() {
 fn a_second_producer_is_refused_with_the_pid_of_the_first_until_that_one_ends() {
     let mut core = opened();
     assert!(matches!(
-        ask(&mut core, 1, Operation::OpenProducer(partition("s")))[..],
+        ask(&mut core, 1, Operation::OpenProducer(partition("s"), None))[..],
         [Effect::GrantProducer { .. }]
     ));
-    let effects = ask(&mut core, 2, Operation::OpenProducer(partition("s")));
+    let effects = ask(&mut core, 2, Operation::OpenProducer(partition("s"), None));
     assert_eq!(refusal(&effects).0, RefusalCode::InUse);
     assert!(refusal(&effects).1.contains("process 1001"));
     let effects = core.apply(Event::SessionEnded(SessionId(1)));
     assert!(matches!(effects[..], [Effect::Bury(StreamId(1), 1)]), "{effects:?}");
     assert!(matches!(
-        ask(&mut core, 2, Operation::OpenProducer(partition("s")))[..],
+        ask(&mut core, 2, Operation::OpenProducer(partition("s"), None))[..],
         [Effect::GrantProducer { .. }]
     ));
 }
@@ -289,11 +289,11 @@ fn the_sixty_fifth_subscription_is_refused_and_a_freed_gate_gets_a_new_generatio
 #[test]
 fn what_could_not_be_handed_over_is_taken_back() {
     let mut core = opened();
-    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s")));
+    let effects = ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
     let [Effect::GrantProducer { endpoint, .. }] = effects[..] else { panic!("{effects:?}") };
     core.apply(Event::EndpointFailed(endpoint));
     assert!(matches!(
-        ask(&mut core, 2, Operation::OpenProducer(partition("s")))[..],
+        ask(&mut core, 2, Operation::OpenProducer(partition("s"), None))[..],
         [Effect::GrantProducer { .. }]
     ));
     let effects =
@@ -520,7 +520,7 @@ impl Books {
                     assert!(self.owners(stream).is_empty(), "no ring goes under its producer");
                     self.arenas.retain(|(of, _), _| *of != stream);
                 }
-                Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
+                Effect::GrantProducer { token, stream, endpoint, owner, settings, .. } => {
                     self.answer(token);
                     let alone = settings.producers != Producers::Exclusive || self.owners(stream).is_empty();
                     assert!(alone, "one exclusive producer");
@@ -689,7 +689,7 @@ proptest! {
                             Operation::DeclareSubscription(stream, subscription, StartAt::Next, mode)
                         }
                         4 => Operation::DeleteSubscription(stream, subscription),
-                        5 => Operation::OpenProducer(stream),
+                        5 => Operation::OpenProducer(stream, None),
                         6 => Operation::OpenConsumer(stream, subscription),
                         7 => Operation::ListSubscriptions(stream),
                         8 => Operation::MakeArena(held, 8192),

@@ -13,7 +13,7 @@
 //! 3. A state record says how something is, not how it has changed: the last one about a thing counts.
 //! 4. What was read is bounds-checked, whatever its checksum says.
 
-use ringway_shm_protocol::control::message::DeathReason;
+use ringway_shm_protocol::control::message::{DeathReason, Sent};
 use ringway_shm_protocol::ring::Received;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -113,6 +113,8 @@ pub(crate) enum StateRecord {
     Extent(StreamId, Extent),
     /// Only in a snapshot: one past the last position of a stream.
     End(StreamId, u64),
+    /// The last message that a stream has got from the producer of this number.
+    Sent(StreamId, u32, Sent),
 }
 
 /// Where messages that follow each other are.

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ringway_shm_protocol::control::message::Sent;
+
 use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
 
 use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord};
@@ -36,6 +38,8 @@ pub(crate) struct StreamState {
     pub(crate) subscriptions: BTreeMap<Gate, SubscriptionState>,
     /// By the shard that they come from, the last dead letters that it has got, and where.
     pub(crate) letters: BTreeMap<u32, VecDeque<(Grave, u64)>>,
+    /// By the number of a producer that has a name, the last message that was journaled of it.
+    pub(crate) sent: BTreeMap<u32, Sent>,
     /// The message that is being journaled in parts: position, body bytes so far, its first part's place.
     part: Option<(u64, u32, Place)>,
 }
@@ -62,6 +66,7 @@ impl StreamState {
             end: 0,
             subscriptions: BTreeMap::new(),
             letters: BTreeMap::new(),
+            sent: BTreeMap::new(),
             part: None,
         }
     }
@@ -164,6 +169,9 @@ impl State {
                 stream.add(first, end, Place { segment, block });
             }),
             StateRecord::End(id, end) => self.with(id, |stream| stream.end = end),
+            StateRecord::Sent(id, producer, sent) => self.with(id, |stream| {
+                stream.sent.insert(producer, sent);
+            }),
         }
     }
 
@@ -220,6 +228,8 @@ impl State {
             let end = StateRecord::End(id, stream.end);
             let letters = stream.letters.values().flatten();
             let letters = letters.map(move |(grave, at)| StateRecord::Letter(id, *grave, *at));
+            let sent = stream.sent.iter();
+            let sent = sent.map(move |(producer, sent)| StateRecord::Sent(id, *producer, *sent));
             let subscriptions = stream.subscriptions.iter().flat_map(move |(gate, known)| {
                 let gate = *gate;
                 let settled =
@@ -230,7 +240,7 @@ impl State {
                     .map(move |(position, entry)| StateRecord::Lot(id, gate, *position, Some(*entry)));
                 [settled, StateRecord::DeadTotal(id, gate, known.dead_total)].into_iter().chain(lot)
             });
-            [declared].into_iter().chain(extents).chain([end]).chain(letters).chain(subscriptions)
+            [declared].into_iter().chain(extents).chain([end]).chain(letters).chain(sent).chain(subscriptions)
         });
         streams.chain([StateRecord::StreamsMade(self.streams_made)])
     }

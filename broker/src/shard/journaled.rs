@@ -14,7 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use ringway_shm_protocol::control::message::Durability;
+use ringway_shm_protocol::attributes::{Stamp, flag};
+use ringway_shm_protocol::control::message::{Durability, Sent};
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::PartitionRegions;
 use ringway_shm_protocol::ring::{
@@ -66,6 +67,8 @@ pub(super) struct Journaled {
     part: Option<(Received, Vec<u8>, usize)>,
     /// State records that come before the next message.
     before: Vec<StateRecord>,
+    /// What was appended of producers that have names, and is to be said behind it.
+    sent: BTreeMap<u32, Sent>,
     buffer: Box<[u8]>,
     pub(super) attention: Attention,
     /// Which bells are watched.
@@ -99,6 +102,7 @@ impl Journaled {
             synced: at,
             part: None,
             before: Vec::new(),
+            sent: BTreeMap::new(),
             buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
             attention: Attention::Polled,
             watched: 0,
@@ -134,7 +138,7 @@ impl Journaled {
 
     /// Whether there is something to read.
     pub(super) fn has_next(&self) -> bool {
-        self.part.is_some() || !self.before.is_empty() || self.reader.has_next()
+        self.part.is_some() || !self.before.is_empty() || !self.sent.is_empty() || self.reader.has_next()
     }
 
     /// Has a record come before the next message.
@@ -142,8 +146,21 @@ impl Journaled {
         self.before.push(record);
     }
 
-    /// Appends up to so many messages; returns how many, and whether buffers have run out.
+    /// Appends up to so many messages, and what they say of their producers; returns how many, and whether buffers have run
+    /// out.
     pub(super) fn read(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
+        let (read, full) = self.read_messages(log, arenas, most);
+        let sync = self.level == Durability::Synced;
+        while let Some((producer, sent)) = self.sent.first_key_value() {
+            if log.append_state(&StateRecord::Sent(self.stream, *producer, *sent), sync).is_err() {
+                return (read, true);
+            }
+            self.sent.pop_first();
+        }
+        (read, full)
+    }
+
+    fn read_messages(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
         let sync = self.level == Durability::Synced;
         while let Some(record) = self.before.first() {
             if log.append_state(record, false).is_err() {
@@ -159,15 +176,19 @@ impl Journaled {
                     return (read, true);
                 }
                 self.appended = received.position + 1;
+                note(&mut self.sent, received, &body);
             }
-            let (reader, buffer) = (&mut self.reader, &mut self.buffer);
+            let (reader, buffer, sent) = (&mut self.reader, &mut self.buffer, &mut self.sent);
             let appended = log.append_message(self.stream, buffer.len(), sync, |into| {
                 match reader.read(into).map_err(Stop::Broken)? {
                     Some(received) if received.is_in_arena() => {
                         buffer.copy_from_slice(into);
                         Err(Stop::Arena(received))
                     }
-                    received => Ok(received),
+                    received => {
+                        received.iter().for_each(|received| note(sent, *received, into));
+                        Ok(received)
+                    }
                 }
             });
             match appended {
@@ -255,5 +276,16 @@ impl Journaled {
     /// Wakes who waits for a round.
     pub(super) fn ring_confirm(&mut self, partition: &PartitionRegions) {
         self.confirm.ring(&partition.confirm);
+    }
+}
+
+/// Takes note of who has sent a message, all of whose parts are in `body`.
+#[inline]
+fn note(sent: &mut BTreeMap<u32, Sent>, received: Received, body: &[u8]) {
+    if received.flags() & flag::PRODUCER != 0
+        && let Part::Inline(section) = received.attributes(body)
+        && let Some(Stamp { sequence, producer }) = Stamp::of(received.flags(), section)
+    {
+        sent.insert(producer, Sent { sequence, position: received.position });
     }
 }

@@ -475,8 +475,8 @@ impl Shard {
                 self.ring(stream).ring_all_bells();
                 self.rings.remove(&stream);
             }
-            Effect::GrantProducer { token, stream, endpoint, owner, settings } => {
-                self.grant_producer(token, stream, endpoint, owner, settings);
+            Effect::GrantProducer { token, stream, endpoint, owner, number, settings } => {
+                self.grant_producer(token, stream, endpoint, (owner, number), settings);
             }
             Effect::GrantConsumer { token, stream, gate, endpoint, settings } => {
                 self.grant_consumer(token, stream, gate, endpoint, settings);
@@ -598,15 +598,21 @@ impl Shard {
         token: Token,
         stream: StreamId,
         endpoint: EndpointId,
-        owner: u32,
+        (owner, number): (u32, u32),
         settings: StreamSettings,
     ) {
-        let partition = &self.ring(stream).partition;
+        let known = self.journal.as_ref().and_then(|journal| journal.log.state().streams.get(&stream));
+        let known = known.and_then(|known| known.sent.get(&number)).copied();
+        let ring = &self.rings[&stream];
+        let sent = if number > 0 { ring.last_sent(number, known) } else { None };
+        let partition = &ring.partition;
         let grant = ProducerGrant {
             endpoint: endpoint.0,
             incarnation: partition.identity().incarnation,
             owner,
             position: partition.ring.end(),
+            number,
+            sent,
             settings,
         };
         let descriptors = partition.for_producer();

@@ -9,12 +9,15 @@ mod restoring;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use ringway_shm_protocol::control::message::{Durability, Overflow, StartAt, SubscriptionMode, Visibility};
+use ringway_shm_protocol::attributes::{Stamp, flag};
+use ringway_shm_protocol::control::message::{
+    Durability, Overflow, Sent, StartAt, SubscriptionMode, Visibility,
+};
 use ringway_shm_protocol::layout::Geometry;
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::partition::{PartitionRegions, RingIdentity, SharedRegions, SubscriptionRegion};
 use ringway_shm_protocol::ring::shard::Start;
-use ringway_shm_protocol::ring::{JournalState, Ringer};
+use ringway_shm_protocol::ring::{JournalState, Part, Ringer};
 use ringway_shm_protocol::stops;
 use ringway_shm_protocol::words::CursorWord;
 
@@ -528,6 +531,28 @@ impl Ring {
             self.orphans.push(Orphans { arenas, end: position + 1 });
         }
         Ok(position)
+    }
+
+    /// The last message of a producer, by the number of its name: among those of the ring, or else the one that is `known`.
+    pub(super) fn last_sent(&self, number: u32, known: Option<Sent>) -> Option<Sent> {
+        let ring = &self.partition.ring;
+        let mut buffer = vec![0; self.partition.identity().geometry.body_bytes()];
+        // What nobody holds is there all the same until it is overwritten; what it refers to may not be.
+        let (held_from, first) = (self.first_position(), ring.end().saturating_sub(self.capacity()));
+        let mut newest_first = (first.max(known.map_or(0, |known| known.position + 1))..ring.end()).rev();
+        let found = newest_first.find_map(|position| {
+            let received = ring.peek(position, flag::PRODUCER, &mut buffer)?;
+            let stamp = match received.attributes(&buffer) {
+                Part::Inline(section) => Stamp::of(received.flags(), section),
+                Part::Arena(block) if position >= held_from => {
+                    Stamp::of(received.flags(), &self.arenas.copy(block)?)
+                }
+                Part::Arena(_) => None,
+            };
+            let Stamp { sequence, .. } = stamp.filter(|stamp| stamp.producer == number)?;
+            Some(Sent { sequence, position })
+        });
+        found.or(known)
     }
 
     /// Its arenas.

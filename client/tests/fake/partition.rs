@@ -125,6 +125,8 @@ impl Partition {
             incarnation: self.identity.incarnation,
             owner: 1,
             position: self.regions.ring.end(),
+            number: 0,
+            sent: None,
             settings: self.settings,
         }
     }

@@ -478,6 +478,8 @@ pub enum Request {
         stream: Vec<u8>,
         /// The partition's number.
         partition: u32,
+        /// What it calls itself, so that it can be asked for later where it was: nobody else has this name open.
+        name: Option<Vec<u8>>,
     },
     /// Opens a subscription as consumer of a partition: the one consumer, if it is a `cursor`.
     OpenConsumer {
@@ -565,9 +567,25 @@ pub struct ProducerGrant {
     pub owner: u32,
     /// The true end: the position that the next message gets.
     pub position: u64,
+    /// What its messages name it by, if it has a name; else 0.
+    pub number: u32,
+    /// The last message of a producer of this name, if the partition knows one.
+    pub sent: Option<Sent>,
     /// The stream's settings.
     pub settings: StreamSettings,
 }
+
+/// The last message that a partition has got from a producer of some name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Which one it was in the producer's own count.
+    pub sequence: u64,
+    /// Its position.
+    pub position: u64,
+}
+
+/// Most names of producers that a partition remembers.
+pub const NAMED_PRODUCERS_MAX: usize = 1024;
 
 /// What a consumer is given, beside the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::message::Outgoing;
+use super::claims::copy_out;
+use super::message::{Outgoing, Received};
 use crate::memory::{Memory, Slots, Word};
 use crate::stops;
-use crate::words::{CursorWord, GateWord, LimitWord, SlotState, SlotWord};
+use crate::words::{CursorWord, GateWord, LimitWord, MessageHeader, SlotState, SlotWord};
 
 /// The owner of a slot whose producer is gone. Not 0: that is the shard, and a tombstone of its own says that a message was taken
 /// back.
@@ -175,6 +176,24 @@ impl<M: Memory> ShardRing<M> {
             if word.lap >= geometry.lap(middle) { low = middle + 1 } else { high = middle }
         }
         low
+    }
+
+    /// The message at `position`, if it is there and has all of these flags; its body is copied to `buffer`, which must hold a
+    /// slot's body.
+    pub fn peek(&self, position: u64, flags: u16, buffer: &mut [u8]) -> Option<Received> {
+        let word = self.slots.word(position);
+        // Acquire: pairs with the release store of `committed` in the producer.
+        let found = word.load(Ordering::Acquire);
+        let SlotWord { lap, state, .. } = SlotWord::unpack(found);
+        let header = MessageHeader::unpack(self.slots.header(position).load(Ordering::Relaxed));
+        let is_there = state == SlotState::Committed && lap == self.slots.geometry().lap(position);
+        if !is_there || header.flags & flags != flags {
+            return None;
+        }
+        let received = copy_out(&self.slots, self.slots.geometry(), position, buffer).ok()?;
+        // The copies stay before the load: pairs with the release fence behind the store that takes a slot.
+        M::acquire_fence();
+        (word.load(Ordering::Relaxed) == found).then_some(received)
     }
 
     /// Puts a message of a log back to its position in a ring that nobody uses yet; `None`: there is none. Every position

@@ -13,8 +13,8 @@ use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::inspection::{FileKind, Journal, LogMessage};
 use ringway_broker::salvage::{SalvageError, salvage};
 use ringway_client::{
-    Backoff, ConfirmError, Connection, CursorSettings, Durability, Outgoing, Position, SharedSettings,
-    StartAt, StreamKind, StreamSettings, SubscriptionMode, Visibility,
+    AttributeMap, Backoff, ConfirmError, Connection, CursorSettings, Durability, Outgoing, Position,
+    Producer, SendError, SharedSettings, StartAt, StreamKind, StreamSettings, SubscriptionMode, Visibility,
 };
 use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
@@ -189,6 +189,79 @@ fn a_queue_goes_on_where_it_was(runtime: RuntimeChoice) {
     found.sort_unstable();
     assert_eq!(found, [1, 3, 5, 6, 7]);
     assert!(consumer.recv_timeout(Duration::from_millis(50)).unwrap().is_none());
+}
+
+#[test]
+fn a_producer_that_comes_back_learns_where_it_was() {
+    let mut host = Host::new(RuntimeChoice::Auto);
+    let connection = host.connect();
+    let partitions = 3;
+    for (name, durability) in [("s", Durability::Synced), ("m", Durability::Memory)] {
+        connection.declare_stream(name, StreamSettings { partitions, durability, ..USUAL }).unwrap();
+    }
+    let open =
+        |connection: &Connection, stream: &str, name: &str| connection.producer(stream).name(name).open();
+    let large = vec![7; 40 << 10];
+    let mut map = AttributeMap::new();
+    map.insert("larger than a slot", &large[..]).unwrap();
+    // What the stream holds of a producer, of one that has never been there, and of one without a name.
+    for stream in ["s", "m"] {
+        let mut other = open(&connection, stream, "other").unwrap();
+        let mut producer = open(&connection, stream, "importer").unwrap();
+        let mut nobody = connection.producer(stream).open().unwrap();
+        assert_eq!((producer.next_sequence(), nobody.next_sequence()), (Some(0), None));
+        assert_eq!(producer.sent(), [None; 3]);
+        for number in 0..8_u64 {
+            // Some with attributes and payloads that do not fit a slot.
+            let message = Outgoing::new(if number % 3 == 1 { &large } else { b"small" });
+            let message = if number % 4 == 0 { message.map(&map) } else { message };
+            producer.send(message).unwrap();
+            other.send(b"of another").unwrap();
+            nobody.send(b"of nobody").unwrap();
+        }
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+        let error = nobody.send(Outgoing::new(b"x").sequence(3)).unwrap_err();
+        assert!(matches!(error, SendError::NoName { sequence: 3, .. }), "{error}");
+        let refused = open(&connection, stream, "importer").unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(
+            refused.contains(&format!("producer importer of stream {stream} is open in process {pid}")),
+            "{refused}"
+        );
+    }
+    let sequences = |producer: &Producer| -> Vec<_> {
+        producer.sent().iter().map(|sent| sent.map(|sent| sent.sequence)).collect()
+    };
+    for stream in ["s", "m"] {
+        let mut producer = open(&connection, stream, "importer").unwrap();
+        assert_eq!(sequences(&producer), [Some(6), Some(7), Some(5)], "{stream}");
+        assert_eq!(producer.next_sequence(), Some(8));
+        // Everything once more, and what is new: message 8 is of the partition of messages 2 and 5.
+        let again: Vec<_> = (0..10_u64)
+            .map(|number| producer.send(Outgoing::new(b"again").sequence(number)))
+            .map(|sent| match sent {
+                Ok(_) => true,
+                Err(SendError::AlreadySent { .. }) => false,
+                Err(error) => panic!("{error}"),
+            })
+            .collect();
+        assert_eq!(again, [[false; 8].as_slice(), &[true, true]].concat(), "{stream}");
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+    }
+    drop(connection);
+    for lost in 1..=3 {
+        host.lose_rings();
+        let connection = host.connect();
+        let mut producer = open(&connection, "s", "importer").unwrap();
+        let last = 6 + 3 * lost;
+        assert_eq!(sequences(&producer), [Some(last), Some(last - 2), Some(last - 1)]);
+        // The last of the first partition again, and one more of each, in turn.
+        (last..last + 4).for_each(|number| match producer.send(Outgoing::new(b"new").sequence(number)) {
+            Ok(_) | Err(SendError::AlreadySent { .. }) => {}
+            Err(error) => panic!("{error}"),
+        });
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+    }
 }
 
 #[test]

@@ -197,7 +197,8 @@ fn endpoints_of_others_and_of_nobody_are_not_found() {
     let broker = TestBroker::start();
     let canary = Canary::on(&broker);
     let mut one = RawSession::open(&broker.path());
-    let Reply::Producer(grant) = one.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 })
+    let Reply::Producer(grant) =
+        one.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0, name: None })
     else {
         panic!("a producer was asked for")
     };
@@ -288,12 +289,13 @@ fn at_the_descriptor_limit(limit: u32) {
     assert!(reason.contains(&format!("no file descriptor left (limit {limit})")), "{reason}");
 
     // A ring needs descriptors too: refused clearly, and the session goes on.
-    let message = canary.ask_in_vain(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 });
+    let message =
+        canary.ask_in_vain(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0, name: None });
     assert!(message.contains("Too many open files"), "{message}");
     drop(sessions);
     ringway_tests::eventually("descriptors are free again", || {
         matches!(
-            canary.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0 }),
+            canary.ask(&Request::OpenProducer { stream: b"canary".to_vec(), partition: 0, name: None }),
             Reply::Producer(_)
         )
     });

@@ -59,7 +59,7 @@ fn a_session_that_closed_its_socket_keeps_what_it_holds_while_its_process_lives(
     let (broker, connection) = broker_with_stream();
     let mut session = RawSession::open(&broker.path());
     assert!(matches!(
-        session.ask(&Request::OpenProducer { stream: b"s".to_vec(), partition: 0 }),
+        session.ask(&Request::OpenProducer { stream: b"s".to_vec(), partition: 0, name: None }),
         Reply::Producer(_)
     ));
     drop(session);
