@@ -1,7 +1,9 @@
-//! What the benchmarks share: a partition in real memfds, mapped as in production.
+//! What the benchmarks share: a partition in real memfds, mapped as in production; and the raw [`device`].
 //!
 //! No broker takes part: the handles that it would give out by descriptor are made here, in one process. What is
 //! measured is the ring itself, on the same kind of memory and by the same code as between processes.
+
+pub mod device;
 
 use ringway_shm_protocol::layout::{self, GATES_MAX, Geometry, HAZARDS_MAX, RegionKind};
 use ringway_shm_protocol::memory::mapped::{Identity, Mapped, MappedWord, OwnedRegion, RegionError};

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::measure::durable::KEPT_MESSAGES;
 use crate::payload::LINE_BYTES;
 use crate::peers::Peer;
 use crate::trial::{Case, Parties, Waiting};
 
 const EXAMPLES: &str = "\
 Examples:
-  Everything, with a table at the end (some ten minutes):
+  Everything, with a table at the end (some fifteen minutes):
       ringway-compare
-  A first impression within a minute:
+  A first impression within minutes:
       ringway-compare --quick --rounds 1
   Latency of the spinning peers at one size, nine rounds:
       ringway-compare --peers ringway,ping_pong,rtrb,iceoryx2 --cases one_way --sizes 64 --rounds 9
@@ -28,13 +29,16 @@ Examples:
       ringway-compare --peers ringway_queue,rabbitmq --sizes 64
   A minute of throughput with the consumer's lag:
       ringway-compare --cases steady --steady-seconds 60
+  Messages that are on the device when they are confirmed, beside the bare device, on the file system of a directory:
+      ringway-compare --cases durable --data-dir /var/tmp
   Results for another tool, beside the table:
       ringway-compare --json results.json
   A page with plots, in the directory `benches`:
       ringway-compare --sizes 64,256,1024,4096 --results benches
 
-The peer `aeron` is there when the program was built with the feature `aeron`; `rabbitmq` when RabbitMQ is installed
-(Debian: rabbitmq-server). RabbitMQ takes its time: each of its trials starts a server.
+The peer `aeron` is there when the program was built with the feature `aeron`; `rabbitmq`, `redis` and `jetstream` when their
+servers are installed (Debian: rabbitmq-server, redis-server, nats-server; `jetstream` wants NATS 2.10 or later, see its
+description). RabbitMQ takes its time: each of its trials starts a server.
 
 Compare figures within one run only: the machine's spells move them between runs. A probe (a bare round trip
 between the two CPUs) is printed before and after each round, and taken around each trial; what ran in a spell far
@@ -75,7 +79,7 @@ pub(crate) struct Options {
     /// Only these cases
     #[arg(long, value_enum, value_delimiter = ',', value_name = "CASE,...")]
     cases: Option<Vec<Case>>,
-    /// Payload sizes of one_way and throughput in bytes, multiples of 64
+    /// Payload sizes of one_way, throughput and durable in bytes, multiples of 64
     #[arg(long, value_delimiter = ',', value_name = "BYTES,...", default_value = "64,1024", value_parser = parse_size)]
     sizes: Vec<usize>,
     /// Payload sizes of large in bytes, multiples of 64; the other cases send 64 bytes
@@ -88,7 +92,10 @@ pub(crate) struct Options {
     /// consumer's first
     #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,2,4", value_parser = clap::value_parser!(u32).range(1..=PARTIES_MAX))]
     producers: Vec<u32>,
-    /// Rounds over all peers; a median wants five or more; steady takes part in three at most
+    /// How many messages may be unconfirmed in durable
+    #[arg(long, value_delimiter = ',', value_name = "N,...", default_value = "1,16384", value_parser = clap::value_parser!(u32).range(1..=WINDOW_MAX))]
+    windows: Vec<u32>,
+    /// Rounds over all peers; a median wants five or more; steady and durable take part in three at most
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: u32,
     /// Messages in a throughput trial of a spinning peer; other trials take a fixed share of it: throughput of a
@@ -97,7 +104,7 @@ pub(crate) struct Options {
     /// --quick 200000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(200..=1_000_000_000))]
     messages: Option<u64>,
-    /// A tenth of the messages, and 1 s of steady: less steady
+    /// A tenth of the messages, and 1 s of steady and durable: less steady
     #[arg(long, conflicts_with = "messages")]
     quick: bool,
     /// The two CPUs: first the producer's, then the consumer's [default: the first two allowed]
@@ -112,6 +119,13 @@ pub(crate) struct Options {
     /// How long a steady trial publishes [default: 10, with --quick 1]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     steady_seconds: Option<u32>,
+    /// How long a durable trial publishes [default: 2, with --quick 1]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    durable_seconds: Option<u32>,
+    /// Where brokers and servers keep their data while they are compared: in a directory that is made there and removed in the
+    /// end; durable wants a file system on a device there [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Spin hints between two looks of a spinning throughput consumer that has caught up, so that the two ends do
     /// not fight over a cache line; one hint takes some 10 to 60 ns by the processor
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -138,7 +152,7 @@ impl Options {
     /// The payload sizes of a case, each once, rising.
     pub(crate) fn sizes(&self, case: Case) -> Vec<usize> {
         match case {
-            Case::OneWay | Case::Throughput => each_once(&self.sizes),
+            Case::OneWay | Case::Throughput | Case::Durable => each_once(&self.sizes),
             Case::Large => each_once(&self.large_sizes),
             Case::FanOut | Case::Producers | Case::Wake | Case::Steady => vec![SMALL_BYTES],
         }
@@ -149,6 +163,7 @@ impl Options {
         match case {
             Case::FanOut => each_once(&self.consumers).into_iter().map(Parties::Consumers).collect(),
             Case::Producers => each_once(&self.producers).into_iter().map(Parties::Producers).collect(),
+            Case::Durable => each_once(&self.windows).into_iter().map(Parties::Window).collect(),
             Case::OneWay | Case::Throughput | Case::Large | Case::Wake | Case::Steady => vec![Parties::Pair],
         }
     }
@@ -157,8 +172,8 @@ impl Options {
     pub(crate) fn messages(&self, peer: Peer, case: Case, bytes: usize) -> u64 {
         let all = self.messages.unwrap_or(if self.quick { 200_000 } else { 2_000_000 });
         let share = match (case, peer.is_blocking()) {
-            (Case::Throughput | Case::Steady, false) => all,
-            (Case::Throughput | Case::Steady, true) => all / 4,
+            (Case::Throughput | Case::Steady | Case::Durable, false) => all,
+            (Case::Throughput | Case::Steady | Case::Durable, true) => all / 4,
             (Case::OneWay, false) => all / 8,
             (Case::OneWay, true) => all / 200,
             (Case::Large, _) => all * 2,
@@ -174,9 +189,16 @@ impl Options {
         if case == Case::Large { self.large_depth } else { self.depth }
     }
 
-    /// How long a steady trial publishes, in seconds.
-    pub(crate) fn steady_seconds(&self) -> u32 {
-        self.steady_seconds.unwrap_or(if self.quick { 1 } else { 10 })
+    /// How long a trial of a case that goes by time publishes, in seconds.
+    pub(crate) fn seconds(&self, case: Case) -> u32 {
+        let (told, usual) =
+            if case == Case::Durable { (self.durable_seconds, 2) } else { (self.steady_seconds, 10) };
+        told.unwrap_or(if self.quick { 1 } else { usual })
+    }
+
+    /// Where the run's directory is made.
+    pub(crate) fn data_directory(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     /// How spinning ends wait.
@@ -198,6 +220,8 @@ const SMALL_BYTES: usize = 64;
 const FULL_COUNT_BYTES_MAX: usize = 1024;
 /// The most consumers or producers of one stream.
 const PARTIES_MAX: i64 = 32;
+/// The most unconfirmed messages of one producer: Ringway's ring holds as many in durable.
+const WINDOW_MAX: i64 = KEPT_MESSAGES as i64;
 
 /// The largest payload, in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
@@ -241,7 +265,8 @@ mod tests {
         assert_eq!(options.sizes(Case::Large), [65_536, 1_048_576]);
         assert_eq!(options.sizes(Case::Wake), [64]);
         assert_eq!(options.rounds, 5);
-        assert_eq!(options.steady_seconds(), 10);
+        assert_eq!((options.seconds(Case::Steady), options.seconds(Case::Durable)), (10, 2));
+        assert_eq!(options.data_directory(), std::env::temp_dir());
     }
 
     #[test]
@@ -255,10 +280,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_cases_that_vary_them_have_several_consumers_or_producers() {
+    fn only_the_cases_that_vary_them_have_several_consumers_or_producers_or_windows() {
         let options = Cli::parse_from(["ringway-compare", "--consumers", "8,2,8"]).options;
         assert_eq!(options.parties(Case::FanOut), [Parties::Consumers(2), Parties::Consumers(8)]);
         assert_eq!(options.parties(Case::Producers), [1, 2, 4].map(Parties::Producers));
+        assert_eq!(options.parties(Case::Durable), [1, 16_384].map(Parties::Window));
         assert_eq!(options.parties(Case::Throughput), [Parties::Pair]);
         assert!(Cli::try_parse_from(["ringway-compare", "--producers", "0"]).is_err());
     }
@@ -275,9 +301,9 @@ mod tests {
     #[test]
     fn a_quick_run_is_steady_for_one_second_unless_told_otherwise() {
         let quick = Cli::parse_from(["ringway-compare", "--quick"]).options;
-        assert_eq!(quick.steady_seconds(), 1);
+        assert_eq!((quick.seconds(Case::Steady), quick.seconds(Case::Durable)), (1, 1));
         let told = Cli::parse_from(["ringway-compare", "--quick", "--steady-seconds", "3"]).options;
-        assert_eq!(told.steady_seconds(), 3);
+        assert_eq!(told.seconds(Case::Steady), 3);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 //! What always holds:
 //!
 //! 1. The table goes to the standard output, progress to the standard error; the exit code is 0 only for a run in
-//!    which every message of every trial arrived and was right.
+//!    which every message of every trial arrived and was right, or in `durable` was confirmed.
 //! 2. Nothing outlives the run: no process, no file, no shared memory, also after an error or Ctrl-C.
-//!
-//! It says nothing about durability.
+//! 3. All cases but `durable` are of messages in memory; what that measures is on a device when it is confirmed, unless the
+//!    peer's name says otherwise.
 
 mod backoff;
 mod cli;
@@ -28,6 +28,7 @@ mod probe;
 mod results;
 mod rounds;
 mod statistics;
+mod storage;
 mod table;
 mod trial;
 

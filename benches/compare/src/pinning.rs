@@ -1,7 +1,8 @@
 //! Which CPU each end runs on.
 //!
 //! Always: the near end of every trial runs on the first CPU of a pair and the far end on the second, whatever
-//! the peer; the two differ. A server that belongs to neither end runs where the process was allowed to.
+//! the peer; the two differ. A server that belongs to neither end runs where the process was allowed to, or in the far
+//! end's place where there is none.
 
 use std::sync::OnceLock;
 
@@ -53,9 +54,14 @@ pub(crate) fn allowed() -> Result<CpuSet, CompareError> {
 /// Binds the calling thread to one CPU.
 pub(crate) fn pin_current_thread(cpu: usize) -> Result<(), CompareError> {
     allowed()?;
+    sched_setaffinity(None, &only(cpu)).map_err(CompareError::system(format!("bind a thread to CPU {cpu}")))
+}
+
+/// One CPU alone.
+pub(crate) fn only(cpu: usize) -> CpuSet {
     let mut mask = CpuSet::new();
     mask.set(cpu);
-    sched_setaffinity(None, &mask).map_err(CompareError::system(format!("bind a thread to CPU {cpu}")))
+    mask
 }
 
 #[cfg(test)]

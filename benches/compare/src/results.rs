@@ -1,7 +1,7 @@
 //! What a run gathered, and its JSON.
 //!
 //! Always: the JSON's `cases` entries have exactly the keys of [`CaseEntry`], whatever else is added beside them;
-//! `consumers` and `producers` only where the case varies them.
+//! `consumers`, `producers` and `window` only where the case varies them.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -165,22 +165,27 @@ pub(crate) struct Document {
     machine: Machine,
 }
 
-/// How many shared the stream, where there were several on one side or the case varies how many.
-#[derive(Debug, Serialize)]
+/// How many shared the stream or were unconfirmed, where the case varies how many.
+#[derive(Debug, Default, Serialize)]
 struct Several {
     #[serde(skip_serializing_if = "Option::is_none")]
     consumers: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     producers: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<u32>,
 }
 
 impl Several {
     fn of(parties: Parties) -> Self {
+        let mut several = Self::default();
         match parties {
-            Parties::Pair => Self { consumers: None, producers: None },
-            Parties::Consumers(consumers) => Self { consumers: Some(consumers), producers: None },
-            Parties::Producers(producers) => Self { consumers: None, producers: Some(producers) },
+            Parties::Pair => {}
+            Parties::Consumers(consumers) => several.consumers = Some(consumers),
+            Parties::Producers(producers) => several.producers = Some(producers),
+            Parties::Window(window) => several.window = Some(window),
         }
+        several
     }
 }
 
@@ -288,10 +293,11 @@ pub(crate) mod tests {
             bytes: 64,
             warm_up: 1,
             messages: 1,
-            steady_seconds: 1,
+            seconds: 1,
             depth: 2,
             waiting: Waiting { caught_up_spins: 2 },
             cpus: CpuPair { near: 0, far: 1 },
+            directory: std::env::temp_dir(),
         }
     }
 
@@ -326,11 +332,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn entries_of_cases_with_several_consumers_or_producers_say_how_many() {
+    fn entries_of_cases_with_several_consumers_or_producers_or_a_window_say_how_many() {
         let mut results = sample();
-        for (case, parties) in
-            [(Case::FanOut, Parties::Consumers(16)), (Case::Producers, Parties::Producers(1))]
-        {
+        for (case, parties) in [
+            (Case::FanOut, Parties::Consumers(16)),
+            (Case::Producers, Parties::Producers(1)),
+            (Case::Durable, Parties::Window(1)),
+        ] {
             let probes = Probes { before_ns: 120.0, after_ns: 120.0 };
             let trial = Trial { parties, ..trial(case) };
             results.add(&trial, Metric::PublishCost, Value { value: 1.0, probes });
@@ -339,6 +347,7 @@ pub(crate) mod tests {
         assert_eq!(json["cases"][2]["consumers"], 16);
         assert_eq!(json["cases"][2].get("producers"), None);
         assert_eq!(json["cases"][3]["producers"], 1);
+        assert_eq!((&json["cases"][4]["window"], json["cases"][4].get("producers")), (&1.into(), None));
         assert_eq!(json["probe"]["trials"][2]["consumers"], 16);
     }
 

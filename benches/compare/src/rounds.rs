@@ -6,8 +6,9 @@
 //!    peer always follows the same one.
 //! 2. Trials run one at a time, with nothing of the other peers alive.
 //! 3. A failed trial ends the run.
-//! 4. A peer that is not installed is skipped, with a line that says so.
+//! 4. A peer that is not installed is skipped, with a line that says so; so is `durable` where there is no device.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::Options;
@@ -16,12 +17,14 @@ use crate::peers::Peer;
 use crate::pinning::{CpuPair, pin_current_thread};
 use crate::probe::{self, Probes};
 use crate::results::{Results, Value};
+use crate::storage;
 use crate::trial::{Case, Parties, Trial};
 
 /// Runs the whole comparison; `interrupted` is looked at before each trial.
 pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<Results, CompareError> {
     let cpus = CpuPair::choose(options.cpus.as_deref())?;
-    let plan = plan(options, cpus);
+    let directory = storage::make_directory(&options.data_directory())?;
+    let plan = plan(options, cpus, directory.path())?;
     if plan.iter().all(Vec::is_empty) {
         return Err(CompareError::NothingSelected);
     }
@@ -70,20 +73,33 @@ fn run_round(
 }
 
 /// For each case, number of parties, and size the trials of all peers that take part.
-fn plan(options: &Options, cpus: CpuPair) -> Vec<Vec<Trial>> {
-    let peers = installed(options.peers());
+fn plan(options: &Options, cpus: CpuPair, directory: &Path) -> Result<Vec<Vec<Trial>>, CompareError> {
+    let mut cases = options.cases();
+    if cases.contains(&Case::Durable) && storage::is_in_memory(directory)? {
+        eprintln!(
+            "{} is skipped: {} is in memory, where a sync says nothing; name a directory on a device with --data-dir",
+            Case::Durable.name(),
+            options.data_directory().display()
+        );
+        cases.retain(|case| *case != Case::Durable);
+    }
+    let mut peers = options.peers();
+    peers.retain(|peer| cases.iter().any(|case| peer.takes_part_in(*case)));
+    let peers = installed(peers);
     let mut plan = Vec::new();
-    for case in options.cases() {
+    for case in cases {
         for parties in options.parties(case) {
             for bytes in options.sizes(case) {
                 let taking_part = peers.iter().filter(|peer| peer.takes_part_in(case));
                 plan.push(
-                    taking_part.map(|peer| trial(options, *peer, case, parties, bytes, cpus)).collect(),
+                    taking_part
+                        .map(|peer| trial(options, *peer, case, parties, bytes, cpus, directory))
+                        .collect(),
                 );
             }
         }
     }
-    plan
+    Ok(plan)
 }
 
 /// The peers that can take part on this machine; says which cannot.
@@ -98,7 +114,15 @@ fn installed(mut peers: Vec<Peer>) -> Vec<Peer> {
     peers
 }
 
-fn trial(options: &Options, peer: Peer, case: Case, parties: Parties, bytes: usize, cpus: CpuPair) -> Trial {
+fn trial(
+    options: &Options,
+    peer: Peer,
+    case: Case,
+    parties: Parties,
+    bytes: usize,
+    cpus: CpuPair,
+    directory: &Path,
+) -> Trial {
     let messages = options.messages(peer, case, bytes);
     Trial {
         peer,
@@ -107,9 +131,27 @@ fn trial(options: &Options, peer: Peer, case: Case, parties: Parties, bytes: usi
         bytes,
         warm_up: (messages / 10).max(1),
         messages,
-        steady_seconds: options.steady_seconds(),
+        seconds: options.seconds(case),
         depth: options.depth(case),
         waiting: options.waiting(),
         cpus,
+        directory: directory.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn durable_is_planned_only_where_there_may_be_a_device() {
+        let arguments = ["ringway-compare", "--peers", "device", "--cases", "durable"];
+        let options = Cli::parse_from(arguments).options;
+        let cpus = CpuPair { near: 0, far: 1 };
+        let planned = |directory: &str| plan(&options, cpus, Path::new(directory)).unwrap().concat().len();
+        assert_eq!((planned("/proc"), planned("/dev/shm")), (4, 0));
     }
 }

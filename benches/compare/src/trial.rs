@@ -3,10 +3,13 @@
 //! Always: the case and metric names are stable; other tools read them from the JSON.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
+use crate::error::CompareError;
 use crate::peers::Peer;
 use crate::pinning::CpuPair;
 
@@ -29,6 +32,9 @@ pub(crate) enum Case {
     Wake,
     /// Throughput over seconds, and how far behind the consumer is meanwhile
     Steady,
+    /// Confirms of messages that are on the device, with at most so many on their way to it: how many there are in a second, and
+    /// with one how long each takes from the publish on
+    Durable,
 }
 
 impl Case {
@@ -42,12 +48,13 @@ impl Case {
             Self::Producers => "producers",
             Self::Wake => "wake",
             Self::Steady => "steady",
+            Self::Durable => "durable",
         }
     }
 
     /// In how many rounds it takes part at most. A trial over seconds is steady by itself.
     pub(crate) fn rounds_max(self) -> u32 {
-        if self == Self::Steady { 3 } else { u32::MAX }
+        if matches!(self, Self::Steady | Self::Durable) { 3 } else { u32::MAX }
     }
 }
 
@@ -59,8 +66,10 @@ pub(crate) enum Metric {
     P50,
     /// The latency that 99 of 100 messages do not exceed.
     P99,
-    /// The rate at the consumer.
+    /// The rate at the consumer; in durable that of confirms.
     MessagesPerSecond,
+    /// The same in bytes of payload.
+    BytesPerSecond,
     /// What one publish costs its producer.
     PublishCost,
     /// The median of how many messages the consumer was behind.
@@ -76,6 +85,7 @@ impl Metric {
             Self::P50 => "p50_ns",
             Self::P99 => "p99_ns",
             Self::MessagesPerSecond => "messages_per_second",
+            Self::BytesPerSecond => "bytes_per_second",
             Self::PublishCost => "publish_ns",
             Self::LagP50 => "lag_p50_messages",
             Self::LagMax => "lag_max_messages",
@@ -87,6 +97,7 @@ impl Metric {
         match self {
             Self::P50 | Self::P99 | Self::PublishCost => "ns",
             Self::MessagesPerSecond => "messages/s",
+            Self::BytesPerSecond => "bytes/s",
             Self::LagP50 | Self::LagMax => "messages",
         }
     }
@@ -105,6 +116,8 @@ pub(crate) enum Parties {
     Consumers(u32),
     /// So many producers and one consumer.
     Producers(u32),
+    /// One producer with at most so many messages that are not confirmed, and no consumer.
+    Window(u32),
 }
 
 impl Parties {
@@ -117,6 +130,11 @@ impl Parties {
     pub(crate) fn producers(self) -> u32 {
         if let Self::Producers(producers) = self { producers } else { 1 }
     }
+
+    /// How many messages may be unconfirmed there, 1 or more.
+    pub(crate) fn window(self) -> u32 {
+        if let Self::Window(window) = self { window } else { 1 }
+    }
 }
 
 impl fmt::Display for Parties {
@@ -125,6 +143,7 @@ impl fmt::Display for Parties {
             Self::Pair => formatter.write_str("1 to 1"),
             Self::Consumers(consumers) => write!(formatter, "1 to {consumers}"),
             Self::Producers(producers) => write!(formatter, "{producers} to 1"),
+            Self::Window(window) => write!(formatter, "window {window}"),
         }
     }
 }
@@ -151,14 +170,24 @@ pub(crate) struct Trial {
     pub(crate) warm_up: u64,
     /// Messages that count, 1 or more; all producers' together.
     pub(crate) messages: u64,
-    /// How long a steady trial publishes, in seconds.
-    pub(crate) steady_seconds: u32,
+    /// How long a steady or durable trial publishes, in seconds.
+    pub(crate) seconds: u32,
     /// How many messages a user-space ring or queue holds.
     pub(crate) depth: usize,
     /// How a spinning end waits.
     pub(crate) waiting: Waiting,
     /// Where the two ends run.
     pub(crate) cpus: CpuPair,
+    /// The run's directory, below which brokers and servers keep their data.
+    pub(crate) directory: PathBuf,
+}
+
+impl Trial {
+    /// Makes a directory of the trial's own, which is removed when dropped.
+    pub(crate) fn private_directory(&self) -> Result<TempDir, CompareError> {
+        let made = tempfile::tempdir_in(&self.directory);
+        made.map_err(CompareError::system(format!("make a directory in {}", self.directory.display())))
+    }
 }
 
 impl fmt::Display for Trial {

@@ -8,6 +8,7 @@
 //! | fan_out | `fan_out`: bursts to several consumers |
 //! | many_producers | `producers`: several producers to one consumer |
 //! | wake | `wake`: messages to a consumer that sleeps |
+//! | durable | `durable`: messages to a broker that confirms them |
 //!
 //! What always holds:
 //!
@@ -21,6 +22,7 @@
 //!
 //! It does not subtract anything from what it measures.
 
+pub(crate) mod durable;
 pub(crate) mod fan_out;
 pub(crate) mod many_producers;
 mod one_way;
@@ -85,6 +87,7 @@ pub(crate) fn near_end(
         Case::Wake => wake::publish(trial, &mut sender, &mut receiver, control),
         Case::Steady => steady::publish(trial, &mut sender, control),
         Case::Producers => Err(not_here("several producers")),
+        Case::Durable => Err(not_here("confirms")),
     }
 }
 
@@ -108,12 +111,13 @@ pub(crate) fn far_end<W: std::io::Write>(
         Case::Wake => wake::consume(trial, &mut sender, &mut receiver)?,
         Case::Steady => steady::consume(trial, &mut receiver, reporter)?,
         Case::FanOut => return Err(not_here("several consumers")),
+        Case::Durable => return Err(not_here("no consumer")),
     };
     reporter.say(&Step::Finished { at_ns, measured })
 }
 
 fn not_here(wanted: &'static str) -> CompareError {
-    CompareError::Control { wanted, got: "a peer with one".to_owned() }
+    CompareError::Control { wanted, got: "a peer without them".to_owned() }
 }
 
 #[inline]

@@ -42,7 +42,7 @@ pub(super) fn publish(
     let mut published = trial.warm_up;
     control.gauge().set_published(published);
     let start_ns = monotonic_ns();
-    let until_ns = start_ns + nanoseconds(Duration::from_secs(trial.steady_seconds.into()));
+    let until_ns = start_ns + nanoseconds(Duration::from_secs(trial.seconds.into()));
     while monotonic_ns() < until_ns {
         published += RUN;
         publish_until(published)?;

@@ -32,6 +32,7 @@ pub(crate) struct Conditions {
     depth: usize,
     large_depth: usize,
     steady_seconds: u32,
+    durable_seconds: u32,
 }
 
 impl Conditions {
@@ -40,7 +41,8 @@ impl Conditions {
         Self {
             depth: options.depth(Case::Throughput),
             large_depth: options.depth(Case::Large),
-            steady_seconds: options.steady_seconds(),
+            steady_seconds: options.seconds(Case::Steady),
+            durable_seconds: options.seconds(Case::Durable),
         }
     }
 }
@@ -118,7 +120,7 @@ fn describe_machine(results: &Results) -> String {
 
 fn describe_method(results: &Results, conditions: Conditions) -> String {
     let probe = results.probe_report();
-    let Conditions { depth, large_depth, steady_seconds } = conditions;
+    let Conditions { depth, large_depth, steady_seconds, durable_seconds } = conditions;
     format!(
         "All peers run in turn, round after round, {rounds} rounds in one run; the peer that goes first changes each round. \
          The two ends of every trial are bound to the same two CPUs, two processes unless a peer is said to be threads. \
@@ -127,8 +129,9 @@ fn describe_method(results: &Results, conditions: Conditions) -> String {
          {depth} messages ({large_depth} in large); pipes, sockets, and Aeron outside large have their own \
          defaults, and RabbitMQ a window of its own. Spinning ends of all peers wait with the same back-off; what a peer's own receive call \
          waits beside that is its own: Ringway's lets a producer get some microseconds ahead when it has caught up with a \
-         stream. A steady trial takes {steady_seconds} s and \
-         takes part in three rounds at most. A figure is the median over the rounds, with the smallest and the \
+         stream. A steady trial takes {steady_seconds} s, a durable one {durable_seconds} s, and both \
+         take part in three rounds at most. In durable nobody consumes: the publisher is on the first CPU, the broker or server on \
+         the second, their data on one file system, and a window is how many messages may be unconfirmed. A figure is the median over the rounds, with the smallest and the \
          largest; no round is left out. Before and after each trial a bare round trip between the two CPUs is \
          measured; where it was far from its median (twice or half), the trial or round counts as noisy. Noisy rounds: \
          {noisy} of {rounds}. Figures of other runs or machines cannot be compared with these.\n\n\
@@ -191,7 +194,8 @@ mod tests {
     use super::*;
     use crate::results::tests::sample;
 
-    const CONDITIONS: Conditions = Conditions { depth: 4096, large_depth: 16, steady_seconds: 10 };
+    const CONDITIONS: Conditions =
+        Conditions { depth: 4096, large_depth: 16, steady_seconds: 10, durable_seconds: 2 };
 
     #[test]
     fn the_page_and_its_plots_are_written_and_a_stale_plot_is_removed() {

@@ -58,6 +58,10 @@ fn color_of(peer: Peer) -> RGBColor {
         Peer::UnixStream => RGBColor(0, 150, 170),
         Peer::Pipe => RGBColor(190, 150, 20),
         Peer::RabbitMq => RGBColor(255, 102, 0),
+        Peer::Device => RGBColor(100, 70, 40),
+        Peer::Redis => RGBColor(220, 80, 120),
+        Peer::JetStream => RGBColor(60, 60, 200),
+        Peer::JetStreamUnsynced => RGBColor(150, 150, 220),
     }
 }
 

@@ -9,21 +9,27 @@
 //! - `measure` opens what the near end needs, starts the far end (a thread, or a
 //!   [`FarProcess`](crate::far_process::FarProcess)), and runs [`near_end`](crate::measure::near_end).
 //! - `far_end` opens the far end in its process and runs [`far_end`](crate::measure::far_end).
+//! - A durable trial has a near end alone, a [`Confirmed`](crate::measure::durable::Confirmed) sender, and a broker or
+//!   [`server`] that takes the far end's place.
 //! - Several producers or consumers have ends of their own: [`many_producers`](crate::measure::many_producers) and
 //!   [`fan_out`](crate::measure::fan_out).
 
 #[cfg(feature = "aeron")]
 mod aeron;
 mod byte_stream;
+mod device;
 mod flag_lines;
 mod futex;
 mod iceoryx2;
+mod jetstream;
 mod ping_pong;
 mod pipe;
 mod private_memory;
 mod rabbitmq;
+mod redis;
 mod ringway;
 mod rtrb;
+mod server;
 mod unix_stream;
 
 use std::io::Write;
@@ -35,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Reporter;
 use crate::error::CompareError;
 use crate::far_process::FarSide;
+use crate::peers::jetstream::Syncs;
 use crate::trial::{Case, Measured, Trial};
 
 /// Who takes part. The order is that of the table.
@@ -43,7 +50,7 @@ use crate::trial::{Case, Measured, Trial};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Peer {
     /// Ringway: a topic for one producer and a cursor subscription between two processes, both spinning
-    /// (in wake the consumer sleeps)
+    /// (in wake the consumer sleeps; in durable the topic is synced, and nobody consumes)
     Ringway,
     /// Ringway as above, but the topic is declared for any number of producers
     RingwayShared,
@@ -55,6 +62,8 @@ pub(crate) enum Peer {
     Futex,
     /// Private memory handed over between two threads; what the memory traffic costs, large only
     PrivateMemory,
+    /// The bare device: batches of what is published, written by io_uring with a linked fdatasync; the floor, durable only
+    Device,
     /// The rtrb ring between two threads of one process, both spinning
     Rtrb,
     /// iceoryx2 publish/subscribe between two processes, both spinning; in wake with its event service beside
@@ -69,10 +78,24 @@ pub(crate) enum Peer {
     /// A pipe between two processes, blocking
     Pipe,
     /// RabbitMQ with a server of its own on loopback: a transient classic queue, messages that are not persistent, publisher
-    /// confirms, and a consumer that acks each message, two processes, sleeping; skipped where it is not installed
+    /// confirms, and a consumer that acks each message, two processes, sleeping (in durable a durable classic queue and
+    /// persistent messages); skipped where it is not installed
     #[value(name = "rabbitmq")]
     #[serde(rename = "rabbitmq")]
     RabbitMq,
+    /// Redis Streams with a server of its own that syncs before it answers (appendfsync always): XADD, pipelined; durable only,
+    /// skipped where it is not installed
+    Redis,
+    /// NATS JetStream with a server of its own that syncs before it acks (sync_interval always): async publish, at most 4,096
+    /// unconfirmed; durable only, skipped where it is not installed or older than 2.10
+    #[value(name = "jetstream")]
+    #[serde(rename = "jetstream")]
+    JetStream,
+    /// NATS JetStream as it comes, whose acks do not wait for the device: not durable when they are given; durable only,
+    /// skipped where it is not installed
+    #[value(name = "jetstream_unsynced")]
+    #[serde(rename = "jetstream_unsynced")]
+    JetStreamUnsynced,
 }
 
 /// Whom the table compares with: the first of these that took part in a case.
@@ -89,6 +112,7 @@ impl Peer {
             Self::PingPong => "ping_pong",
             Self::Futex => "futex",
             Self::PrivateMemory => "private_memory",
+            Self::Device => "device",
             Self::Rtrb => "rtrb",
             Self::Iceoryx2 => "iceoryx2",
             #[cfg(feature = "aeron")]
@@ -96,22 +120,29 @@ impl Peer {
             Self::UnixStream => "unix_stream",
             Self::Pipe => "pipe",
             Self::RabbitMq => "rabbitmq",
+            Self::Redis => "redis",
+            Self::JetStream => "jetstream",
+            Self::JetStreamUnsynced => "jetstream_unsynced",
         }
     }
 
     /// Whether the peer takes part in a case: a yardstick only in its own, and the others where they have what the case
     /// asks about.
     pub(crate) fn takes_part_in(self, case: Case) -> bool {
-        use Case::{FanOut, Large, OneWay, Producers, Steady, Throughput, Wake};
+        use Case::{Durable, FanOut, Large, OneWay, Producers, Steady, Throughput, Wake};
         match self {
-            Self::Ringway => matches!(case, OneWay | Throughput | Large | FanOut | Wake | Steady),
+            Self::Ringway => matches!(case, OneWay | Throughput | Large | FanOut | Wake | Steady | Durable),
             Self::RingwayShared => matches!(case, OneWay | Throughput | Producers | Steady),
-            Self::RingwayQueue | Self::RabbitMq => matches!(case, OneWay | Throughput | Steady),
+            Self::RingwayQueue => matches!(case, OneWay | Throughput | Steady),
+            Self::RabbitMq => matches!(case, OneWay | Throughput | Steady | Durable),
+            Self::Device | Self::Redis | Self::JetStream | Self::JetStreamUnsynced => {
+                matches!(case, Durable)
+            }
             Self::PingPong => matches!(case, OneWay),
             Self::Futex => matches!(case, Wake),
             Self::PrivateMemory => matches!(case, Large),
             Self::Rtrb => matches!(case, OneWay | Throughput | Steady),
-            Self::Iceoryx2 => true,
+            Self::Iceoryx2 => !matches!(case, Durable),
             #[cfg(feature = "aeron")]
             Self::Aeron => matches!(case, OneWay | Throughput | Large | Steady),
             Self::UnixStream | Self::Pipe => matches!(case, OneWay | Throughput | Large | Wake),
@@ -127,6 +158,9 @@ impl Peer {
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
             Self::RabbitMq => rabbitmq::missing(),
+            Self::Redis => redis::missing(),
+            Self::JetStream => jetstream::missing(Syncs::BeforeAcks),
+            Self::JetStreamUnsynced => jetstream::missing(Syncs::Seldom),
             _ => None,
         }
     }
@@ -134,19 +168,25 @@ impl Peer {
     /// Runs one trial with the near end in this thread, which is bound to the near CPU.
     pub(crate) fn measure(self, trial: &Trial) -> Result<Measured, CompareError> {
         match self {
+            Self::Ringway if trial.case == Case::Durable => ringway::measure_durable(trial),
             Self::Ringway => ringway::measure(trial, Producers::Exclusive),
             Self::RingwayShared => ringway::measure(trial, Producers::Shared),
             Self::RingwayQueue => ringway::measure_queue(trial),
             Self::PingPong => ping_pong::measure(trial),
             Self::Futex => futex::measure(trial),
             Self::PrivateMemory => private_memory::measure(trial),
+            Self::Device => device::measure(trial),
             Self::Rtrb => rtrb::measure(trial),
             Self::Iceoryx2 => iceoryx2::measure(trial),
             #[cfg(feature = "aeron")]
             Self::Aeron => aeron::measure(trial),
             Self::UnixStream => unix_stream::measure(trial),
             Self::Pipe => pipe::measure(trial),
+            Self::RabbitMq if trial.case == Case::Durable => rabbitmq::measure_durable(trial),
             Self::RabbitMq => rabbitmq::measure(trial),
+            Self::Redis => redis::measure(trial),
+            Self::JetStream => jetstream::measure(trial, Syncs::BeforeAcks),
+            Self::JetStreamUnsynced => jetstream::measure(trial, Syncs::Seldom),
         }
     }
 
@@ -163,6 +203,9 @@ impl Peer {
             Self::Futex => futex::far_end(side, reporter),
             Self::PrivateMemory | Self::Rtrb => {
                 Err(CompareError::Control { wanted: "a thread", got: "a process".to_owned() })
+            }
+            Self::Device | Self::Redis | Self::JetStream | Self::JetStreamUnsynced => {
+                Err(CompareError::Control { wanted: "no far end", got: "a process".to_owned() })
             }
             Self::Iceoryx2 => iceoryx2::far_end(side, reporter),
             #[cfg(feature = "aeron")]

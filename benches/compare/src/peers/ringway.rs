@@ -10,6 +10,8 @@
 //! 4. The peers differ in what the streams are declared with alone: exclusive or shared producers; a topic, or a queue
 //!    whose consumer acks each message by a call of its own.
 //! 5. In `large` a message is a loan that is written in place; what does not fit a slot is read in place.
+//! 6. In `durable` the stream is `synced`, has no subscription, and keeps its last messages; its shard is on the far CPU. Each
+//!    message is published by a call of its own, the producer spins on the watermark.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,8 +21,8 @@ use std::time::Duration;
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, BrokerError, Stopper};
 use ringway_client::{
-    Connection, Consumer, Message, Producer, Producers, SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX, SharedConsumer,
-    SharedSettings, StartAt, StreamSettings, WaitStrategy,
+    Connection, Consumer, Durability, Message, Position, Producer, Producers, SLOT_BYTES_DEFAULT,
+    SLOT_BYTES_MAX, SharedConsumer, SharedSettings, StartAt, StreamSettings, WaitStrategy,
 };
 use tempfile::TempDir;
 
@@ -28,8 +30,10 @@ use crate::backoff::STALL_LIMIT;
 use crate::control::Reporter;
 use crate::error::CompareError;
 use crate::far_process::{Attachment, FarProcess, FarSide};
+use crate::measure::durable::{self, Confirmed, KEPT_MESSAGES};
 use crate::measure::{self, Receiver, SLEEP, Sender, fan_out, many_producers};
 use crate::payload::{Payload, Verifier, write_message};
+use crate::pinning::pin_current_thread;
 use crate::trial::{Case, Measured, Trial};
 
 const THERE: &str = "there";
@@ -41,7 +45,7 @@ const SLOT_HEADER_BYTES: usize = 16;
 
 /// Runs one trial with streams for exclusive or shared producers.
 pub(super) fn measure(trial: &Trial, producers: Producers) -> Result<Measured, CompareError> {
-    let broker = PrivateBroker::start()?;
+    let broker = PrivateBroker::start(trial)?;
     let directory = broker.directory.path().to_owned();
     let connection = connect(&directory)?;
     let settings = settings(trial, producers);
@@ -80,7 +84,7 @@ pub(super) fn far_end<W: Write>(side: &mut FarSide, reporter: &mut Reporter<W>) 
 
 /// Runs one trial with queues.
 pub(super) fn measure_queue(trial: &Trial) -> Result<Measured, CompareError> {
-    let broker = PrivateBroker::start()?;
+    let broker = PrivateBroker::start(trial)?;
     let directory = broker.directory.path().to_owned();
     let connection = connect(&directory)?;
     for queue in [THERE, BACK] {
@@ -103,6 +107,23 @@ pub(super) fn far_end_of_queue<W: Write>(
     let connection = connect(side.directory()?)?;
     let (sender, receiver) = (open_sender(&connection, BACK)?, open_queue(&connection, THERE)?);
     measure::far_end(&side.trial, sender, receiver, reporter)
+}
+
+/// Runs one trial of `durable`.
+pub(super) fn measure_durable(trial: &Trial) -> Result<Measured, CompareError> {
+    // What the broker starts inherits the CPU; then this thread is the producer again.
+    pin_current_thread(trial.cpus.far)?;
+    let broker = PrivateBroker::start(trial);
+    pin_current_thread(trial.cpus.near)?;
+    let broker = broker?;
+    let connection = connect(broker.directory.path())?;
+    let settings = StreamSettings {
+        slots: KEPT_MESSAGES.into(),
+        durability: Durability::Synced,
+        ..settings(trial, Producers::Exclusive)
+    };
+    connection.declare_stream(THERE, settings).map_err(failed("declare a stream"))?;
+    durable::near_end(trial, trial.parties.window(), open_sender(&connection, THERE)?)
 }
 
 /// A slot that holds the payload, unless it is larger than slots can be or is to be written in place: then it is in a
@@ -132,9 +153,8 @@ struct PrivateBroker {
 }
 
 impl PrivateBroker {
-    fn start() -> Result<Self, CompareError> {
-        let directory =
-            tempfile::tempdir().map_err(CompareError::system("create a private directory for Ringway"))?;
+    fn start(trial: &Trial) -> Result<Self, CompareError> {
+        let directory = trial.private_directory()?;
         let config =
             Config::load(None, Some(directory.path().to_owned())).map_err(failed("configure a broker"))?;
         let broker = Broker::start(config).map_err(failed("start a broker"))?;
@@ -193,6 +213,18 @@ impl Sender for RingwaySender {
         write_message(&mut loan, sequence);
         self.0.send_loan(loan).map_err(failed("send a loan"))?;
         Ok(())
+    }
+}
+
+impl Confirmed for RingwaySender {
+    fn confirm(&mut self, messages: u64) -> Result<(), CompareError> {
+        // The stream is new: its first message is at position 0.
+        let Some(position) = messages.checked_sub(1) else { return Ok(()) };
+        let confirmed = self.0.confirm_timeout(Position { partition: 0, position }, STALL_LIMIT);
+        match confirmed.map_err(failed("confirm a message"))? {
+            Durability::Synced => Ok(()),
+            level => Err(failed("confirm a message")(format!("it is confirmed as {level:?} alone"))),
+        }
     }
 }
 
