@@ -22,8 +22,9 @@ use ringway_shm_protocol::ring::{
 };
 
 use super::arenas::RingArenas;
-use super::journaling::ShardLog;
 use crate::core::{Gate, StreamId};
+use crate::journal::disk::{Disk, Writer};
+use crate::journal::log::Log;
 use crate::journal::records::{Range, StateRecord};
 
 /// Why the next message cannot be copied as it is.
@@ -143,7 +144,12 @@ impl Journaled {
     }
 
     /// Appends up to so many messages; returns how many, and whether buffers have run out.
-    pub(super) fn read(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
+    pub(super) fn read<D: Disk, W: Writer<D::File>>(
+        &mut self,
+        log: &mut Log<D, W>,
+        arenas: &RingArenas,
+        most: usize,
+    ) -> (usize, bool) {
         let sync = self.level == Durability::Synced;
         while let Some(record) = self.before.first() {
             if log.append_state(record, false).is_err() {

@@ -42,7 +42,7 @@ use crate::core::{
     Body, Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
     StreamView, SubscriptionView, Token, no_arena,
 };
-use crate::journal::disk::files::Directory;
+use crate::journal::disk::Disk;
 use crate::journal::reading::Reading;
 use crate::journal::recovery::{Lost, Recovered, RecoveryError};
 use crate::journal::state::StreamState;
@@ -51,7 +51,7 @@ use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
 pub(crate) use journaling::JournalPlace;
-use journaling::{Next, Open};
+use journaling::{Medium, Next, Open};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
@@ -89,8 +89,8 @@ const JOURNAL_TURNS: u32 = 32;
 /// A `shared` subscription of a ring.
 type SharedId = (StreamId, Gate);
 
-/// One shard's state: see the module.
-pub(crate) struct Shard {
+/// One shard's state: see the module. `M`: what its journal is kept on.
+pub(crate) struct Shard<M: Medium = JournalPlace> {
     core: Core,
     rings: BTreeMap<StreamId, Ring>,
     inbox: Inbox,
@@ -110,12 +110,12 @@ pub(crate) struct Shard {
     letters: usize,
     more_dead: BTreeSet<SharedId>,
     /// Where the journal is, or would be; the journal, once it is open; what wakes this shard.
-    place: Option<JournalPlace>,
-    journal: Option<Open>,
+    place: Option<M>,
+    journal: Option<Open<M>>,
     wake: OwnedFd,
 }
 
-impl Shard {
+impl<M: Medium> Shard<M> {
     /// A shard without streams; none may have larger payloads than `payload_bytes_max`.
     pub(crate) fn new(
         number: u32,
@@ -123,7 +123,7 @@ impl Shard {
         inbox: Inbox,
         answers: Answers,
         keeping: &Arc<Keeping>,
-        (place, wake): (Option<JournalPlace>, OwnedFd),
+        (place, wake): (Option<M>, OwnedFd),
     ) -> Self {
         let catalogue = MemoryLog::new(keeping, Key::Catalogue(number));
         let mut core = Core::new(number, payload_bytes_max);
@@ -152,11 +152,11 @@ impl Shard {
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Returns what is to be said of its
     /// journal.
     pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<Vec<String>, AdoptError> {
-        let is_there = self.place.as_ref().is_some_and(|place| place.directory.is_dir());
+        let is_there = self.place.as_ref().is_some_and(M::is_there);
         let before = estate.remove(&Key::Catalogue(self.core.shard()));
         let lost = if before.is_some() { Lost::Process } else { Lost::Host };
         let recovered = if is_there { Some(self.open_journal(lost)?) } else { None };
-        let place = self.place.as_ref().map(|place| place.directory.as_path());
+        let place = self.place.as_ref().map(M::directory);
         let notices = place.zip(recovered.as_ref()).map(|(place, recovered)| recovered.notices(place));
         let notices = notices.unwrap_or_default();
         let Some(before) = before else {
@@ -210,7 +210,7 @@ impl Shard {
         self.core.recover(declared, recovered.state.streams_made);
         let name = |known: &StreamState| known.declared.partition().stream.to_string();
         let unreadable = |known, source| AdoptError::Message { stream: name(known), source };
-        let disk = Directory::open(&place.directory);
+        let disk = place.disk();
         for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
             let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
             let messages = read_messages(disk, *id, known).map_err(|source| unreadable(known, source))?;
@@ -776,7 +776,7 @@ impl Shard {
 }
 
 /// The messages that a ring of a stream holds, and those of its lots.
-fn read_messages(disk: &Directory, id: StreamId, known: &StreamState) -> io::Result<BTreeMap<u64, Body>> {
+fn read_messages<D: Disk>(disk: &D, id: StreamId, known: &StreamState) -> io::Result<BTreeMap<u64, Body>> {
     let first = known.end.saturating_sub(known.declared.settings().slots);
     let (mut reading, mut messages) = (Reading::new(disk), BTreeMap::new());
     for extent in known

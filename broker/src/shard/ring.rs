@@ -20,12 +20,13 @@ use super::AdoptError;
 use super::arenas::RingArenas;
 use super::home::{Home, InKeep};
 use super::journaled::{Journaled, Noted};
-use super::journaling::ShardLog;
 use super::letters::Letters;
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
 use crate::core::{Body, Gate, Grave, OpenStream, OpenSubscription};
+use crate::journal::disk::{Disk, Writer};
+use crate::journal::log::Log;
 use crate::journal::records::{LotEntry, StateRecord};
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Kept};
@@ -308,7 +309,11 @@ impl Ring {
     }
 
     /// Appends messages to the log; returns how many, and whether buffers have run out.
-    pub(super) fn read_journal(&mut self, log: &mut ShardLog, most: usize) -> (usize, bool) {
+    pub(super) fn read_journal<D: Disk, W: Writer<D::File>>(
+        &mut self,
+        log: &mut Log<D, W>,
+        most: usize,
+    ) -> (usize, bool) {
         self.journaled.as_mut().map_or((0, false), |journaled| journaled.read(log, &self.arenas, most))
     }
 
