@@ -342,7 +342,9 @@ impl Ring {
             let noted = journaled.noted.entry(*gate).or_default();
             match self.shared.get_mut(gate) {
                 Some(shared) => {
-                    let (of_it, now) = shared.journal(stream, end, noted);
+                    let (partition, data) = (&self.partition, &mut self.data);
+                    let mut around = Around { partition, arenas: &mut self.arenas, data };
+                    let (of_it, now) = shared.journal(&mut around, stream, end, noted);
                     records.extend(of_it);
                     *noted = now;
                 }

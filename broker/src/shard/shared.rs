@@ -193,7 +193,16 @@ impl Shared {
     }
 
     /// What is to be journaled of it, and what is noted then: nothing from `end` on.
-    pub(super) fn journal(&mut self, stream: StreamId, end: u64, noted: &Noted) -> (Vec<StateRecord>, Noted) {
+    pub(super) fn journal(
+        &mut self,
+        around: &mut Around<'_>,
+        stream: StreamId,
+        end: u64,
+        noted: &Noted,
+    ) -> (Vec<StateRecord>, Noted) {
+        // Who has acked in the feed waits for this round.
+        self.harvest(around);
+        self.remember();
         let mut records = Vec::new();
         // First the lot: nothing that has left the ring is ever in neither.
         for position in self.unjournaled.as_mut().map(std::mem::take).unwrap_or_default() {
