@@ -181,6 +181,8 @@ pub(super) struct Open<M: Medium> {
     no_room: Option<(String, Nanos)>,
     pending: VecDeque<Pending>,
     held: VecDeque<(u64, Vec<FromShard>)>,
+    /// What is said when what has become of messages so far is durable.
+    after_round: BTreeMap<StreamId, Vec<FromShard>>,
     /// Answers about messages that are confirmed first.
     letters: Vec<(StreamId, u64, Token)>,
     /// Snapshots: bytes of the log at the last, where it went on, its LSN; one that waits, one that is being written.
@@ -261,6 +263,7 @@ pub(super) fn open<M: Medium>(
         no_room: None,
         pending: VecDeque::new(),
         held: VecDeque::new(),
+        after_round: BTreeMap::new(),
         letters: Vec::new(),
         waiting: None,
         writing_snapshot: false,
@@ -382,7 +385,23 @@ impl<M: Medium> Open<M> {
 
     /// Has these said when everything so far is durable.
     pub(super) fn hold(&mut self, answers: Vec<FromShard>) {
-        self.pending.push_back(Pending::Answers(answers));
+        if self.pending.is_empty() {
+            self.held.push_back((self.log.end_lsn(), answers));
+        } else {
+            self.pending.push_back(Pending::Answers(answers));
+        }
+    }
+
+    /// Has this said when what has become of the messages of a stream so far is durable.
+    pub(super) fn hold_until_settled(
+        &mut self,
+        journaled: &mut Journaled,
+        stream: StreamId,
+        said: FromShard,
+    ) {
+        self.after_round.entry(stream).or_default().push(said);
+        journaled.attention = Attention::Polled;
+        self.demanded = true;
     }
 
     /// Has a request answered when the message at `position` is confirmed.
@@ -656,8 +675,12 @@ impl<M: Medium> Open<M> {
                     self.pending.push_back(Pending::State(record));
                 }
             }
-            // What is pending are at least so many records.
-            self.rounds.push_back((self.log.end_lsn() + self.pending.len() as u64, *stream, rounds));
+            let pending = self.pending.iter().filter(|pending| matches!(pending, Pending::State(_)));
+            let lsn = self.log.end_lsn() + pending.count() as u64;
+            self.rounds.push_back((lsn, *stream, rounds));
+            if let Some(said) = self.after_round.remove(stream) {
+                self.hold(said);
+            }
         }
         any
     }

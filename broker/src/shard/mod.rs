@@ -351,8 +351,12 @@ impl<M: Medium> Shard<M> {
             self.looks.insert(shared, at);
         }
         for (position, attempts, reason) in looked.dead {
-            let (shard, incarnation) =
-                (self.core.shard(), self.rings[&stream].partition.identity().incarnation);
+            let (shard, ring) = (self.core.shard(), &self.rings[&stream]);
+            let incarnation = match ring.journaled() {
+                // The letter is sent when the death is durable: its position names this message for ever.
+                Some(_) => 0,
+                None => ring.partition.identity().incarnation,
+            };
             let grave = Grave { shard, stream, incarnation, gate, position };
             self.send_letter(grave, attempts, reason);
         }
@@ -378,7 +382,12 @@ impl<M: Medium> Shard<M> {
             ("dead.time_ns", Value::from(clock::wall() as i64)),
         ];
         self.letters += 1;
-        self.unsaid.push(FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) }));
+        let letter = FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) });
+        let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
+        match (&mut self.journal, journaled) {
+            (Some(journal), Some(journaled)) => journal.hold_until_settled(journaled, stream, letter),
+            _ => self.unsaid.push(letter),
+        }
     }
 
     fn bury(&mut self, Grave { stream, gate, position, .. }: Grave, done: bool) {
