@@ -296,6 +296,14 @@ impl Ring {
             }
             journaled.noted.insert(*gate, Noted { floor: of_it.floor, above: of_it.above });
         }
+        // A shard that was killed may have published them, and not have told the journal.
+        let told = known.map(|known| &known.letters);
+        let is_told = |letter: &&(Grave, u64)| {
+            told.is_some_and(|told| told.values().flatten().any(|known| known == *letter))
+        };
+        for (grave, position) in self.letters.all().filter(|letter| !is_told(letter)) {
+            journaled.append_before(StateRecord::Letter(self.home.stream, *grave, *position));
+        }
     }
 
     /// The ring as the journal sees it.
