@@ -429,6 +429,37 @@ fn what_is_missing_is_named_by_its_records() {
 }
 
 #[test]
+fn a_look_in_vain_writes_nothing() {
+    let (disk, mut machine) = settled(3, 8);
+    let before = disk.moment();
+    let looked = machine.log.append_message(StreamId(1), 100, true, |_| Ok::<_, ()>(None));
+    assert_eq!(looked, Ok(Ok(None)));
+    machine.log.submit(|| 1);
+    assert!(disk.moment() == before && !machine.log.is_busy());
+}
+
+#[test]
+fn an_epoch_may_end_with_a_segment_of_marks_alone() {
+    let (disk, mut machine) = settled(3, 8);
+    let first = machine.log.place().0;
+    // So that the mark is what the next segment begins with.
+    while machine.log.left() > 0 {
+        let record = StateRecord::StreamsMade(machine.log.next_lsn());
+        machine.log.append_state(&record, true).unwrap();
+        machine.log.submit(|| 1);
+        while machine.log.is_busy() {
+            machine.step_quietly();
+        }
+    }
+    machine.log.mark(1);
+    (0..100).for_each(|_| machine.step_quietly());
+    assert_eq!(machine.log.place(), (first + 1, 2 * BLOCK_BYTES as u64));
+    Machine::start(&disk, 4, 1).unwrap();
+    let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
+    assert_eq!((read.lsn, read.segments_made), (machine.log.next_lsn(), first + 2));
+}
+
+#[test]
 fn a_state_that_is_read_again_is_the_one_that_was_written() {
     for seed in 0..10 {
         let (disk, machine) = settled(seed, 80);
