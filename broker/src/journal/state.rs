@@ -176,6 +176,9 @@ impl State {
     /// Nobody asks for messages of a stream below `position` any more, unless they are in a lot.
     pub(crate) fn forget_below(&mut self, id: StreamId, position: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        // What has left the ring may be on its way to a lot: that is known before the floor that passes it.
+        let floor = |gate| stream.subscriptions.get(&gate).map_or(0, |known| known.floor);
+        let position = stream.declared.shared_gates().map(floor).fold(position, u64::min);
         let over = stream.extents.partition_point(|extent| extent.end <= position);
         let mut wanted: Vec<_> = Vec::new();
         for extent in stream.extents.range(..over) {
