@@ -209,13 +209,16 @@ impl<M: Medium> Shard<M> {
         let declared = streams.iter().map(|(id, known)| (*id, known.declared.clone()));
         self.core.recover(declared, recovered.state.streams_made);
         let name = |known: &StreamState| known.declared.partition().stream.to_string();
-        let unreadable = |known, source| AdoptError::Message { stream: name(known), source };
+        let unreadable = |known: &StreamState, source| AdoptError::Message { stream: name(known), source };
         let disk = place.disk();
         for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
             let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
-            let messages = read_messages(disk, *id, known).map_err(|source| unreadable(known, source))?;
+            let first = known.end.saturating_sub(known.declared.settings().slots);
+            let known = known.for_ring_from(first);
+            let messages =
+                read_messages(disk, *id, &known, first).map_err(|source| unreadable(&known, source))?;
             let stream = self.core.open_stream(*id).expect("it was recovered above");
-            let ring = Ring::restore(self.home(*id), &stream, known, messages)?;
+            let ring = Ring::restore(self.home(*id), &stream, &known, messages)?;
             self.rings.insert(*id, ring);
             self.core.apply(Event::RingMade(*id));
             let gates = stream.subscriptions.into_iter().map(|subscription| subscription.gate);
@@ -784,9 +787,13 @@ impl<M: Medium> Shard<M> {
     }
 }
 
-/// The messages that a ring of a stream holds, and those of its lots.
-fn read_messages<D: Disk>(disk: &D, id: StreamId, known: &StreamState) -> io::Result<BTreeMap<u64, Body>> {
-    let first = known.end.saturating_sub(known.declared.settings().slots);
+/// The messages that a ring of a stream holds, from `first` on, and those of its lots.
+fn read_messages<D: Disk>(
+    disk: &D,
+    id: StreamId,
+    known: &StreamState,
+    first: u64,
+) -> io::Result<BTreeMap<u64, Body>> {
     let (mut reading, mut messages) = (Reading::new(disk), BTreeMap::new());
     for extent in known
         .extents
