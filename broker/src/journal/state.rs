@@ -12,6 +12,7 @@ use ringway_shm_protocol::control::message::StreamKind;
 
 use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
 
+use super::mutations::{self, Mutation};
 use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord, Waiting};
 
 /// What is known of a subscription.
@@ -98,7 +99,7 @@ impl StreamState {
     /// over, or settled without a confirm: it is in the lot, delivered once.
     pub(crate) fn for_ring_from(&self, first: u64) -> Self {
         let mut stream = self.clone();
-        for (gate, floor) in self.shared_floors() {
+        for (gate, floor) in self.shared_floors().filter(|_| !mutations::is(Mutation::LeftIsSettled)) {
             let subscription = stream.subscription(gate);
             let is_settled =
                 |position| subscription.above.iter().any(|(from, to)| (*from..*to).contains(&position));
@@ -203,7 +204,8 @@ impl State {
     pub(crate) fn forget_below(&mut self, id: StreamId, position: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         // What has left the ring may be on its way to a lot: that is known before the floor that passes it.
-        let position = stream.shared_floors().map(|(_, floor)| floor).fold(position, u64::min);
+        let passed = stream.shared_floors().filter(|_| !mutations::is(Mutation::ForgottenEarly));
+        let position = passed.map(|(_, floor)| floor).fold(position, u64::min);
         let over = stream.extents.partition_point(|extent| extent.end <= position);
         let mut wanted: Vec<_> = Vec::new();
         for extent in stream.extents.range(..over) {
@@ -255,6 +257,7 @@ impl State {
                 let lot = known
                     .lot
                     .iter()
+                    .filter(|_| !mutations::is(Mutation::NoLotInSnapshot))
                     .map(move |(position, entry)| StateRecord::Lot(id, gate, *position, Some(*entry)));
                 [settled, StateRecord::DeadTotal(id, gate, known.dead_total)].into_iter().chain(lot)
             });

@@ -675,12 +675,19 @@ impl<M: Medium> Open<M> {
                     self.pending.push_back(Pending::State(record));
                 }
             }
+            self.demanded |= sync && ring.journaled().is_some_and(Journaled::owes_rounds);
             let pending = self.pending.iter().filter(|pending| matches!(pending, Pending::State(_)));
             let lsn = self.log.end_lsn() + pending.count() as u64;
             self.rounds.push_back((lsn, *stream, rounds));
             if let Some(said) = self.after_round.remove(stream) {
                 self.hold(said);
             }
+        }
+        // Of a stream that is gone nothing more is journaled.
+        let gone = self.after_round.extract_if(.., |stream, _| !rings.contains_key(stream));
+        let gone: Vec<_> = gone.flat_map(|(_, said)| said).collect();
+        if !gone.is_empty() {
+            self.hold(gone);
         }
         any
     }

@@ -43,6 +43,7 @@ use crate::core::{
     StreamView, SubscriptionView, Token, no_arena,
 };
 use crate::journal::disk::Disk;
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::reading::Reading;
 use crate::journal::recovery::{Lost, Recovered, RecoveryError};
 use crate::journal::state::StreamState;
@@ -388,7 +389,9 @@ impl<M: Medium> Shard<M> {
         let letter = FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) });
         let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
         match (&mut self.journal, journaled) {
-            (Some(journal), Some(journaled)) => journal.hold_until_settled(journaled, stream, letter),
+            (Some(journal), Some(journaled)) if !mutations::is(Mutation::LetterFirst) => {
+                journal.hold_until_settled(journaled, stream, letter)
+            }
             _ => self.unsaid.push(letter),
         }
     }
