@@ -10,7 +10,7 @@ use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::ring::{Outgoing, Part, Received};
 
 use super::disk::Disk;
-use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter};
+use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter, seeds};
 use super::format::{BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN};
 use super::helper::{Outcome, Task, carry_out};
 use super::log::{Log, Progress, Start};
@@ -324,11 +324,6 @@ fn lives(seed: u64) -> Result<(), String> {
         disk = left;
     }
     Ok(())
-}
-
-/// How many variants are tried; RINGWAY_SEEDS says otherwise.
-fn seeds(usual: u64) -> u64 {
-    std::env::var("RINGWAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }
 
 #[test]

@@ -383,6 +383,12 @@ impl<M: Medium> Open<M> {
         }
     }
 
+    /// A snapshot is written at the next opportunity.
+    #[cfg(test)]
+    pub(super) fn snapshot_soon(&mut self) {
+        self.snapshot_at = 0;
+    }
+
     /// Has these said when everything so far is durable.
     pub(super) fn hold(&mut self, answers: Vec<FromShard>) {
         if self.pending.is_empty() {
@@ -618,7 +624,7 @@ impl<M: Medium> Open<M> {
     }
 
     /// Reads what there is.
-    fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+    pub(super) fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
         // Messages leave room for what makes room.
         if self.no_room.is_some() && self.log.left() < self.reserve() {
             return false;
@@ -660,7 +666,7 @@ impl<M: Medium> Open<M> {
     }
 
     /// Journals what has been settled since the last round.
-    fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+    pub(super) fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
         let sync = std::mem::take(&mut self.demanded);
         self.round_at = now + if self.no_room.is_some() { NO_ROOM_ROUND } else { ROUND };
         let mut any = false;

@@ -20,6 +20,8 @@ mod mailbox;
 mod publisher;
 mod ring;
 mod shared;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
