@@ -11,7 +11,7 @@ use ringway_shm_protocol::ring::{Outgoing, Part, Received};
 
 use super::disk::Disk;
 use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter, seeds};
-use super::format::{BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN};
+use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN, SegmentHeader};
 use super::helper::{Outcome, Task, carry_out};
 use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
@@ -379,34 +379,56 @@ fn settled(seed: u64, steps: usize) -> (SimulatedDisk, Machine) {
     (disk, machine)
 }
 
+/// Where batches are: segment, first byte, header.
+#[derive(Default)]
+struct Batches(Vec<(u64, usize, BatchHeader)>);
+
+impl Visitor for Batches {
+    fn batch(&mut self, header: &BatchHeader, place: Place, _: &[u8]) {
+        self.0.push((place.segment, place.block as usize * BLOCK_BYTES, *header));
+    }
+
+    fn progress(&mut self, _: u64, _: u64) {}
+}
+
 #[test]
 fn whatever_byte_of_a_synced_log_changes_is_noticed() {
-    struct Used(Vec<(u64, usize, usize)>);
-    impl Visitor for Used {
-        fn batch(&mut self, header: &BatchHeader, place: Place, _: &[u8]) {
-            self.0.push((place.segment, place.block as usize * BLOCK_BYTES, header.bytes as usize));
-        }
-        fn progress(&mut self, _: u64, _: u64) {}
-    }
-    let (disk, _) = settled(3, 60);
-    let mut used = Used(Vec::new());
-    let whole = recovery::read(&disk, "sim", Lost::Host, &mut used).unwrap();
+    let (disk, batches, whole) = (0..)
+        .find_map(|seed| {
+            let (disk, _) = settled(seed, 50);
+            let mut batches = Batches::default();
+            let whole = recovery::read(&disk, "sim", Lost::Host, &mut batches).unwrap();
+            (whole.segment > whole.from_segment).then_some((disk, batches.0, whole))
+        })
+        .expect("some log has two segments");
     let mut random = Random(5);
     // The last one is the mark: what it says is lost with it, and nothing else.
-    let mark = used.0.pop().unwrap();
-    let headers: Vec<_> = used.0.iter().map(|(segment, ..)| (*segment, 0, BLOCK_BYTES)).collect();
-    for (segment, at, bytes) in used.0.into_iter().chain(headers) {
-        for _ in 0..12 {
-            let (byte, bits) = (at + random.below(bytes as u64) as usize, 1 << random.below(8));
-            let name = segments::Name::Segment(segment).to_string();
-            disk.damage(&name, byte, bits);
-            let read = recovery::read(&disk, "sim", Lost::Host, &mut ());
-            assert!(read.is_err(), "byte {byte} of {name}");
-            disk.damage(&name, byte, bits);
-        }
+    let (mark, batches) = batches.split_last().unwrap();
+    let segments: BTreeSet<u64> = batches.iter().map(|(segment, ..)| *segment).collect();
+    let mut bytes: Vec<(u64, usize)> = Vec::new();
+    for segment in &segments {
+        bytes.extend((0..size_of::<SegmentHeader>()).chain([BLOCK_BYTES - 1]).map(|byte| (*segment, byte)));
     }
-    let name = segments::Name::Segment(mark.0).to_string();
-    disk.damage(&name, mark.1 + 200, 1);
+    for (index, (segment, at, header)) in batches.iter().enumerate() {
+        // At the ends of a segment every byte of a header, its chain among them; else one of each word.
+        let is_of = |index: usize| batches.get(index).is_some_and(|(other, ..)| other == segment);
+        let is_inside = index > 0 && is_of(index - 1) && is_of(index + 1);
+        let step = if is_inside { 8 } else { 1 };
+        let of_header = (0..BATCH_HEADER_BYTES).step_by(step);
+        let of_header = of_header.map(|byte| byte + random.below(step as u64) as usize).collect::<Vec<_>>();
+        let (body, end) = (header.body(), header.bytes as usize);
+        let behind = [body.start, body.end - 1, body.end.min(end - 1), end - 1];
+        let inside = [(); 4].map(|()| random.below(end as u64) as usize);
+        bytes.extend(of_header.into_iter().chain(behind).chain(inside).map(|byte| (*segment, at + byte)));
+    }
+    for (segment, byte) in bytes {
+        let (name, bits) = (segments::Name::Segment(segment).to_string(), 1 << random.below(8));
+        disk.damage(&name, byte, bits);
+        let read = recovery::read(&disk, "sim", Lost::Host, &mut ());
+        assert!(read.is_err(), "byte {byte} of {name}");
+        disk.damage(&name, byte, bits);
+    }
+    disk.damage(&segments::Name::Segment(mark.0).to_string(), mark.1 + 200, 1);
     let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
     assert!(read.state == whole.state && read.torn.is_some());
 }
