@@ -340,3 +340,8 @@ fn a_letter_that_is_not_noted_is_there_twice() {
 fn without_the_lot_in_a_snapshot_its_messages_are_lost() {
     assert!(is_noticed(Mutation::NoLotInSnapshot, 0, history));
 }
+
+#[test]
+fn a_message_whose_place_is_forgotten_before_the_journal_knows_its_lot_is_lost() {
+    assert!(is_noticed(Mutation::ForgottenEarly, 650, history));
+}
