@@ -33,8 +33,6 @@ pub(crate) enum Mutation {
     ForgottenEarly,
     /// A round is done also where something is settled that is not read yet.
     RoundOverUnread,
-    /// What has left the ring is taken for settled.
-    LeftIsSettled,
 }
 
 #[cfg(not(test))]

@@ -99,7 +99,7 @@ impl StreamState {
     /// over, or settled without a confirm: it is in the lot, delivered once.
     pub(crate) fn for_ring_from(&self, first: u64) -> Self {
         let mut stream = self.clone();
-        for (gate, floor) in self.shared_floors().filter(|_| !mutations::is(Mutation::LeftIsSettled)) {
+        for (gate, floor) in self.shared_floors() {
             let subscription = stream.subscription(gate);
             let is_settled =
                 |position| subscription.above.iter().any(|(from, to)| (*from..*to).contains(&position));

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway_shm_protocol::control::message::{Durability, StreamSettings};
+use ringway_shm_protocol::control::message::{Durability, SharedSettings, StreamKind, StreamSettings};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::ring::{Outgoing, Part, Received};
 
@@ -16,11 +16,11 @@ use super::helper::{Outcome, Task, carry_out};
 use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
 use super::reading::Reading;
-use super::records::{Record, StateRecord, records};
+use super::records::{LotEntry, Record, StateRecord, Waiting, records};
 use super::recovery::{self, Lost, Recovered, RecoveryError, Visitor};
 use super::segments::{self, Needed};
 use super::snapshot;
-use super::state::Place;
+use super::state::{Place, State};
 use crate::core::{Caller, Core, DeclaredStream, Event, Operation, Partition, SessionId, StreamId, Token};
 
 const STREAMS: u64 = 3;
@@ -28,6 +28,21 @@ const SEGMENT_BYTES: u64 = SEGMENT_BYTES_MIN;
 const BUFFERS: usize = 4;
 
 type Messages = BTreeMap<(u64, u64), Vec<u8>>;
+
+/// The first stream of a shard, as it is declared.
+fn declare(
+    name: &str,
+    settings: StreamSettings,
+    queue: Option<SharedSettings>,
+) -> Option<(StreamId, DeclaredStream)> {
+    let mut core = Core::new(0, 16 << 20);
+    let partition = Partition { stream: Name::parse(name).unwrap(), number: 0 };
+    let caller = Caller { session: SessionId(1), pid: 1, request: 1 };
+    core.apply(Event::Request(Token(0), caller, Operation::DeclareStream(partition, settings, queue)));
+    let changes = core.take_changes();
+    let (id, stream) = changes.iter().find_map(|record| record.declared())?;
+    Some((id, stream?))
+}
 
 fn declared() -> Vec<(StreamId, DeclaredStream)> {
     let mut core = Core::new(0, 16 << 20);
@@ -484,6 +499,24 @@ fn a_state_that_is_read_again_is_the_one_that_was_written() {
         assert!(read.state == *machine.log.state(), "seed {seed}");
         assert_eq!((read.lsn, read.checksum), (machine.log.next_lsn(), machine.log.checksum()));
     }
+}
+
+#[test]
+fn what_has_left_a_ring_without_a_record_is_in_the_lot() {
+    let settings =
+        StreamSettings { kind: StreamKind::Queue, durability: Durability::Synced, ..StreamSettings::DEFAULT };
+    let (id, queue) = declare("queue", settings, Some(SharedSettings::default())).unwrap();
+    let gate = queue.gates().next().unwrap();
+    let mut state = State::default();
+    let lot = |state: &State| state.streams[&id].for_ring_from(6).subscriptions[&gate].lot.clone();
+    let taken = LotEntry { acquired: 1, failed: 0, waiting: Waiting::Ready };
+    state.apply(StateRecord::Stream(id, Some(Box::new(queue))));
+    assert!(lot(&state) == (0..6).map(|position| (position, taken)).collect());
+    let failed = LotEntry { acquired: 2, failed: 1, ..taken };
+    state.apply(StateRecord::Lot(id, gate, 1, Some(failed)));
+    state.apply(StateRecord::Lot(id, gate, 5, Some(failed)));
+    state.apply(StateRecord::Settled { stream: id, gate, floor: 2, above: vec![(3, 4), (7, 8)] });
+    assert!(lot(&state) == [(1, failed), (2, taken), (4, taken), (5, failed)].into());
 }
 
 #[test]
