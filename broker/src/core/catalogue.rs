@@ -60,6 +60,13 @@ impl DeclaredStream {
     pub fn gates(&self) -> impl Iterator<Item = Gate> {
         self.0.subscriptions.values().map(|subscription| subscription.gate)
     }
+
+    /// The gates of those that are `shared`.
+    pub fn shared_gates(&self) -> impl Iterator<Item = Gate> {
+        let is_shared =
+            |subscription: &&Subscription| matches!(subscription.mode, SubscriptionMode::Shared(_));
+        self.0.subscriptions.values().filter(is_shared).map(|subscription| subscription.gate)
+    }
 }
 
 impl CoreRecord {

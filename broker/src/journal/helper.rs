@@ -36,6 +36,9 @@ pub(crate) struct Helper<D: Disk> {
     tasks: Option<Sender<Task>>,
     outcomes: Receiver<Outcome<D::File>>,
     thread: Option<JoinHandle<()>>,
+    /// Without a thread: what does it when it is asked for, and what is to be done.
+    #[cfg(test)]
+    at_once: Option<(D, Receiver<Task>)>,
 }
 
 impl<D: Disk> Helper<D> {
@@ -52,7 +55,20 @@ impl<D: Disk> Helper<D> {
                 let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
             }
         })?;
-        Ok(Self { tasks: Some(tasks), outcomes, thread: Some(thread) })
+        Ok(Self {
+            tasks: Some(tasks),
+            outcomes,
+            thread: Some(thread),
+            #[cfg(test)]
+            at_once: None,
+        })
+    }
+
+    /// One without a thread: what it is asked for is done when the outcome is.
+    #[cfg(test)]
+    pub(crate) fn at_once(disk: D) -> Self {
+        let ((tasks, to_do), (_, outcomes)) = (channel(), channel());
+        Self { tasks: Some(tasks), outcomes, thread: None, at_once: Some((disk, to_do)) }
     }
 
     /// Has something done.
@@ -65,6 +81,10 @@ impl<D: Disk> Helper<D> {
 
     /// The next outcome, if there is one.
     pub(crate) fn next(&self) -> Option<Outcome<D::File>> {
+        #[cfg(test)]
+        if let Some((disk, to_do)) = &self.at_once {
+            return to_do.try_recv().ok().map(|task| carry_out(disk, task));
+        }
         self.outcomes.try_recv().ok()
     }
 }

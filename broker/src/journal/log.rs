@@ -347,7 +347,10 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         let bytes = self.writer.buffer(buffer);
         let received = match read(&mut bytes[body_at..body_at + body_bytes_max]) {
             Ok(Some(received)) => received,
-            other => return Ok(other),
+            other => {
+                self.give_up_empty();
+                return Ok(other);
+            }
         };
         bytes[message_at..body_at].copy_from_slice(&received.header().to_le_bytes());
         let message_bytes = MESSAGE_HEADER_BYTES + received.body_bytes();
@@ -417,6 +420,13 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
             offset += bytes;
         }
         Ok(())
+    }
+
+    /// A batch that nothing was appended to is none.
+    fn give_up_empty(&mut self) {
+        if let Some(Filling { buffer, .. }) = self.filling.take_if(|filling| filling.records == 0) {
+            self.free.push(buffer);
+        }
     }
 
     /// Finishes the record of the messages that were appended last.

@@ -21,6 +21,18 @@ pub(crate) enum Mutation {
     NoChain,
     /// A later sync makes everything before it durable, also what is not yet written.
     NoPrefix,
+    /// A dead letter is sent before its message is durably dead.
+    LetterFirst,
+    /// The stream of a dead letter does not note where it comes from.
+    NoLetterNoted,
+    /// A snapshot does not say what is in the lots.
+    NoLotInSnapshot,
+    /// What was acked in the feed is not looked for before a round.
+    NoHarvest,
+    /// Where a message is is forgotten when the ring has passed it.
+    ForgottenEarly,
+    /// A round is done also where something is settled that is not read yet.
+    RoundOverUnread,
 }
 
 #[cfg(not(test))]

@@ -563,15 +563,18 @@ impl<D: Disk> Reader<'_, D> {
         let next = self.segments.range(at.segment + 1..).next();
         let goes_on = |segment| Some(At { segment, offset: FIRST_BATCH, ..*at });
         match (next, cut) {
+            (_, Some(cut)) if (at.lsn, at.checksum) == (cut.before_lsn, cut.before_checksum) => {
+                Ok(goes_on(cut.segment))
+            }
+            // Also where all records are read: marks may follow.
+            (Some((number, segment)), _)
+                if segment.header.epoch == epoch && self.begins_behind(segment, at)? =>
+            {
+                Ok(goes_on(*number))
+            }
             (_, Some(cut)) if at.lsn == cut.before_lsn => {
-                if at.checksum == cut.before_checksum {
-                    return Ok(goes_on(cut.segment));
-                }
                 let detail = format!("segment {} follows another history", cut.segment);
                 Err(self.damaged(at.lsn, at.lsn, detail))
-            }
-            (Some((number, segment)), _) if segment.header.epoch == epoch => {
-                if self.begins_behind(segment, at)? { Ok(goes_on(*number)) } else { self.missing(at, cut) }
             }
             _ => self.missing(at, cut),
         }

@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ringway_shm_protocol::control::message::Sent;
+use ringway_shm_protocol::control::message::{Sent, StreamKind};
 
 use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
 
-use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord};
+use super::mutations::{self, Mutation};
+use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord, Waiting};
 
 /// What is known of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +88,30 @@ impl StreamState {
             _ => self.extents.push_back(Extent { first, end, segment, block }),
         }
         self.end = end;
+    }
+
+    /// The floors of `shared` subscriptions. One of a queue was there before any message; of another nothing is sure before
+    /// its first record.
+    fn shared_floors(&self) -> impl Iterator<Item = (Gate, u64)> {
+        let unknown = (self.declared.settings().kind == StreamKind::Queue).then_some(0);
+        let floor = move |gate| self.subscriptions.get(&gate).map(|known| known.floor).or(unknown);
+        self.declared.shared_gates().filter_map(move |gate| Some((gate, floor(gate)?)))
+    }
+
+    /// The stream for a ring that holds only what is at `first` or behind. What had left the one before without a record was taken
+    /// over, or settled without a confirm: it is in the lot, delivered once.
+    pub(crate) fn for_ring_from(&self, first: u64) -> Self {
+        let mut stream = self.clone();
+        for (gate, floor) in self.shared_floors() {
+            let subscription = stream.subscription(gate);
+            let is_settled =
+                |position| subscription.above.iter().any(|(from, to)| (*from..*to).contains(&position));
+            for position in (floor..first).filter(|position| !is_settled(*position)) {
+                let taken = LotEntry { acquired: 1, failed: 0, waiting: Waiting::Ready };
+                subscription.lot.entry(position).or_insert(taken);
+            }
+        }
+        stream
     }
 
     fn subscription(&mut self, gate: Gate) -> &mut SubscriptionState {
@@ -184,6 +209,9 @@ impl State {
     /// Nobody asks for messages of a stream below `position` any more, unless they are in a lot.
     pub(crate) fn forget_below(&mut self, id: StreamId, position: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
+        // What has left the ring may be on its way to a lot: that is known before the floor that passes it.
+        let passed = stream.shared_floors().filter(|_| !mutations::is(Mutation::ForgottenEarly));
+        let position = passed.map(|(_, floor)| floor).fold(position, u64::min);
         let over = stream.extents.partition_point(|extent| extent.end <= position);
         let mut wanted: Vec<_> = Vec::new();
         for extent in stream.extents.range(..over) {
@@ -237,6 +265,7 @@ impl State {
                 let lot = known
                     .lot
                     .iter()
+                    .filter(|_| !mutations::is(Mutation::NoLotInSnapshot))
                     .map(move |(position, entry)| StateRecord::Lot(id, gate, *position, Some(*entry)));
                 [settled, StateRecord::DeadTotal(id, gate, known.dead_total)].into_iter().chain(lot)
             });

@@ -5,22 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway_shm_protocol::control::message::{Durability, StreamSettings};
+use ringway_shm_protocol::control::message::{Durability, SharedSettings, StreamKind, StreamSettings};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::ring::{Outgoing, Part, Received};
 
 use super::disk::Disk;
-use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter};
-use super::format::{BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN};
+use super::disk::simulated::{Random, SimulatedDisk, SimulatedWriter, seeds};
+use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN, SegmentHeader};
 use super::helper::{Outcome, Task, carry_out};
 use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
 use super::reading::Reading;
-use super::records::{Record, StateRecord, records};
+use super::records::{LotEntry, Record, StateRecord, Waiting, records};
 use super::recovery::{self, Lost, Recovered, RecoveryError, Visitor};
 use super::segments::{self, Needed};
 use super::snapshot;
-use super::state::Place;
+use super::state::{Place, State};
 use crate::core::{Caller, Core, DeclaredStream, Event, Operation, Partition, SessionId, StreamId, Token};
 
 const STREAMS: u64 = 3;
@@ -28,6 +28,21 @@ const SEGMENT_BYTES: u64 = SEGMENT_BYTES_MIN;
 const BUFFERS: usize = 4;
 
 type Messages = BTreeMap<(u64, u64), Vec<u8>>;
+
+/// The first stream of a shard, as it is declared.
+fn declare(
+    name: &str,
+    settings: StreamSettings,
+    queue: Option<SharedSettings>,
+) -> Option<(StreamId, DeclaredStream)> {
+    let mut core = Core::new(0, 16 << 20);
+    let partition = Partition { stream: Name::parse(name).unwrap(), number: 0 };
+    let caller = Caller { session: SessionId(1), pid: 1, request: 1 };
+    core.apply(Event::Request(Token(0), caller, Operation::DeclareStream(partition, settings, queue)));
+    let changes = core.take_changes();
+    let (id, stream) = changes.iter().find_map(|record| record.declared())?;
+    Some((id, stream?))
+}
 
 fn declared() -> Vec<(StreamId, DeclaredStream)> {
     let mut core = Core::new(0, 16 << 20);
@@ -326,11 +341,6 @@ fn lives(seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// How many variants are tried; RINGWAY_SEEDS says otherwise.
-fn seeds(usual: u64) -> u64 {
-    std::env::var("RINGWAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
-}
-
 #[test]
 fn what_was_confirmed_is_there_whenever_the_power_is_lost() {
     for seed in 0..seeds(150) {
@@ -384,34 +394,56 @@ fn settled(seed: u64, steps: usize) -> (SimulatedDisk, Machine) {
     (disk, machine)
 }
 
+/// Where batches are: segment, first byte, header.
+#[derive(Default)]
+struct Batches(Vec<(u64, usize, BatchHeader)>);
+
+impl Visitor for Batches {
+    fn batch(&mut self, header: &BatchHeader, place: Place, _: &[u8]) {
+        self.0.push((place.segment, place.block as usize * BLOCK_BYTES, *header));
+    }
+
+    fn progress(&mut self, _: u64, _: u64) {}
+}
+
 #[test]
 fn whatever_byte_of_a_synced_log_changes_is_noticed() {
-    struct Used(Vec<(u64, usize, usize)>);
-    impl Visitor for Used {
-        fn batch(&mut self, header: &BatchHeader, place: Place, _: &[u8]) {
-            self.0.push((place.segment, place.block as usize * BLOCK_BYTES, header.bytes as usize));
-        }
-        fn progress(&mut self, _: u64, _: u64) {}
-    }
-    let (disk, _) = settled(3, 60);
-    let mut used = Used(Vec::new());
-    let whole = recovery::read(&disk, "sim", Lost::Host, &mut used).unwrap();
+    let (disk, batches, whole) = (0..)
+        .find_map(|seed| {
+            let (disk, _) = settled(seed, 50);
+            let mut batches = Batches::default();
+            let whole = recovery::read(&disk, "sim", Lost::Host, &mut batches).unwrap();
+            (whole.segment > whole.from_segment).then_some((disk, batches.0, whole))
+        })
+        .expect("some log has two segments");
     let mut random = Random(5);
     // The last one is the mark: what it says is lost with it, and nothing else.
-    let mark = used.0.pop().unwrap();
-    let headers: Vec<_> = used.0.iter().map(|(segment, ..)| (*segment, 0, BLOCK_BYTES)).collect();
-    for (segment, at, bytes) in used.0.into_iter().chain(headers) {
-        for _ in 0..12 {
-            let (byte, bits) = (at + random.below(bytes as u64) as usize, 1 << random.below(8));
-            let name = segments::Name::Segment(segment).to_string();
-            disk.damage(&name, byte, bits);
-            let read = recovery::read(&disk, "sim", Lost::Host, &mut ());
-            assert!(read.is_err(), "byte {byte} of {name}");
-            disk.damage(&name, byte, bits);
-        }
+    let (mark, batches) = batches.split_last().unwrap();
+    let segments: BTreeSet<u64> = batches.iter().map(|(segment, ..)| *segment).collect();
+    let mut bytes: Vec<(u64, usize)> = Vec::new();
+    for segment in &segments {
+        bytes.extend((0..size_of::<SegmentHeader>()).chain([BLOCK_BYTES - 1]).map(|byte| (*segment, byte)));
     }
-    let name = segments::Name::Segment(mark.0).to_string();
-    disk.damage(&name, mark.1 + 200, 1);
+    for (index, (segment, at, header)) in batches.iter().enumerate() {
+        // At the ends of a segment every byte of a header, its chain among them; else one of each word.
+        let is_of = |index: usize| batches.get(index).is_some_and(|(other, ..)| other == segment);
+        let is_inside = index > 0 && is_of(index - 1) && is_of(index + 1);
+        let step = if is_inside { 8 } else { 1 };
+        let of_header = (0..BATCH_HEADER_BYTES).step_by(step);
+        let of_header = of_header.map(|byte| byte + random.below(step as u64) as usize).collect::<Vec<_>>();
+        let (body, end) = (header.body(), header.bytes as usize);
+        let behind = [body.start, body.end - 1, body.end.min(end - 1), end - 1];
+        let inside = [(); 4].map(|()| random.below(end as u64) as usize);
+        bytes.extend(of_header.into_iter().chain(behind).chain(inside).map(|byte| (*segment, at + byte)));
+    }
+    for (segment, byte) in bytes {
+        let (name, bits) = (segments::Name::Segment(segment).to_string(), 1 << random.below(8));
+        disk.damage(&name, byte, bits);
+        let read = recovery::read(&disk, "sim", Lost::Host, &mut ());
+        assert!(read.is_err(), "byte {byte} of {name}");
+        disk.damage(&name, byte, bits);
+    }
+    disk.damage(&segments::Name::Segment(mark.0).to_string(), mark.1 + 200, 1);
     let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
     assert!(read.state == whole.state && read.torn.is_some());
 }
@@ -429,6 +461,37 @@ fn what_is_missing_is_named_by_its_records() {
 }
 
 #[test]
+fn a_look_in_vain_writes_nothing() {
+    let (disk, mut machine) = settled(3, 8);
+    let before = disk.moment();
+    let looked = machine.log.append_message(StreamId(1), 100, true, |_| Ok::<_, ()>(None));
+    assert_eq!(looked, Ok(Ok(None)));
+    machine.log.submit(|| 1);
+    assert!(disk.moment() == before && !machine.log.is_busy());
+}
+
+#[test]
+fn an_epoch_may_end_with_a_segment_of_marks_alone() {
+    let (disk, mut machine) = settled(3, 8);
+    let first = machine.log.place().0;
+    // So that the mark is what the next segment begins with.
+    while machine.log.left() > 0 {
+        let record = StateRecord::StreamsMade(machine.log.next_lsn());
+        machine.log.append_state(&record, true).unwrap();
+        machine.log.submit(|| 1);
+        while machine.log.is_busy() {
+            machine.step_quietly();
+        }
+    }
+    machine.log.mark(1);
+    (0..100).for_each(|_| machine.step_quietly());
+    assert_eq!(machine.log.place(), (first + 1, 2 * BLOCK_BYTES as u64));
+    Machine::start(&disk, 4, 1).unwrap();
+    let read = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap();
+    assert_eq!((read.lsn, read.segments_made), (machine.log.next_lsn(), first + 2));
+}
+
+#[test]
 fn a_state_that_is_read_again_is_the_one_that_was_written() {
     for seed in 0..10 {
         let (disk, machine) = settled(seed, 80);
@@ -436,6 +499,24 @@ fn a_state_that_is_read_again_is_the_one_that_was_written() {
         assert!(read.state == *machine.log.state(), "seed {seed}");
         assert_eq!((read.lsn, read.checksum), (machine.log.next_lsn(), machine.log.checksum()));
     }
+}
+
+#[test]
+fn what_has_left_a_ring_without_a_record_is_in_the_lot() {
+    let settings =
+        StreamSettings { kind: StreamKind::Queue, durability: Durability::Synced, ..StreamSettings::DEFAULT };
+    let (id, queue) = declare("queue", settings, Some(SharedSettings::default())).unwrap();
+    let gate = queue.gates().next().unwrap();
+    let mut state = State::default();
+    let lot = |state: &State| state.streams[&id].for_ring_from(6).subscriptions[&gate].lot.clone();
+    let taken = LotEntry { acquired: 1, failed: 0, waiting: Waiting::Ready };
+    state.apply(StateRecord::Stream(id, Some(Box::new(queue))));
+    assert!(lot(&state) == (0..6).map(|position| (position, taken)).collect());
+    let failed = LotEntry { acquired: 2, failed: 1, ..taken };
+    state.apply(StateRecord::Lot(id, gate, 1, Some(failed)));
+    state.apply(StateRecord::Lot(id, gate, 5, Some(failed)));
+    state.apply(StateRecord::Settled { stream: id, gate, floor: 2, above: vec![(3, 4), (7, 8)] });
+    assert!(lot(&state) == [(1, failed), (2, taken), (4, taken), (5, failed)].into());
 }
 
 #[test]

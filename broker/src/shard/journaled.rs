@@ -8,7 +8,8 @@
 //!
 //! 1. Producers wait for the journal's gate as for any other: what is not written is not overwritten.
 //! 2. A message is read once. Its position is confirmed when a sync of its batch is done, and everything below is.
-//! 3. What is settled is journaled in rounds, and never before the message itself: a round looks only below what was appended.
+//! 3. What is settled is journaled in rounds, and never before the message itself: a round looks only below what was appended, and
+//!    one that finds something settled behind that is done with a later one.
 //! 4. What a producer has broken (lengths that cannot be, blocks that are not there) has no message to be journaled, and is
 //!    passed over as a tombstone is: consumers cannot read it either.
 
@@ -23,8 +24,10 @@ use ringway_shm_protocol::ring::{
 };
 
 use super::arenas::RingArenas;
-use super::journaling::ShardLog;
 use crate::core::{Gate, StreamId};
+use crate::journal::disk::{Disk, Writer};
+use crate::journal::log::Log;
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::records::{Range, StateRecord};
 
 /// Why the next message cannot be copied as it is.
@@ -74,6 +77,8 @@ pub(super) struct Journaled {
     /// Which bells are watched.
     pub(super) watched: u8,
     pub(super) noted: BTreeMap<Gate, Noted>,
+    /// Rounds that found something settled which is not read yet: the first of each subscription, and up to where that is.
+    owed: BTreeMap<Gate, (u64, u64)>,
     confirm: Ringer,
 }
 
@@ -107,6 +112,7 @@ impl Journaled {
             attention: Attention::Polled,
             watched: 0,
             noted: BTreeMap::new(),
+            owed: BTreeMap::new(),
             confirm: Ringer::default(),
         };
         journaled.commit();
@@ -146,9 +152,40 @@ impl Journaled {
         self.before.push(record);
     }
 
+    /// A round has begun, and what was read is journaled of what it found settled, some of it below `settled_end`. Returns
+    /// which round is done with that.
+    pub(super) fn done_with(&mut self, gate: Gate, round: u64, settled_end: u64) -> Option<u64> {
+        let read_end = self.position();
+        if settled_end <= read_end || mutations::is(Mutation::RoundOverUnread) {
+            self.owed.remove(&gate);
+            return Some(round);
+        }
+        let (owed, until) = *self.owed.entry(gate).or_insert((round, settled_end));
+        (until <= read_end).then(|| {
+            self.owed.insert(gate, (round, settled_end));
+            owed
+        })
+    }
+
+    /// Whether there are rounds that a later one is to end.
+    pub(super) fn owes_rounds(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// A subscription is gone.
+    pub(super) fn forget(&mut self, gate: Gate) {
+        self.noted.remove(&gate);
+        self.owed.remove(&gate);
+    }
+
     /// Appends up to so many messages, and what they say of their producers; returns how many, and whether buffers have run
     /// out.
-    pub(super) fn read(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
+    pub(super) fn read<D: Disk, W: Writer<D::File>>(
+        &mut self,
+        log: &mut Log<D, W>,
+        arenas: &RingArenas,
+        most: usize,
+    ) -> (usize, bool) {
         let (read, full) = self.read_messages(log, arenas, most);
         let sync = self.level == Durability::Synced;
         while let Some((producer, sent)) = self.sent.first_key_value() {
@@ -160,7 +197,12 @@ impl Journaled {
         (read, full)
     }
 
-    fn read_messages(&mut self, log: &mut ShardLog, arenas: &RingArenas, most: usize) -> (usize, bool) {
+    fn read_messages<D: Disk, W: Writer<D::File>>(
+        &mut self,
+        log: &mut Log<D, W>,
+        arenas: &RingArenas,
+        most: usize,
+    ) -> (usize, bool) {
         let sync = self.level == Durability::Synced;
         while let Some(record) = self.before.first() {
             if log.append_state(record, false).is_err() {

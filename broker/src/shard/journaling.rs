@@ -33,7 +33,7 @@ use crate::journal::LOCK;
 use crate::journal::disk::files::Directory;
 use crate::journal::disk::threads::Threads;
 use crate::journal::disk::uring::Uring;
-use crate::journal::disk::{Device, Sleeper};
+use crate::journal::disk::{Device, Disk, Sleeper, Writer};
 use crate::journal::helper::{Helper, Outcome, Task};
 use crate::journal::log::{Log, Progress, Start};
 use crate::journal::records::StateRecord;
@@ -41,9 +41,6 @@ use crate::journal::recovery::{self, Lost, Recovered, RecoveryError};
 use crate::journal::segments::{self, Needed};
 use crate::journal::snapshot;
 use crate::runtime::Runtime;
-
-/// A shard's log.
-pub(super) type ShardLog = Log<Directory, Device>;
 
 const US: Nanos = 1000;
 const MS: Nanos = 1000 * US;
@@ -96,6 +93,71 @@ pub(crate) struct JournalPlace {
     pub(crate) shards: (PathBuf, usize),
 }
 
+/// What a journal is kept on, and how it is written there.
+pub(crate) trait Medium: Clone {
+    /// Where its files are.
+    type Disk: Disk;
+    /// What writes the log, and wakes the shard.
+    type Writer: Writer<<Self::Disk as Disk>::File> + Sleeper;
+    /// Nobody else writes the journal while this is there.
+    type Lock;
+
+    /// The directory, for what is said of it.
+    fn directory(&self) -> &Path;
+    /// Bytes of a segment.
+    fn segment_bytes(&self) -> u64;
+    /// Whether there may be a journal already.
+    fn is_there(&self) -> bool;
+    /// The files, to be read only.
+    fn disk(&self) -> io::Result<Self::Disk>;
+    /// Makes the place if it is not there, and waits until nobody else writes to it; the error says of which file it is.
+    fn lock(&self) -> Result<Self::Lock, (&'static str, io::Error)>;
+    /// What writes there, and adds to `wake`, an eventfd, when something has come to an end.
+    fn writer(&self, wake: &OwnedFd, lock: Self::Lock) -> io::Result<Self::Writer>;
+    /// What does there what takes long, and adds to `wake` when it is done.
+    fn helper(&self, disk: Self::Disk, wake: &OwnedFd) -> io::Result<Helper<Self::Disk>>;
+}
+
+impl Medium for JournalPlace {
+    type Disk = Directory;
+    type Writer = Device;
+    type Lock = File;
+
+    fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    fn is_there(&self) -> bool {
+        self.directory.is_dir()
+    }
+
+    fn disk(&self) -> io::Result<Directory> {
+        Directory::open(&self.directory)
+    }
+
+    fn lock(&self) -> Result<File, (&'static str, io::Error)> {
+        let lock = lock(&self.directory).map_err(|source| (LOCK, source))?;
+        note_shards(&self.shards).map_err(|source| ("the number of shards", source))?;
+        Ok(lock)
+    }
+
+    fn writer(&self, wake: &OwnedFd, lock: File) -> io::Result<Device> {
+        let lock = Some(Arc::new(lock.into()));
+        match self.runtime {
+            Runtime::IoUring => Uring::new(wake, lock).map(Box::new).map(Device::Uring),
+            Runtime::Threads => Threads::new(wake, lock).map(Device::Threads),
+        }
+    }
+
+    fn helper(&self, disk: Directory, wake: &OwnedFd) -> io::Result<Helper<Directory>> {
+        Helper::start(Arc::new(disk), wake.try_clone()?)
+    }
+}
+
 /// Something that is to be appended in order.
 enum Pending {
     State(StateRecord),
@@ -111,14 +173,16 @@ struct Waiting {
 }
 
 /// A journal that is open.
-pub(super) struct Open {
-    pub(super) log: ShardLog,
-    helper: Helper<Directory>,
+pub(super) struct Open<M: Medium> {
+    pub(super) log: Log<M::Disk, M::Writer>,
+    helper: Helper<M::Disk>,
     preparing: bool,
     /// Why there is no further segment, and when that is tried again.
     no_room: Option<(String, Nanos)>,
     pending: VecDeque<Pending>,
     held: VecDeque<(u64, Vec<FromShard>)>,
+    /// What is said when what has become of messages so far is durable.
+    after_round: BTreeMap<StreamId, Vec<FromShard>>,
     /// Answers about messages that are confirmed first.
     letters: Vec<(StreamId, u64, Token)>,
     /// Snapshots: bytes of the log at the last, where it went on, its LSN; one that waits, one that is being written.
@@ -154,21 +218,20 @@ pub(super) enum Next {
 }
 
 /// Opens the journal at a place; makes it if it is not there.
-pub(super) fn open(
-    place: &JournalPlace,
+pub(super) fn open<M: Medium>(
+    place: &M,
     shard: u32,
     wake: &OwnedFd,
     lost: Lost,
-) -> Result<(Open, Recovered), RecoveryError> {
-    let directory = place.directory.display().to_string();
+) -> Result<(Open<M>, Recovered), RecoveryError> {
+    let directory = place.directory().display().to_string();
     let failed = |file: &str, source: io::Error| RecoveryError::Io {
         directory: directory.clone(),
         file: file.to_owned(),
         source,
     };
-    let lock = lock(&place.directory).map_err(|source| failed(LOCK, source))?;
-    note_shards(&place.shards).map_err(|source| failed("the number of shards", source))?;
-    let disk = Directory::open(&place.directory).map_err(|source| failed("itself", source))?;
+    let lock = place.lock().map_err(|(file, source)| failed(file, source))?;
+    let disk = place.disk().map_err(|source| failed("itself", source))?;
     let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -176,18 +239,12 @@ pub(super) fn open(
     let [salt, _, _] = random.as_chunks::<8>().0 else { unreachable!("24 bytes are three times 8") };
     let mut journal = [0; 16];
     journal.copy_from_slice(&random[8..]);
-    let header = recovered.next_header(shard, place.segment_bytes, u64::from_le_bytes(*salt), journal);
+    let header = recovered.next_header(shard, place.segment_bytes(), u64::from_le_bytes(*salt), journal);
     segments::spare_unused(&disk, recovered.segment).map_err(|source| failed("an unused segment", source))?;
     let segment = segments::prepare(&disk, header, 0).map_err(|source| failed("a new segment", source))?;
-    let wake_helper = wake.try_clone().map_err(|source| failed("an eventfd", source))?;
-    let lock = Some(Arc::new(lock.into()));
-    let writer = match place.runtime {
-        Runtime::IoUring => Uring::new(wake, lock).map(Box::new).map(Device::Uring),
-        Runtime::Threads => Threads::new(wake, lock).map(Device::Threads),
-    };
-    let writer = writer.map_err(|source| failed("io_uring or threads", source))?;
-    let helper = Helper::start(Arc::new(disk), wake_helper).map_err(|source| failed("a thread", source))?;
-    helper.ask(Task::Reserve(place.segment_bytes));
+    let writer = place.writer(wake, lock).map_err(|source| failed("io_uring or threads", source))?;
+    let helper = place.helper(disk, wake).map_err(|source| failed("a thread", source))?;
+    helper.ask(Task::Reserve(place.segment_bytes()));
     let Recovered { lsn, checksum, state, .. } = &recovered;
     let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone() };
     let log = Log::new(start, segment, writer);
@@ -206,6 +263,7 @@ pub(super) fn open(
         no_room: None,
         pending: VecDeque::new(),
         held: VecDeque::new(),
+        after_round: BTreeMap::new(),
         letters: Vec::new(),
         waiting: None,
         writing_snapshot: false,
@@ -269,7 +327,7 @@ fn holder(lock: &Path) -> Option<u32> {
     Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
 }
 
-impl Open {
+impl<M: Medium> Open<M> {
     /// Has what was declared journaled; `true`: there is something that answers must wait for.
     pub(super) fn declare(&mut self, changes: &[CoreRecord], streams_made: u64) -> bool {
         let mut any = false;
@@ -325,9 +383,31 @@ impl Open {
         }
     }
 
+    /// A snapshot is written at the next opportunity.
+    #[cfg(test)]
+    pub(super) fn snapshot_soon(&mut self) {
+        self.snapshot_at = 0;
+    }
+
     /// Has these said when everything so far is durable.
     pub(super) fn hold(&mut self, answers: Vec<FromShard>) {
-        self.pending.push_back(Pending::Answers(answers));
+        if self.pending.is_empty() {
+            self.held.push_back((self.log.end_lsn(), answers));
+        } else {
+            self.pending.push_back(Pending::Answers(answers));
+        }
+    }
+
+    /// Has this said when what has become of the messages of a stream so far is durable.
+    pub(super) fn hold_until_settled(
+        &mut self,
+        journaled: &mut Journaled,
+        stream: StreamId,
+        said: FromShard,
+    ) {
+        self.after_round.entry(stream).or_default().push(said);
+        journaled.attention = Attention::Polled;
+        self.demanded = true;
     }
 
     /// Has a request answered when the message at `position` is confirmed.
@@ -544,7 +624,7 @@ impl Open {
     }
 
     /// Reads what there is.
-    fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+    pub(super) fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
         // Messages leave room for what makes room.
         if self.no_room.is_some() && self.log.left() < self.reserve() {
             return false;
@@ -586,7 +666,7 @@ impl Open {
     }
 
     /// Journals what has been settled since the last round.
-    fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
+    pub(super) fn round(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
         let sync = std::mem::take(&mut self.demanded);
         self.round_at = now + if self.no_room.is_some() { NO_ROOM_ROUND } else { ROUND };
         let mut any = false;
@@ -601,8 +681,19 @@ impl Open {
                     self.pending.push_back(Pending::State(record));
                 }
             }
-            // What is pending are at least so many records.
-            self.rounds.push_back((self.log.end_lsn() + self.pending.len() as u64, *stream, rounds));
+            self.demanded |= sync && ring.journaled().is_some_and(Journaled::owes_rounds);
+            let pending = self.pending.iter().filter(|pending| matches!(pending, Pending::State(_)));
+            let lsn = self.log.end_lsn() + pending.count() as u64;
+            self.rounds.push_back((lsn, *stream, rounds));
+            if let Some(said) = self.after_round.remove(stream) {
+                self.hold(said);
+            }
+        }
+        // Of a stream that is gone nothing more is journaled.
+        let gone = self.after_round.extract_if(.., |stream, _| !rings.contains_key(stream));
+        let gone: Vec<_> = gone.flat_map(|(_, said)| said).collect();
+        if !gone.is_empty() {
+            self.hold(gone);
         }
         any
     }

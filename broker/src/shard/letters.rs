@@ -52,6 +52,11 @@ impl Letters {
         last.find(|(known, _)| *known == grave).map(|(_, position)| *position)
     }
 
+    /// The last of each shard, with their positions.
+    pub(super) fn all(&self) -> impl Iterator<Item = &(Grave, u64)> {
+        self.last.values().flatten()
+    }
+
     /// Those that a journal knows of.
     pub(super) fn restore(&mut self, letters: impl Iterator<Item = (Grave, u64)>) {
         letters.for_each(|(grave, position)| self.insert(grave, position));

@@ -20,6 +20,8 @@ mod mailbox;
 mod publisher;
 mod ring;
 mod shared;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,7 +44,7 @@ use crate::core::{
     Caller, Core, Effect, EndpointId, Event, Gate, Grave, LETTERS_MAX, Operation, SessionId, StreamId,
     StreamView, SubscriptionView, Token, no_arena,
 };
-use crate::journal::disk::files::Directory;
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::recovery::{Lost, Recovered, RecoveryError};
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Keeping, Key};
@@ -50,7 +52,7 @@ use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
 pub(crate) use journaling::JournalPlace;
-use journaling::{Next, Open};
+use journaling::{Medium, Next, Open};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
@@ -88,8 +90,8 @@ const JOURNAL_TURNS: u32 = 32;
 /// A `shared` subscription of a ring.
 type SharedId = (StreamId, Gate);
 
-/// One shard's state: see the module.
-pub(crate) struct Shard {
+/// One shard's state: see the module. `M`: what its journal is kept on.
+pub(crate) struct Shard<M: Medium = JournalPlace> {
     core: Core,
     rings: BTreeMap<StreamId, Ring>,
     inbox: Inbox,
@@ -109,12 +111,12 @@ pub(crate) struct Shard {
     letters: usize,
     more_dead: BTreeSet<SharedId>,
     /// Where the journal is, or would be; the journal, once it is open; what wakes this shard.
-    place: Option<JournalPlace>,
-    journal: Option<Open>,
+    place: Option<M>,
+    journal: Option<Open<M>>,
     wake: OwnedFd,
 }
 
-impl Shard {
+impl<M: Medium> Shard<M> {
     /// A shard without streams; none may have larger payloads than `payload_bytes_max`.
     pub(crate) fn new(
         number: u32,
@@ -122,7 +124,7 @@ impl Shard {
         inbox: Inbox,
         answers: Answers,
         keeping: &Arc<Keeping>,
-        (place, wake): (Option<JournalPlace>, OwnedFd),
+        (place, wake): (Option<M>, OwnedFd),
     ) -> Self {
         let catalogue = MemoryLog::new(keeping, Key::Catalogue(number));
         let mut core = Core::new(number, payload_bytes_max);
@@ -151,11 +153,11 @@ impl Shard {
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Returns what is to be said of its
     /// journal.
     pub(crate) fn adopt(&mut self, estate: &mut Estate) -> Result<Vec<String>, AdoptError> {
-        let is_there = self.place.as_ref().is_some_and(|place| place.directory.is_dir());
+        let is_there = self.place.as_ref().is_some_and(M::is_there);
         let before = estate.remove(&Key::Catalogue(self.core.shard()));
         let lost = if before.is_some() { Lost::Process } else { Lost::Host };
         let recovered = if is_there { Some(self.open_journal(lost)?) } else { None };
-        let place = self.place.as_ref().map(|place| place.directory.as_path());
+        let place = self.place.as_ref().map(M::directory);
         let notices = place.zip(recovered.as_ref()).map(|(place, recovered)| recovered.notices(place));
         let notices = notices.unwrap_or_default();
         let Some(before) = before else {
@@ -208,14 +210,15 @@ impl Shard {
         let declared = streams.iter().map(|(id, known)| (*id, known.declared.clone()));
         self.core.recover(declared, recovered.state.streams_made);
         let name = |known: &StreamState| known.declared.partition().stream.to_string();
-        let unreadable = |known, source| AdoptError::Message { stream: name(known), source };
-        let disk = Directory::open(&place.directory);
+        let unreadable = |known: &StreamState, source| AdoptError::Message { stream: name(known), source };
+        let disk = place.disk();
         for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
             let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
+            let known = known.for_ring_from(known.end.saturating_sub(known.declared.settings().slots));
             let stream = self.core.open_stream(*id).expect("it was recovered above");
             let mut ring = Ring::restore(self.home(*id), &stream)?;
-            let left = ring.refill(disk, known).map_err(|source| unreadable(known, source))?;
-            ring.restore_subscriptions(&stream, known, left)?;
+            let left = ring.refill(disk, &known).map_err(|source| unreadable(&known, source))?;
+            ring.restore_subscriptions(&stream, &known, left)?;
             self.rings.insert(*id, ring);
             self.core.apply(Event::RingMade(*id));
             let gates = stream.subscriptions.into_iter().map(|subscription| subscription.gate);
@@ -351,8 +354,12 @@ impl Shard {
             self.looks.insert(shared, at);
         }
         for (position, attempts, reason) in looked.dead {
-            let (shard, incarnation) =
-                (self.core.shard(), self.rings[&stream].partition.identity().incarnation);
+            let (shard, ring) = (self.core.shard(), &self.rings[&stream]);
+            let incarnation = match ring.journaled() {
+                // The letter is sent when the death is durable: its position names this message for ever.
+                Some(_) => 0,
+                None => ring.partition.identity().incarnation,
+            };
             let grave = Grave { shard, stream, incarnation, gate, position };
             self.send_letter(grave, attempts, reason);
         }
@@ -378,7 +385,14 @@ impl Shard {
             ("dead.time_ns", Value::from(clock::wall() as i64)),
         ];
         self.letters += 1;
-        self.unsaid.push(FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) }));
+        let letter = FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) });
+        let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
+        match (&mut self.journal, journaled) {
+            (Some(journal), Some(journaled)) if !mutations::is(Mutation::LetterFirst) => {
+                journal.hold_until_settled(journaled, stream, letter)
+            }
+            _ => self.unsaid.push(letter),
+        }
     }
 
     fn bury(&mut self, Grave { stream, gate, position, .. }: Grave, done: bool) {

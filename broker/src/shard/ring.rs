@@ -25,12 +25,14 @@ use super::AdoptError;
 use super::arenas::RingArenas;
 use super::home::{Home, InKeep};
 use super::journaled::{Journaled, Noted};
-use super::journaling::ShardLog;
 use super::letters::Letters;
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
 use crate::core::lot::Nanos;
 use crate::core::{Body, Gate, Grave, OpenStream, OpenSubscription};
+use crate::journal::disk::{Disk, Writer};
+use crate::journal::log::Log;
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::records::StateRecord;
 use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Kept};
@@ -42,7 +44,7 @@ struct Orphans {
     end: u64,
 }
 
-/// Rounds that have begun: of which subscription, its number.
+/// Rounds: of which subscription, its number.
 pub(super) type Rounds = Vec<(Gate, u64)>;
 
 /// A ring that was taken over, and what of it was being given up.
@@ -257,6 +259,14 @@ impl Ring {
             }
             journaled.noted.insert(*gate, Noted { floor: of_it.floor, above: of_it.above });
         }
+        // A shard that was killed may have published them, and not have told the journal.
+        let told = known.map(|known| &known.letters);
+        let is_told = |letter: &&(Grave, u64)| {
+            told.is_some_and(|told| told.values().flatten().any(|known| known == *letter))
+        };
+        for (grave, position) in self.letters.all().filter(|letter| !is_told(letter)) {
+            journaled.append_before(StateRecord::Letter(self.home.stream, *grave, *position));
+        }
     }
 
     /// The ring as the journal sees it.
@@ -270,7 +280,11 @@ impl Ring {
     }
 
     /// Appends messages to the log; returns how many, and whether buffers have run out.
-    pub(super) fn read_journal(&mut self, log: &mut ShardLog, most: usize) -> (usize, bool) {
+    pub(super) fn read_journal<D: Disk, W: Writer<D::File>>(
+        &mut self,
+        log: &mut Log<D, W>,
+        most: usize,
+    ) -> (usize, bool) {
         self.journaled.as_mut().map_or((0, false), |journaled| journaled.read(log, &self.arenas, most))
     }
 
@@ -293,19 +307,22 @@ impl Ring {
         }
     }
 
-    /// Begins to journal what was settled; returns the number of each subscription's round, and what is to be journaled.
+    /// Begins to journal what was settled; returns which rounds are done when that is durable, and what is to be journaled.
     pub(super) fn begin_round(&mut self) -> (Rounds, Vec<StateRecord>) {
         let (mut rounds, mut records) = (Vec::new(), Vec::new());
         let Some(journaled) = &mut self.journaled else { return (rounds, records) };
-        let (stream, end) = (self.home.stream, journaled.position());
-        for (gate, subscription) in self.subscriptions.iter().filter(|(gate, _)| **gate != journaled.gate) {
-            rounds.push((*gate, subscription.rounds.begin()));
+        let (stream, end, own) = (self.home.stream, journaled.position(), journaled.gate);
+        for (gate, subscription) in self.subscriptions.iter().filter(|(gate, _)| **gate != own) {
+            let round = subscription.rounds.begin();
             let noted = journaled.noted.entry(*gate).or_default();
-            match self.shared.get_mut(gate) {
+            let settled_end = match self.shared.get_mut(gate) {
                 Some(shared) => {
-                    let (of_it, now) = shared.journal(stream, end, noted);
+                    let (partition, data) = (&self.partition, &mut self.data);
+                    let mut around = Around { partition, arenas: &mut self.arenas, data };
+                    let (of_it, now, settled_end) = shared.journal(&mut around, stream, end, noted);
                     records.extend(of_it);
                     *noted = now;
+                    settled_end
                 }
                 None => {
                     let cursor = CursorWord::unpack(subscription.cursor.load(Ordering::Acquire));
@@ -314,8 +331,10 @@ impl Ring {
                         noted.floor = floor;
                         records.push(StateRecord::Cursor(stream, *gate, floor));
                     }
+                    cursor.position
                 }
-            }
+            };
+            rounds.extend(journaled.done_with(*gate, round, settled_end).map(|round| (*gate, round)));
         }
         (rounds, records)
     }
@@ -346,7 +365,7 @@ impl Ring {
             }
         };
         let mut others = self.subscriptions.iter().filter(|(gate, _)| **gate != journaled.gate);
-        !journaled.has_next() && others.all(settled)
+        !journaled.has_next() && !journaled.owes_rounds() && others.all(settled)
     }
 
     /// Wakes whoever has a bell of this ring watched.
@@ -419,7 +438,7 @@ impl Ring {
         self.subscriptions.remove(&gate);
         self.durable.remove(&gate);
         if let Some(journaled) = &mut self.journaled {
-            journaled.noted.remove(&gate);
+            journaled.forget(gate);
         }
         if let Some(shared) = self.shared.remove(&gate) {
             shared.lent().for_each(|arena| self.arenas.drop(arena));
@@ -521,7 +540,7 @@ impl Ring {
         let (letters, journaled, stream) = (&mut self.letters, &mut self.journaled, self.home.stream);
         let note = |position| {
             letters.note(grave, position);
-            if let Some(journaled) = journaled {
+            if let Some(journaled) = journaled.as_mut().filter(|_| !mutations::is(Mutation::NoLetterNoted)) {
                 journaled.append_before(StateRecord::Letter(stream, grave, position));
             }
         };

@@ -36,6 +36,7 @@ use super::lot_log::{LotLog, Progress, Remembered, Snapshot};
 use crate::clock;
 use crate::core::lot::{Ended, Judged, LeaseOn, Lot, Nanos, Waits};
 use crate::core::{Body, Ending, Gate, SHARD_ARENAS, SessionId, StreamId};
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::records::{LotEntry, Range, StateRecord, Waiting};
 use crate::keeper::Estate;
 
@@ -193,11 +194,24 @@ impl Shared {
             && self.regions.floor.position() == noted.floor
     }
 
-    /// What is to be journaled of it, and what is noted then: nothing from `end` on.
-    pub(super) fn journal(&mut self, stream: StreamId, end: u64, noted: &Noted) -> (Vec<StateRecord>, Noted) {
+    /// What is to be journaled of it, and what is noted then: nothing from `end` on. And one past the last position that is
+    /// settled, or in the lot, all the same.
+    pub(super) fn journal(
+        &mut self,
+        around: &mut Around<'_>,
+        stream: StreamId,
+        end: u64,
+        noted: &Noted,
+    ) -> (Vec<StateRecord>, Noted, u64) {
+        // Who has acked in the feed waits for this round.
+        if !mutations::is(Mutation::NoHarvest) {
+            self.harvest(around);
+            self.remember();
+        }
         let mut records = Vec::new();
         // First the lot: nothing that has left the ring is ever in neither.
-        for position in self.unjournaled.as_mut().map(std::mem::take).unwrap_or_default() {
+        let later = self.unjournaled.as_mut().map(|positions| positions.split_off(&end));
+        for position in std::mem::replace(&mut self.unjournaled, later).unwrap_or_default() {
             records.push(StateRecord::Lot(stream, self.gate, position, self.durable_entry(position)));
         }
         if self.dead_journaled != self.dead_total {
@@ -207,14 +221,17 @@ impl Shared {
         let floor = self.regions.floor.position().min(end);
         let mut above: Vec<Range> = Vec::new();
         let oldest = end.saturating_sub(self.geometry().capacity());
-        for position in floor.max(oldest)..end {
+        let is_over = |position| {
             let claim = self.regions.live.word(position);
             let is_over = match claim.state {
                 ClaimState::Acked => true,
                 ClaimState::Moved => !self.lot.contains(position),
                 _ => false,
             };
-            if claim.lap == self.geometry().lap(position) && is_over {
+            claim.lap == self.geometry().lap(position) && is_over
+        };
+        for position in floor.max(oldest)..end {
+            if is_over(position) {
                 match above.last_mut() {
                     Some((_, behind)) if *behind == position => *behind += 1,
                     _ => above.push((position, position + 1)),
@@ -226,7 +243,9 @@ impl Shared {
             let (gate, above) = (self.gate, now.above.clone());
             records.push(StateRecord::Settled { stream, gate, floor, above });
         }
-        (records, now)
+        let in_lot = self.unjournaled.as_ref().and_then(BTreeSet::last).copied();
+        let over = (end..around.partition.ring.end()).rev().find(|position| is_over(*position));
+        (records, now, over.max(in_lot).map_or(0, |last| last + 1))
     }
 
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Look afterwards.

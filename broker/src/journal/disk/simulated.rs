@@ -2,13 +2,18 @@
 //!
 //! 1. A write may have reached the device or not, whole or in any 512-byte parts, until a sync that began behind it is done.
 //! 2. A change of a name may be lost until the directory is synced; what is left of several is a beginning of them.
-//! 3. The same seed gives the same disk.
+//! 3. What a process that is killed had under way is done, or is never done, or is done later; the rest is as it was.
+//! 4. The same seed gives the same disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Disk, Done, Writer};
+use ringway_shm_protocol::memory::Bell;
+use ringway_shm_protocol::memory::bell::MappedBell;
+
+use super::{Disk, Done, Sleeper, Writer};
 use crate::journal::format::BATCH_BYTES_MAX;
 use crate::journal::mutations::{self, Mutation};
 
@@ -34,6 +39,11 @@ impl Random {
     pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
+}
+
+/// How many variants are tried; RINGWAY_SEEDS says otherwise.
+pub(crate) fn seeds(usual: u64) -> u64 {
+    std::env::var("RINGWAY_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(usual)
 }
 
 /// What has happened to the disk.
@@ -91,8 +101,7 @@ impl Inner {
         self.writes += 1;
         let write = self.writes;
         self.events.push(Event::Write { inode, offset, bytes: Arc::new(bytes.to_vec()), write });
-        let at = offset as usize;
-        self.contents.get_mut(&inode).expect("an open file")[at..at + bytes.len()].copy_from_slice(bytes);
+        put(&mut self.contents, inode, offset, bytes);
         write
     }
 
@@ -135,6 +144,18 @@ fn apply(names: &mut BTreeMap<String, u64>, contents: &mut BTreeMap<u64, Vec<u8>
             names.remove(name);
         }
     }
+}
+
+fn put(contents: &mut BTreeMap<u64, Vec<u8>>, inode: u64, offset: u64, bytes: &[u8]) {
+    let at = offset as usize;
+    contents.get_mut(&inode).expect("an open file")[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// A write of a process that is gone, which the device has not done yet.
+pub(crate) struct Late {
+    inode: u64,
+    offset: u64,
+    bytes: Arc<Vec<u8>>,
 }
 
 /// See the module. Clones are the same disk.
@@ -240,6 +261,54 @@ impl SimulatedDisk {
         }
     }
 
+    /// What the process that is gone had under way is done, or is not. Returns what the device still does later.
+    pub(crate) fn after_kill(&self, random: &mut Random) -> Vec<Late> {
+        let mut inner = self.inner();
+        let is_end = |event: &Event| if let Event::Ended { write } = event { Some(*write) } else { None };
+        let ended: BTreeSet<u64> = inner.events.iter().filter_map(is_end).collect();
+        let (mut landed, mut late, mut undone) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for event in &inner.events {
+            let Event::Write { inode, offset, bytes, write } = event else { continue };
+            if ended.contains(write) {
+                continue;
+            }
+            match random.below(3) {
+                0 => landed.push((*inode, *write)),
+                fate => {
+                    undone.insert(*write);
+                    late.extend((fate == 1).then(|| Late {
+                        inode: *inode,
+                        offset: *offset,
+                        bytes: bytes.clone(),
+                    }));
+                }
+            }
+        }
+        inner.events.retain(|event| !matches!(event, Event::Write { write, .. } if undone.contains(write)));
+        landed.into_iter().for_each(|(inode, write)| inner.end_write(inode, write));
+        let Inner { base, events, contents, .. } = &mut *inner;
+        *contents = base.1.clone();
+        for event in &*events {
+            match event {
+                Event::Named(Naming::Create(_, inode, bytes)) => {
+                    contents.insert(*inode, vec![0; *bytes as usize]);
+                }
+                Event::Write { inode, offset, bytes, .. } => put(contents, *inode, *offset, bytes),
+                _ => {}
+            }
+        }
+        late
+    }
+
+    /// What the device still had to do is done now.
+    pub(crate) fn land(&self, late: Vec<Late>) {
+        let mut inner = self.inner();
+        for Late { inode, offset, bytes } in late {
+            let write = inner.begin_write(inode, offset, &bytes);
+            inner.end_write(inode, write);
+        }
+    }
+
     /// Changes one byte of a file.
     pub(crate) fn damage(&self, name: &str, byte: usize, bits: u8) {
         let mut inner = self.inner();
@@ -336,12 +405,21 @@ pub(crate) struct SimulatedWriter {
     random: Random,
     buffers: Vec<Vec<u8>>,
     under: Vec<Under>,
+    /// At about every so-many-th look something has come to an end.
+    pace: u64,
+    watched: Vec<(MappedBell, u32, u64)>,
 }
 
 impl SimulatedWriter {
     pub(crate) fn new(disk: &SimulatedDisk, seed: u64, buffers: usize) -> Self {
-        let buffers = vec![vec![0; BATCH_BYTES_MAX]; buffers];
-        Self { disk: disk.clone(), random: Random(seed), buffers, under: Vec::new() }
+        let buffers = (0..buffers).map(|_| vec![0; BATCH_BYTES_MAX]).collect();
+        let (disk, random, under) = (disk.clone(), Random(seed), Vec::new());
+        Self { disk, random, buffers, under, pace: 3, watched: Vec::new() }
+    }
+
+    /// The same; something comes to an end at about every so-many-th look.
+    pub(crate) fn with_pace(self, pace: u64) -> Self {
+        Self { pace, ..self }
     }
 }
 
@@ -364,7 +442,7 @@ impl Writer<u64> for SimulatedWriter {
     }
 
     fn take_done(&mut self, done: &mut Vec<Done>) {
-        let mut again = self.random.one_in(3);
+        let mut again = self.random.one_in(self.pace);
         while again && !self.under.is_empty() {
             let index = self.random.below(self.under.len() as u64) as usize;
             let mut inner = self.disk.inner();
@@ -392,4 +470,18 @@ impl Writer<u64> for SimulatedWriter {
             again = self.random.one_in(2);
         }
     }
+}
+
+/// Nobody sleeps: bells are looked at, and time is the test's.
+impl Sleeper for SimulatedWriter {
+    fn watch(&mut self, bell: &MappedBell, count: u32, key: u64) {
+        self.watched.push((bell.clone(), count, key));
+    }
+
+    fn take_rung(&mut self, rung: &mut Vec<u64>) {
+        let is_rung = |(bell, count, _): &mut (MappedBell, u32, u64)| bell.count() != *count;
+        rung.extend(self.watched.extract_if(.., is_rung).map(|(.., key)| key));
+    }
+
+    fn wake_in(&mut self, _: Duration) {}
 }

@@ -15,7 +15,7 @@ use ringway_shm_protocol::ring::shard::Start;
 
 use super::{Ring, random};
 use crate::core::{Body, OpenStream, OpenSubscription};
-use crate::journal::disk::files::Directory;
+use crate::journal::disk::Disk;
 use crate::journal::reading::Reading;
 use crate::journal::records::{Extent, LotEntry};
 use crate::journal::state::StreamState;
@@ -43,7 +43,7 @@ impl Ring {
 
     /// Puts the messages of a log back that the ring can hold, as they are read. Returns those that do not fit a slot, and those
     /// that are in a lot.
-    pub(in crate::shard) fn refill(&mut self, disk: &Directory, known: &StreamState) -> io::Result<Left> {
+    pub(in crate::shard) fn refill<D: Disk>(&mut self, disk: &D, known: &StreamState) -> io::Result<Left> {
         let (body_bytes, end) = (self.partition.identity().geometry.body_bytes(), known.end);
         let (ring, first) = (&self.partition.ring, end.saturating_sub(self.capacity()));
         let (mut reading, mut left, mut next) = (Reading::new(disk), Left::default(), first);

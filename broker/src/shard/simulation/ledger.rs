@@ -1,0 +1,250 @@
+//! What was said to clients, message by message, and whether a delivery agrees with it.
+//!
+//! 1. What a client was told is *sure* while the broker or its rings live; what was confirmed is *durable*, and sure after a loss of
+//!    power, too. What was neither may be or not.
+//! 2. A message that is surely there and not settled is delivered again, once: by its stream or, if it may have died, by the dead
+//!    letters. One that is surely settled is never delivered again.
+//! 3. An attempt that was journaled is never counted again, and no delay ends early.
+
+use std::collections::BTreeMap;
+
+use crate::core::lot::Nanos;
+
+/// Something that is sure now, and something that is sure after a loss of power.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sure<T> {
+    now: T,
+    durable: T,
+}
+
+/// Which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Of {
+    Work,
+    News,
+}
+
+/// How far a message has come that will be delivered again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failed {
+    /// Deliveries so far, and those of them that have failed.
+    pub(super) acquired: u32,
+    pub(super) failed: u32,
+    /// Not before this time: nanoseconds since 1970.
+    pub(super) not_before: Nanos,
+}
+
+/// What is known of a message.
+#[derive(Clone, Debug)]
+struct Fate {
+    of: Of,
+    position: u64,
+    /// Which life of the host it was published in.
+    life: u64,
+    is_there: Sure<bool>,
+    settled: Sure<bool>,
+    rejected: Sure<bool>,
+    buried: Sure<bool>,
+    failed: Sure<Failed>,
+    /// It may be settled, or gone from the dead letters.
+    may_be_settled: bool,
+    may_be_buried: bool,
+    may_be_rejected: bool,
+    deliveries: u32,
+    /// It was delivered since the last balance was begun.
+    is_seen: bool,
+}
+
+/// What somebody was told.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fact {
+    Settled(u64),
+    Rejected(u64),
+    Failed(u64, Failed),
+    /// Its letter was settled.
+    Buried(u64),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    fates: BTreeMap<u64, Fate>,
+    at: BTreeMap<(Of, u64), u64>,
+    life: u64,
+    attempts_max: u32,
+}
+
+impl Ledger {
+    pub(super) fn new(attempts_max: u32) -> Self {
+        Self { fates: BTreeMap::new(), at: BTreeMap::new(), life: 0, attempts_max }
+    }
+
+    /// A message was published.
+    pub(super) fn published(&mut self, of: Of, position: u64, id: u64) -> Result<(), String> {
+        if let Some(before) = self.at.insert((of, position), id).map(|id| &self.fates[&id])
+            && before.is_there.now
+        {
+            return Err(format!("{of:?}: position {position} is given again, and was confirmed"));
+        }
+        let fate = Fate {
+            of,
+            position,
+            life: self.life,
+            is_there: Sure { now: true, durable: false },
+            settled: Sure::default(),
+            rejected: Sure::default(),
+            buried: Sure::default(),
+            failed: Sure::default(),
+            may_be_settled: false,
+            may_be_buried: false,
+            may_be_rejected: false,
+            deliveries: 0,
+            is_seen: false,
+        };
+        self.fates.insert(id, fate);
+        Ok(())
+    }
+
+    /// Everything below a position is confirmed, and on the device.
+    pub(super) fn confirmed(&mut self, of: Of, end: u64) {
+        for (_, id) in self.at.range((of, 0)..(of, end)) {
+            let fate = self.fates.get_mut(id).expect("every position has a message");
+            fate.is_there.durable |= fate.life == self.life;
+        }
+    }
+
+    /// Something was said of a message, and may have an effect from now on.
+    pub(super) fn said(&mut self, fact: Fact) {
+        match fact {
+            Fact::Settled(id) => self.fate(id).may_be_settled = true,
+            Fact::Rejected(id) => self.fate(id).may_be_rejected = true,
+            Fact::Buried(id) => self.fate(id).may_be_buried = true,
+            Fact::Failed(..) => {}
+        }
+    }
+
+    /// It has had that effect.
+    pub(super) fn is(&mut self, fact: Fact) {
+        self.said(fact);
+        match fact {
+            Fact::Settled(id) => self.fate(id).settled.now = true,
+            Fact::Rejected(id) => self.fate(id).rejected.now = true,
+            Fact::Buried(id) => self.fate(id).buried.now = true,
+            Fact::Failed(id, failed) => self.fate(id).failed.now = failed,
+        }
+    }
+
+    /// That effect is confirmed to be durable.
+    pub(super) fn is_durable(&mut self, fact: Fact) {
+        match fact {
+            Fact::Settled(id) => self.fate(id).settled.durable = true,
+            Fact::Rejected(id) => self.fate(id).rejected.durable = true,
+            Fact::Buried(id) => self.fate(id).buried.durable = true,
+            Fact::Failed(id, failed) => {
+                let durable = &mut self.fate(id).failed.durable;
+                if durable.acquired < failed.acquired {
+                    *durable = failed;
+                }
+            }
+        }
+    }
+
+    fn fate(&mut self, id: u64) -> &mut Fate {
+        self.fates.get_mut(&id).expect("what is delivered was published")
+    }
+
+    /// A message of its own stream was delivered.
+    pub(super) fn delivered(
+        &mut self,
+        (of, id, position): (Of, u64, u64),
+        attempt: u32,
+        failed: u32,
+        now: Nanos,
+    ) -> Result<(), String> {
+        let life = self.life;
+        let wrong =
+            |what: &str| Err(format!("message {id} at {position} of {of:?}, attempt {attempt}: {what}"));
+        let Some(fate) = self.fates.get_mut(&id) else { return wrong("it was never published") };
+        let before = fate.failed.now;
+        match () {
+            () if (fate.of, fate.position) != (of, position) => return wrong("it was published elsewhere"),
+            () if fate.settled.now => return wrong("it was settled"),
+            () if fate.rejected.now => return wrong("it was rejected"),
+            () if fate.buried.now => return wrong("it was dead"),
+            () if attempt <= before.acquired => return wrong("that attempt has been"),
+            () if failed < before.failed => return wrong("a failure is forgotten"),
+            () if failed >= attempt => return wrong("it has failed more often than it was delivered"),
+            () if now < before.not_before => return wrong("it comes too early"),
+            () => {}
+        }
+        fate.failed.now = Failed { acquired: attempt, failed, not_before: 0 };
+        fate.deliveries += 1;
+        (fate.is_seen, fate.may_be_settled) = (true, false);
+        // What has outlived the host is on the device.
+        fate.is_there.now = true;
+        fate.is_there.durable |= fate.life < life;
+        Ok(())
+    }
+
+    /// The letter of a message was delivered.
+    pub(super) fn letter_delivered(&mut self, id: u64) -> Result<(), String> {
+        let attempts_max = self.attempts_max;
+        let Some(fate) = self.fates.get_mut(&id) else {
+            return Err(format!("the letter of message {id}: it was never published"));
+        };
+        let wrong = |what: &str| Err(format!("the letter of message {id}: {what}"));
+        match () {
+            () if fate.buried.now => return wrong("it was settled"),
+            () if fate.settled.now => return wrong("its message was settled"),
+            () if !fate.may_be_rejected && fate.deliveries < attempts_max => {
+                return wrong("it cannot be dead");
+            }
+            () => {}
+        }
+        fate.is_seen = true;
+        (fate.may_be_settled, fate.may_be_buried) = (false, false);
+        Ok(())
+    }
+
+    /// Since this was what is known, something more may have had its effect: what another ledger knows.
+    pub(super) fn may_be_as(&mut self, later: &Self) {
+        for (id, later) in &later.fates {
+            let fate =
+                self.fates.entry(*id).or_insert_with(|| Fate { is_there: Sure::default(), ..later.clone() });
+            fate.may_be_settled |= later.may_be_settled || later.settled.now;
+            fate.may_be_buried |= later.may_be_buried || later.buried.now;
+            fate.may_be_rejected |= later.may_be_rejected;
+            fate.deliveries = later.deliveries;
+        }
+    }
+
+    /// The host has lost its power: what is durable is sure.
+    pub(super) fn lose_power(&mut self) {
+        self.life += 1;
+        for fate in self.fates.values_mut() {
+            fate.is_there.now = fate.is_there.durable;
+            fate.settled.now = fate.settled.durable;
+            fate.rejected.now = fate.rejected.durable;
+            fate.buried.now = fate.buried.durable;
+            fate.failed.now = fate.failed.durable;
+        }
+    }
+
+    /// What is delivered from now on counts for the [`balance`](Self::balance).
+    pub(super) fn begin_balance(&mut self) {
+        self.fates.values_mut().for_each(|fate| fate.is_seen = false);
+    }
+
+    /// Everything was delivered that there is: is something missing?
+    pub(super) fn balance(&self) -> Result<(), String> {
+        let is_over = |fate: &Fate| {
+            fate.is_seen || fate.settled.now || fate.buried.now || fate.may_be_settled || fate.may_be_buried
+        };
+        match self.fates.iter().find(|(_, fate)| fate.is_there.now && !is_over(fate)) {
+            Some((id, Fate { position, of, .. })) => {
+                Err(format!("message {id} at {position} of {of:?}: it was confirmed, and is lost"))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! The shards of a simulated broker on simulated disks, their keeper, and what the control plane does for them.
+//!
+//! 1. Shards, rings, lots and logs are those of production; the disks, the keeper's end, the control plane and the clock are
+//!    simulated. The same seed gives the same history.
+//! 2. A loss of power takes everything but what the disks are left with; a kill takes the shards, and leaves rings and clients.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use ringway_shm_protocol::control::message::{Reply, SharedInfo, StreamSettings};
+use ringway_shm_protocol::name::Name;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock;
+use crate::core::lot::Nanos;
+use crate::core::{Caller, Event, Grave, Operation, Partition, SessionId, Token};
+use crate::journal::disk::Disk;
+use crate::journal::disk::simulated::{Late, Random, SimulatedDisk, SimulatedWriter};
+use crate::journal::format::SEGMENT_BYTES_MIN;
+use crate::journal::helper::Helper;
+use crate::keeper::{Entry, Estate, Keeping, Link, Message};
+use crate::shard::journaling::{Medium, Next};
+use crate::shard::{
+    Answer, AnswerInbox, Answers, Command, FromShard, Letter, Mailbox, Shard, answers, mailbox,
+};
+
+const US: Nanos = 1000;
+pub(super) const MS: Nanos = 1000 * US;
+/// Looks until a request must be answered.
+const ANSWER_TURNS: u32 = 20_000;
+
+/// A simulated disk as the place of a journal.
+#[derive(Clone)]
+struct Place {
+    disk: SimulatedDisk,
+    seed: u64,
+}
+
+impl Medium for Place {
+    type Disk = SimulatedDisk;
+    type Writer = SimulatedWriter;
+    type Lock = ();
+
+    fn directory(&self) -> &Path {
+        Path::new("simulated")
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        SEGMENT_BYTES_MIN
+    }
+
+    fn is_there(&self) -> bool {
+        self.disk.list().is_ok_and(|names| !names.is_empty())
+    }
+
+    fn disk(&self) -> io::Result<SimulatedDisk> {
+        Ok(self.disk.clone())
+    }
+
+    fn lock(&self) -> Result<(), (&'static str, io::Error)> {
+        Ok(())
+    }
+
+    fn writer(&self, _: &OwnedFd, (): ()) -> io::Result<SimulatedWriter> {
+        let mut random = Random(self.seed);
+        let (buffers, pace) = (2 + random.below(4) as usize, [2, 10, 60][random.below(3) as usize]);
+        Ok(SimulatedWriter::new(&self.disk, random.next(), buffers).with_pace(pace))
+    }
+
+    fn helper(&self, disk: SimulatedDisk, _: &OwnedFd) -> io::Result<Helper<SimulatedDisk>> {
+        Ok(Helper::at_once(disk))
+    }
+}
+
+struct Node {
+    shard: Shard<Place>,
+    mailbox: Mailbox,
+    disk: SimulatedDisk,
+}
+
+/// What time it is: of the monotonic clock, and since 1970.
+#[derive(Clone, Copy)]
+struct Now {
+    monotonic: Nanos,
+    wall: Nanos,
+}
+
+/// See the module.
+pub(super) struct World {
+    pub(super) random: Random,
+    nodes: Vec<Node>,
+    heard: AnswerInbox,
+    keeping: Arc<Keeping>,
+    /// The keeper's end, and what it holds. `None`: the broker has no keeper.
+    keeper: Option<(Link, Estate)>,
+    now: Now,
+    submit_bytes: usize,
+    tokens: u64,
+    ticks: Vec<Option<Nanos>>,
+    /// Dead letters that are to be sent, and those that are under way.
+    letters: VecDeque<Letter>,
+    posted: BTreeMap<u64, Grave>,
+    replies: BTreeMap<u64, Answer>,
+}
+
+fn partition(stream: &str) -> Partition {
+    Partition { stream: Name::parse(stream).expect("a name"), number: 0 }
+}
+
+impl World {
+    /// A broker on empty disks.
+    pub(super) fn new(seed: u64) -> Result<Self, String> {
+        let mut random = Random(seed);
+        let disks = (0..1 + random.below(2)).map(|_| SimulatedDisk::default()).collect();
+        let now = Now { monotonic: 1000 * MS, wall: 1_700_000_000_000 * MS };
+        Self::start(disks, Vec::new(), Estate::new(), true, random, now)
+    }
+
+    /// Goes on with what the disks hold, and with the estate, if there is one. Then late writes reach the disks.
+    fn start(
+        disks: Vec<SimulatedDisk>,
+        late: Vec<Vec<Late>>,
+        kept: Estate,
+        has_keeper: bool,
+        mut random: Random,
+        now: Now,
+    ) -> Result<Self, String> {
+        clock::set(Some((now.monotonic, now.wall)));
+        let (keeping, keeper) = if has_keeper {
+            let (keeper, broker) = Link::pair().expect("a socket pair");
+            keeper.send(&Message::All, &[]).expect("a socket with room");
+            (Keeping::begin(broker).expect("it has just been told all").0, Some((keeper, kept.clone())))
+        } else {
+            (Arc::default(), None)
+        };
+        let (said, heard) = answers().expect("an eventfd");
+        let mut estate = kept;
+        let mut nodes = Vec::new();
+        for (number, disk) in disks.into_iter().enumerate() {
+            let place = Place { disk: disk.clone(), seed: random.next() };
+            nodes.push(Self::node(number as u32, disk, place, &said, &keeping));
+        }
+        let ticks = vec![None; nodes.len()];
+        let submit_bytes = 1 << random.below(18);
+        let (letters, posted, replies) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        let mut world = Self {
+            random,
+            nodes,
+            heard,
+            keeping,
+            keeper,
+            now,
+            submit_bytes,
+            tokens: 0,
+            ticks,
+            letters,
+            posted,
+            replies,
+        };
+        for node in &mut world.nodes {
+            node.shard.adopt(&mut estate).map_err(|error| error.to_string())?;
+        }
+        world.nodes.iter().zip(late).for_each(|(node, late)| node.disk.land(late));
+        world.keeping.settle(estate);
+        world.hear_out();
+        Ok(world)
+    }
+
+    fn node(number: u32, disk: SimulatedDisk, place: Place, said: &Answers, keeping: &Arc<Keeping>) -> Node {
+        let (mailbox, inbox, wake) = mailbox().expect("an eventfd");
+        let shard = Shard::new(number, 1 << 20, inbox, said.clone(), keeping, (Some(place), wake));
+        Node { shard, mailbox, disk }
+    }
+
+    /// The broker is killed; its successor goes on with the rings.
+    pub(super) fn kill(self) -> Result<Self, String> {
+        let Self { mut random, nodes, keeping, keeper, now, .. } = self;
+        let (_link, kept) = keeper.expect("a broker that is succeeded has a keeper");
+        keeping.leave_everything();
+        let disks: Vec<_> = nodes.into_iter().map(|node| node.disk).collect();
+        let late = disks.iter().map(|disk| disk.after_kill(&mut random)).collect();
+        Self::start(disks, late, kept, true, random, now)
+    }
+
+    /// How much has happened to each disk.
+    pub(super) fn moments(&self) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.disk.moment()).collect()
+    }
+
+    /// Another broker, on disks as a loss of power after these moments, and not later than now, may leave them. It knows no time
+    /// but that of this one.
+    pub(super) fn after_power_loss(&self, since: &[usize], has_keeper: bool) -> Result<Self, String> {
+        let mut random = Random(self.random.clone().next());
+        let disks = self.nodes.iter().zip(since).map(|(node, since)| {
+            let moment = *since as u64 + random.below((node.disk.moment() - since) as u64 + 1);
+            node.disk.after_power_loss(moment as usize, &mut random)
+        });
+        let disks = disks.collect();
+        let off = random.below(1000) * MS;
+        let now = Now { monotonic: 1 + random.below(100_000) * MS, wall: self.now.wall + off };
+        Self::start(disks, Vec::new(), Estate::new(), has_keeper, random, now)
+    }
+
+    /// The clock is this broker's again.
+    pub(super) fn set_clock(&self) {
+        clock::set(Some((self.now.monotonic, self.now.wall)));
+    }
+
+    /// Nanoseconds since 1970.
+    pub(super) fn wall(&self) -> Nanos {
+        self.now.wall
+    }
+
+    /// Time goes by.
+    pub(super) fn advance(&mut self, nanos: Nanos) {
+        (self.now.monotonic, self.now.wall) = (self.now.monotonic + nanos, self.now.wall + nanos);
+        self.set_clock();
+    }
+
+    /// Time goes by until the next shard wants to be woken, if any does.
+    pub(super) fn advance_to_tick(&mut self) {
+        if let Some(at) = self.ticks.iter().flatten().min() {
+            self.advance(at.saturating_sub(self.now.monotonic));
+        }
+    }
+
+    /// The shard that has a stream: the dead letters have one of their own, if there are several.
+    fn home(&self, stream: &str) -> usize {
+        if stream == super::DEAD { self.nodes.len() - 1 } else { 0 }
+    }
+
+    /// A turn of a shard that has been woken.
+    pub(super) fn turn(&mut self, shard: usize) {
+        let now = self.now.monotonic;
+        if self.ticks[shard].take_if(|at| *at <= now).is_some() {
+            self.nodes[shard].mailbox.send(Command::Tick);
+        }
+        self.nodes[shard].shard.turn();
+        self.fill_buffers(shard);
+        self.hear_out();
+    }
+
+    /// Batches are submitted before they are full, so that buffers run out.
+    fn fill_buffers(&mut self, shard: usize) {
+        if let Some(journal) = &mut self.nodes[shard].shard.journal {
+            journal.log.set_submit_bytes(self.submit_bytes);
+        }
+    }
+
+    /// A turn of a shard's journal alone.
+    pub(super) fn turn_of_journal(&mut self, shard: usize) -> Option<Next> {
+        let Shard { journal, rings, unsaid, answers, .. } = &mut self.nodes[shard].shard;
+        let next = journal.as_mut()?.turn(rings, unsaid);
+        answers.say(unsaid.drain(..));
+        self.hear_out();
+        Some(next)
+    }
+
+    /// A turn of a shard's journal in which something happens between reading messages and looking at what is settled.
+    pub(super) fn turn_of_journal_around<R>(
+        &mut self,
+        shard: usize,
+        between: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let now = self.now.monotonic;
+        let Shard { journal, rings, .. } = &mut self.nodes[shard].shard;
+        if let Some(journal) = journal {
+            journal.read(rings, now);
+        }
+        let happened = between(self);
+        let Shard { journal, rings, .. } = &mut self.nodes[shard].shard;
+        if let Some(journal) = journal {
+            journal.round(rings, now);
+        }
+        happened
+    }
+
+    /// A shard writes a snapshot soon.
+    pub(super) fn snapshot_soon(&mut self, shard: usize) {
+        if let Some(journal) = &mut self.nodes[shard].shard.journal {
+            journal.snapshot_soon();
+        }
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Takes what the shards say to the control plane and to the keeper.
+    fn hear_out(&mut self) {
+        for said in self.heard.take() {
+            match said {
+                FromShard::Answer(answer) => match self.posted.remove(&answer.token.0) {
+                    Some(grave) => {
+                        let done = answer.reply == Reply::Done;
+                        self.nodes[grave.shard as usize].mailbox.send(Command::Buried(grave, done));
+                    }
+                    None => {
+                        self.replies.insert(answer.token.0, answer);
+                    }
+                },
+                FromShard::WantsTick(shard, at) => self.ticks[shard as usize] = Some(at),
+                FromShard::Letter(letter) => self.letters.push_back(letter),
+            }
+        }
+        let Some((link, kept)) = &mut self.keeper else { return };
+        while is_readable(link) {
+            match link.receive() {
+                Ok(Some((Message::Keep(key, note), descriptors))) => {
+                    let descriptors = descriptors.into_iter().map(Arc::new).collect();
+                    kept.insert(key, Entry { note, descriptors });
+                }
+                Ok(Some((Message::Forget(key), _))) => drop(kept.remove(&key)),
+                other => panic!("no keeper hears {other:?}"),
+            }
+        }
+    }
+
+    /// Sends a dead letter on, if there is one.
+    pub(super) fn post(&mut self) -> bool {
+        let Some(Letter { grave, stream, body }) = self.letters.pop_front() else { return false };
+        let stream = partition(stream.as_str());
+        let shard = self.home(stream.stream.as_str());
+        let token = self.ask(shard, SessionId(0), Operation::Publish(stream, grave, body));
+        self.posted.insert(token.0, grave);
+        true
+    }
+
+    fn ask(&mut self, shard: usize, session: SessionId, operation: Operation) -> Token {
+        self.tokens += 1;
+        let caller = Caller { session, pid: 1, request: self.tokens as u32 };
+        let event = Event::Request(Token(self.tokens), caller, operation);
+        self.nodes[shard].mailbox.send(Command::Apply(event));
+        Token(self.tokens)
+    }
+
+    /// Asks the shard that has a stream, and waits for the answer.
+    pub(super) fn request(
+        &mut self,
+        stream: &str,
+        session: SessionId,
+        operation: impl FnOnce(Partition) -> Operation,
+    ) -> Answer {
+        let shard = self.home(stream);
+        let token = self.ask(shard, session, operation(partition(stream)));
+        for _ in 0..ANSWER_TURNS {
+            self.turn(shard);
+            if let Some(answer) = self.replies.remove(&token.0) {
+                return answer;
+            }
+            self.advance(100 * US);
+        }
+        panic!("a request was not answered");
+    }
+
+    /// Makes a stream; a queue with its subscription.
+    pub(super) fn declare(&mut self, stream: &str, operation: impl FnOnce(Partition) -> Operation) {
+        let answer = self.request(stream, SessionId(1), operation);
+        assert!(!matches!(answer.reply, Reply::Refused(_)), "{:?}", answer.reply);
+    }
+
+    /// The settings of a stream, as far as it is there.
+    pub(super) fn settings(&mut self, stream: &str) -> Option<StreamSettings> {
+        match self.request(stream, SessionId(1), Operation::DescribeStream).reply {
+            Reply::Stream(info) => Some(info.settings),
+            _ => None,
+        }
+    }
+
+    /// What is where in a queue.
+    pub(super) fn queue_info(&mut self, stream: &str) -> SharedInfo {
+        let name = Name::parse(stream).expect("a name");
+        let describe = |partition| Operation::DescribeSubscription(partition, name);
+        match self.request(stream, SessionId(1), describe).reply {
+            Reply::Subscription(info) => info.partitions[0].shared.expect("a queue's is shared"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A consumer has called.
+    pub(super) fn look(&mut self, session: SessionId) {
+        self.nodes.iter().for_each(|node| node.mailbox.send(Command::Look(session)));
+    }
+
+    /// The process of a session is gone.
+    pub(super) fn end_session(&mut self, session: SessionId) {
+        self.nodes.iter().for_each(|node| node.mailbox.send(Command::Apply(Event::SessionEnded(session))));
+    }
+}
+
+fn is_readable(link: &Link) -> bool {
+    let mut watched = [PollFd::from_borrowed_fd(link.as_fd(), PollFlags::IN)];
+    poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
