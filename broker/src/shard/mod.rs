@@ -303,6 +303,12 @@ impl Shard {
             next = journal.turn(&mut self.rings, &mut self.unsaid);
             turns += 1;
         }
+        let now = clock::monotonic();
+        let more = journal.take_durable_deaths();
+        if !more.is_empty() {
+            next = Next::Again;
+            self.looks.extend(more.into_iter().map(|shared| (shared, now)));
+        }
         if journal.has_failed() {
             self.core.set_journal(Err(journal.trouble().unwrap_or_default()));
         }
@@ -351,8 +357,7 @@ impl Shard {
             self.looks.insert(shared, at);
         }
         for (position, attempts, reason) in looked.dead {
-            let (shard, incarnation) =
-                (self.core.shard(), self.rings[&stream].partition.identity().incarnation);
+            let (shard, incarnation) = (self.core.shard(), self.rings[&stream].incarnation_of_graves());
             let grave = Grave { shard, stream, incarnation, gate, position };
             self.send_letter(grave, attempts, reason);
         }
