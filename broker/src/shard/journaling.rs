@@ -278,9 +278,9 @@ impl Open {
         let mut any = false;
         for (id, declared) in changes.iter().filter_map(CoreRecord::declared) {
             let known = self.log.state().streams.get(&id).map(|stream| &stream.declared);
-            // What is on its way may be otherwise than what is known.
-            let is_known = self.pending.is_empty() && !self.log.is_filling() && known == declared.as_ref();
-            if !is_known {
+            // What is on its way may be otherwise than what is known; once the log has failed, nothing is.
+            let is_sure = self.pending.is_empty() && !self.log.is_filling() || self.has_failed();
+            if !(is_sure && known == declared.as_ref()) {
                 self.pending.push_back(Pending::State(StateRecord::Stream(id, declared.map(Box::new))));
                 any = true;
             }
