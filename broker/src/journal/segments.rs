@@ -103,6 +103,12 @@ pub(crate) fn prepare<D: Disk>(
     Ok(OpenSegment { file: Arc::new(file), header, at: FIRST_BATCH })
 }
 
+/// A segment that was written before, as one that has no room.
+pub(crate) fn open_full<D: Disk>(disk: &D, header: SegmentHeader) -> io::Result<OpenSegment<D::File>> {
+    let file = Arc::new(disk.open(&Name::Segment(header.segment).to_string())?);
+    Ok(OpenSegment { file, header, at: header.bytes })
+}
+
 /// Makes the reserve, of so many bytes, if it is not there.
 pub(crate) fn keep_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
     if spares(disk)?.len() < RESERVE {
@@ -111,6 +117,11 @@ pub(crate) fn keep_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
         disk.sync_directory()?;
     }
     Ok(())
+}
+
+/// Whether the reserve is not there, and there is no room for one of so many bytes.
+pub(crate) fn lacks_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<bool> {
+    Ok(spares(disk)?.len() < RESERVE && disk.free()? < bytes)
 }
 
 /// Gives a spare back to the file system, for something that is needed more. `false`: there is none.
@@ -166,7 +177,9 @@ pub(crate) fn give_up<D: Disk>(disk: &D, needed: &Needed) -> io::Result<()> {
                     disk.remove(&name.to_string())?;
                 }
             }
-            Name::Snapshot(lsn) if lsn < needed.from_snapshot => disk.remove(&name.to_string())?,
+            Name::Snapshot(lsn) if lsn < needed.from_snapshot => {
+                disk.remove(&name.to_string())?;
+            }
             _ => {}
         }
     }

@@ -52,6 +52,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Bytes that files may still take.
+    fn free(&self) -> io::Result<u64>;
     /// All names are on the device.
     fn sync_directory(&self) -> io::Result<()>;
 }
