@@ -13,6 +13,7 @@ use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_tests::deaths::worker;
+use ringway_tests::durable::SMALL_SEGMENTS;
 use ringway_tests::failing_disk::{self, fail_segments};
 use ringway_tests::small_disk::{SEGMENT_BYTES, SMALL_DISK, mount_read_only, mount_small_disk};
 use ringway_tests::without_io_uring::{WITHOUT_IO_URING, without_io_uring};
@@ -47,6 +48,9 @@ fn main() -> Result<(), Failure> {
                 without_io_uring()?;
             }
             let mut config = Config::load(None, Some(directory.into()))?;
+            if let Ok(bytes) = std::env::var(SMALL_SEGMENTS) {
+                config.segment_bytes = bytes.parse()?;
+            }
             if let Ok(bytes) = std::env::var(SMALL_DISK) {
                 mount_small_disk(&config.data, &bytes)?;
                 config.segment_bytes = SEGMENT_BYTES;

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringway_shm_protocol::ring::Received;
+use ringway_shm_protocol::stops;
 use zerocopy::IntoBytes;
 
 use super::disk::{Disk, Done, Writer};
@@ -504,6 +505,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         let (file, offset) = (self.segment.file.clone(), self.segment.at);
         let number = sync.then(|| self.cover(&file));
         self.writer.write(&file, offset, buffer, bytes, sync);
+        stops::at("batch.submitted");
         self.segment.at += bytes as u64;
         self.place = (self.segment.header.segment, self.segment.at);
         self.batches += 1;
@@ -557,6 +559,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         {
             filling.sync = true;
             let _ = self.submit_filling_at(time_ns);
+            stops::at("mark.submitted");
         }
     }
 
@@ -576,6 +579,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         if let Some(file) = written.next().map(|batch| batch.file.clone()) {
             let number = self.cover(&file);
             self.writer.flush(&file, number);
+            stops::at("flush.submitted");
         }
     }
 
@@ -586,6 +590,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         for done in done {
             match done {
                 Done::Written(buffer, Ok(())) => {
+                    stops::at("batch.written");
                     let batch = self.batch_of(buffer);
                     batch.written = true;
                     if !batch.is_linked {
@@ -593,11 +598,13 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
                     }
                 }
                 Done::Synced(buffer, Ok(())) => {
+                    stops::at("batch.synced");
                     let number = self.batch_of(buffer).sync;
                     self.give_back(buffer);
                     self.synced(number);
                 }
                 Done::Flushed(number, Ok(())) => {
+                    stops::at("flush.synced");
                     self.synced(Some(number));
                 }
                 Done::Written(_, Err(error)) => self.fail(format!("a write has failed: {error}")),

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{Durability, Refusal, RefusalCode, Reply};
 use ringway_shm_protocol::ring::JournalState;
+use ringway_shm_protocol::stops;
 use rustix::fs::FlockOperation;
 
 use super::journaled::{Attention, Journaled};
@@ -178,9 +179,11 @@ pub(super) fn open(
         }
     };
     let lock = lock(&place.directory).map_err(|source| failed(LOCK, source))?;
+    stops::at("journal.locked");
     note_shards(&place.shards).map_err(|source| failed("the number of shards", source))?;
     let disk = Directory::open(&place.directory).map_err(|source| failed("itself", source))?;
     let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
+    stops::at("journal.read");
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|source| failed("random numbers", source.into()))?;
@@ -247,6 +250,7 @@ pub(super) fn open(
         failure_told: false,
         room_told: false,
     };
+    stops::at("journal.open");
     Ok((open, recovered))
 }
 
