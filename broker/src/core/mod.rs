@@ -87,8 +87,7 @@ pub struct Grave {
     pub shard: u32,
     /// The stream.
     pub stream: StreamId,
-    /// Its ring: positions that were lost with the one before may name other messages now. 0: of a journaled stream, whose dead
-    /// messages are on the device before they are sent, so that no other has their position ever.
+    /// Its ring: positions that were lost with the one before may name other messages now.
     pub incarnation: u64,
     /// The subscription's gate.
     pub gate: Gate,

@@ -29,7 +29,7 @@ use super::mailbox::FromShard;
 use super::ring::{Ring, Rounds};
 use crate::clock;
 use crate::core::lot::Nanos;
-use crate::core::{Core, CoreRecord, DeclaredStream, Gate, StreamId, Token};
+use crate::core::{Core, CoreRecord, DeclaredStream, StreamId, Token};
 use crate::journal::LOCK;
 use crate::journal::disk::files::Directory;
 use crate::journal::disk::threads::Threads;
@@ -144,8 +144,6 @@ pub(super) struct Open {
     demanded: bool,
     /// Rounds that are done when the log is durable so far.
     rounds: VecDeque<(u64, StreamId, Rounds)>,
-    /// Subscriptions whose dead messages are on the device, and can be sent.
-    durable_deaths: Vec<(StreamId, Gate)>,
     /// Bells that were rung and are not answered yet.
     rung: Vec<u64>,
     failure_told: bool,
@@ -245,7 +243,6 @@ pub(super) fn open(
         rest_until: now,
         demanded: false,
         rounds: VecDeque::new(),
-        durable_deaths: Vec::new(),
         rung: Vec::new(),
         failure_told: false,
         room_told: false,
@@ -384,11 +381,6 @@ impl Open {
             (false, true) => JournalState::NoRoom,
             (false, false) => JournalState::Ready,
         }
-    }
-
-    /// Subscriptions with dead messages that can be sent now.
-    pub(super) fn take_durable_deaths(&mut self) -> Vec<(StreamId, Gate)> {
-        std::mem::take(&mut self.durable_deaths)
     }
 
     /// Why messages cannot be journaled now.
@@ -548,8 +540,7 @@ impl Open {
             if let Some((_, stream, rounds)) = self.rounds.pop_front()
                 && let Some(ring) = rings.get_mut(&stream)
             {
-                let died = ring.end_rounds(&rounds);
-                self.durable_deaths.extend(died.into_iter().map(|gate| (stream, gate)));
+                ring.end_rounds(&rounds);
             }
         }
         self.letters.retain(|(stream, position, token)| {

@@ -303,12 +303,6 @@ impl Shard {
             next = journal.turn(&mut self.rings, &mut self.unsaid);
             turns += 1;
         }
-        let now = clock::monotonic();
-        let more = journal.take_durable_deaths();
-        if !more.is_empty() {
-            next = Next::Again;
-            self.looks.extend(more.into_iter().map(|shared| (shared, now)));
-        }
         if journal.has_failed() {
             self.core.set_journal(Err(journal.trouble().unwrap_or_default()));
         }
@@ -357,7 +351,8 @@ impl Shard {
             self.looks.insert(shared, at);
         }
         for (position, attempts, reason) in looked.dead {
-            let (shard, incarnation) = (self.core.shard(), self.rings[&stream].incarnation_of_graves());
+            let (shard, incarnation) =
+                (self.core.shard(), self.rings[&stream].partition.identity().incarnation);
             let grave = Grave { shard, stream, incarnation, gate, position };
             self.send_letter(grave, attempts, reason);
         }

@@ -333,12 +333,11 @@ impl Ring {
         let Some(journaled) = &mut self.journaled else { return (rounds, records) };
         let (stream, end) = (self.home.stream, journaled.position());
         for (gate, subscription) in self.subscriptions.iter().filter(|(gate, _)| **gate != journaled.gate) {
-            let round = subscription.rounds.begin();
-            rounds.push((*gate, round));
+            rounds.push((*gate, subscription.rounds.begin()));
             let noted = journaled.noted.entry(*gate).or_default();
             match self.shared.get_mut(gate) {
                 Some(shared) => {
-                    let (of_it, now) = shared.journal(stream, end, noted, round);
+                    let (of_it, now) = shared.journal(stream, end, noted);
                     records.extend(of_it);
                     *noted = now;
                 }
@@ -355,26 +354,16 @@ impl Ring {
         (rounds, records)
     }
 
-    /// What was found in these rounds is journaled. Returns the subscriptions with dead messages that can be sent now.
-    pub(super) fn end_rounds(&mut self, rounds: &Rounds) -> Vec<Gate> {
-        let mut died = Vec::new();
+    /// What was found in these rounds is journaled.
+    pub(super) fn end_rounds(&mut self, rounds: &Rounds) {
         for (gate, round) in rounds {
             if let Some(subscription) = self.subscriptions.get(gate) {
                 subscription.rounds.end(*round);
-            }
-            if self.shared.get_mut(gate).is_some_and(|shared| shared.end_round(*round)) {
-                died.push(*gate);
             }
         }
         if let Some(journaled) = &mut self.journaled {
             journaled.ring_confirm(&self.partition);
         }
-        died
-    }
-
-    /// What tells its dead letters from those of another ring.
-    pub(super) fn incarnation_of_graves(&self) -> u64 {
-        if self.journaled.is_some() { 0 } else { self.partition.identity().incarnation }
     }
 
     /// Whether there is nothing to be journaled.

@@ -93,8 +93,6 @@ pub(super) struct Shared {
     buffer: Box<[u8]>,
     /// Messages of the lot that the journal does not know as they are; `None`: there is no journal.
     unjournaled: Option<BTreeSet<u64>>,
-    /// Messages that were journaled as dead in a round that is not durable yet.
-    dying: BTreeMap<u64, u64>,
     dead_journaled: u64,
 }
 
@@ -124,7 +122,6 @@ impl Shared {
             scan_at: None,
             buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
             unjournaled: None,
-            dying: BTreeMap::new(),
             dead_journaled: 0,
         }
     }
@@ -191,22 +188,12 @@ impl Shared {
             && self.regions.floor.position() == noted.floor
     }
 
-    /// What is to be journaled of it in this round, and what is noted then: nothing from `end` on.
-    pub(super) fn journal(
-        &mut self,
-        stream: StreamId,
-        end: u64,
-        noted: &Noted,
-        round: u64,
-    ) -> (Vec<StateRecord>, Noted) {
+    /// What is to be journaled of it, and what is noted then: nothing from `end` on.
+    pub(super) fn journal(&mut self, stream: StreamId, end: u64, noted: &Noted) -> (Vec<StateRecord>, Noted) {
         let mut records = Vec::new();
         // First the lot: nothing that has left the ring is ever in neither.
         for position in self.unjournaled.as_mut().map(std::mem::take).unwrap_or_default() {
-            let entry = self.durable_entry(position);
-            if matches!(entry, Some(LotEntry { waiting: Waiting::Dead { .. }, .. })) {
-                self.dying.insert(position, round);
-            }
-            records.push(StateRecord::Lot(stream, self.gate, position, entry));
+            records.push(StateRecord::Lot(stream, self.gate, position, self.durable_entry(position)));
         }
         if self.dead_journaled != self.dead_total {
             self.dead_journaled = self.dead_total;
@@ -235,19 +222,6 @@ impl Shared {
             records.push(StateRecord::Settled { stream, gate, floor, above });
         }
         (records, now)
-    }
-
-    /// What was journaled in this round is durable. Says whether dead messages can be sent that could not before.
-    pub(super) fn end_round(&mut self, round: u64) -> bool {
-        let before = self.dying.len();
-        self.dying.retain(|_, in_round| *in_round > round);
-        self.dying.len() < before
-    }
-
-    /// Whether a successor after the host's end finds this dead message as dead: if not, it could be in two places.
-    fn is_durably_dead(&self, position: u64) -> bool {
-        let is_unjournaled = self.unjournaled.as_ref().is_some_and(|positions| positions.contains(&position));
-        !is_unjournaled && !self.dying.contains_key(&position)
     }
 
     /// Goes on where a shard that is gone has stopped, and finishes what that had begun. Look afterwards.
@@ -758,7 +732,7 @@ impl Shared {
         }
     }
 
-    /// At most so many dead messages that are not on their way yet, and can be. Without a dead-letter stream they are dropped.
+    /// At most so many dead messages that are not on their way yet. Without a dead-letter stream they are dropped.
     fn dead(&mut self, letters: usize) -> Vec<(u64, u32, DeathReason)> {
         if self.lot.settings().dead_letter.is_none() {
             for position in self.lot.dead().map(|(position, ..)| position).collect::<Vec<_>>() {
@@ -768,10 +742,7 @@ impl Shared {
             }
             return Vec::new();
         }
-        let new = self
-            .lot
-            .dead()
-            .filter(|(position, ..)| !self.burying.contains(position) && self.is_durably_dead(*position));
+        let new = self.lot.dead().filter(|(position, ..)| !self.burying.contains(position));
         let new: Vec<_> = new.take(letters).collect();
         self.burying.extend(new.iter().map(|(position, ..)| *position));
         new.into_iter().map(|(position, attempts, _, reason)| (position, attempts, reason)).collect()
