@@ -201,7 +201,7 @@ impl NewJournal {
         let segment = segments::prepare(&disk, header, 0)?;
         // Nobody sleeps by it.
         let wake: OwnedFd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let start = Start { shard, lsn: 0, checksum: 0, state: State::default() };
+        let start = Start { shard, lsn: 0, checksum: 0, state: State::default(), last: None, first: None };
         Ok(Self { disk, log: Log::new(start, segment, Threads::new(&wake, None)?) })
     }
 

@@ -227,16 +227,19 @@ impl Lane {
     /// Whether messages can be journaled, where they are to be.
     #[inline]
     pub(crate) fn check_journal(&self) -> Result<(), SendError> {
-        if self.is_journaled && self.regions.watermarks.state() != JournalState::Ready {
-            return Err(self.journal_trouble());
+        if self.is_journaled {
+            let state = self.regions.watermarks.state();
+            if state != JournalState::Ready {
+                return Err(self.journal_trouble(state));
+            }
         }
         Ok(())
     }
 
     #[cold]
-    fn journal_trouble(&self) -> SendError {
+    fn journal_trouble(&self, state: JournalState) -> SendError {
         let (stream, why) = (self.stream(), self.journal.why());
-        match self.regions.watermarks.state() {
+        match state {
             JournalState::NoRoom => SendError::NoRoom { stream, why },
             _ => SendError::JournalFailed { stream, why },
         }

@@ -23,7 +23,7 @@ pub enum Role {
 
 use Role::{Broker, Cursor, Keeper, Member, Producer, Successor};
 
-/// Every place, and who comes there.
+/// Every place that somebody comes to where streams are in memory, and who.
 pub const STOPS: &[(&str, &[Role])] = &[
     ("slot.taken", &[Producer, Broker]),
     ("slot.reserved", &[Producer]),
@@ -91,6 +91,42 @@ pub const STOPS: &[(&str, &[Role])] = &[
     ("keeper.told", &[Keeper]),
 ];
 
+/// Every place that a broker comes to where streams are durable: behind every step of its journal. Under load it surely comes there
+/// so many times, soon.
+pub const JOURNAL_STOPS: &[(&str, u64)] = &[
+    ("journal.locked", 1),
+    ("journal.read", 1),
+    ("journal.open", 1),
+    ("segment.unused", 1),
+    ("segment.made", 1),
+    ("segment.headed", 1),
+    ("segment.synced", 1),
+    ("segment.named", 1),
+    ("segment.durable", 1),
+    ("segment.given-up", 1),
+    ("reserve.made", 1),
+    ("reserve.named", 1),
+    ("reserve.durable", 1),
+    ("snapshot.made", 1),
+    ("snapshot.written", 1),
+    ("snapshot.synced", 1),
+    ("snapshot.named", 1),
+    ("snapshot.durable", 1),
+    ("snapshot.given-up", 1),
+    ("given-up.durable", 1),
+    ("batch.submitted", 20),
+    ("batch.written", 20),
+    ("batch.synced", 20),
+    ("flush.submitted", 3),
+    ("flush.synced", 3),
+    ("mark.submitted", 1),
+    ("round.begun", 20),
+    ("round.ended", 20),
+    ("written.raised", 20),
+    ("synced.raised", 20),
+    ("state.told", 1),
+];
+
 #[cfg(not(ringway_stops))]
 mod armed {
     /// This process has come to a place.
@@ -124,7 +160,9 @@ mod armed {
         let text = std::env::var("RINGWAY_STOP").ok()?;
         let mut parts = text.split(',');
         let place = parts.next()?.to_owned();
-        assert!(super::STOPS.iter().any(|(known, _)| *known == place), "no such place: {place}");
+        let journal = super::JOURNAL_STOPS.iter().map(|(known, _)| known);
+        let mut known = super::STOPS.iter().map(|(known, _)| known).chain(journal);
+        assert!(known.any(|known| *known == place), "no such place: {place}");
         let times = AtomicU64::new(parts.next()?.parse().ok()?);
         let signal = if parts.next()? == "KILL" { Signal::KILL } else { Signal::STOP };
         Some(Armed { place, times, signal })

@@ -1,4 +1,5 @@
-//! A durable queue under load while its broker is killed again and again, and now and then everything with it.
+//! A durable queue under load while its broker is killed again and again, and now and then everything with it: at random, or behind
+//! a step of its journal that it was armed to stop at.
 //!
 //! A producer notes which messages were confirmed, a consumer which settlements were. Every so many kills the keeper is killed
 //! with the broker, and all connections are closed: the rings are gone, and what there is then is what the journal has. In the end
@@ -7,14 +8,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use ringway_broker::config::SEGMENT_BYTES_MIN;
 use ringway_client::{Connection, Durability, SharedSettings, StreamKind, StreamSettings};
+use ringway_shm_protocol::stops::JOURNAL_STOPS;
 
 use crate::PATIENCE;
-use crate::kept::KeptBroker;
+use crate::deaths::worker::Random;
+use crate::kept::{KeptBroker, is_stopped};
 
 /// Messages between two confirms.
 const WINDOW: u64 = 16;
@@ -22,6 +27,17 @@ const WINDOW: u64 = 16;
 const ACKS: usize = 8;
 /// A queue is drained when nothing has come for so long.
 const DRAINED: Duration = Duration::from_millis(500);
+
+/// Has `ringway-test-peer serve` write segments of so many bytes.
+pub const SMALL_SEGMENTS: &str = "RINGWAY_TEST_SEGMENT_BYTES";
+/// Brokers at the same time: they mostly wait.
+const AT_ONCE: usize = 4;
+/// How often a place is tried that is not come to.
+const TRIES: u64 = 3;
+/// How long a broker works that is not to come to its place.
+const LIFE: Duration = Duration::from_millis(250);
+/// How long it has to come there.
+const COMES: Duration = Duration::from_secs(4);
 
 /// What a campaign has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +87,7 @@ type Failure = Box<dyn std::error::Error>;
 fn declare(connection: &Connection) -> Result<(), Failure> {
     let settings = StreamSettings {
         kind: StreamKind::Queue,
-        slots: 1024,
+        slots: 64,
         slot_bytes: 64,
         durability: Durability::Synced,
         ..StreamSettings::DEFAULT
@@ -88,9 +104,18 @@ fn produce(directory: &Path, shared: &Shared) -> Result<(), Failure> {
     while shared.goes_on() {
         let first = shared.next.fetch_add(WINDOW, Ordering::Relaxed);
         for number in first..first + WINDOW {
-            // Some do not fit a slot.
+            // Some do not fit a slot, and some are long.
             let mut payload = number.to_le_bytes().to_vec();
-            payload.resize(if number % 7 == 0 { 300 } else { 8 }, 1);
+            payload.resize(
+                if number % 8 == 0 {
+                    100_000
+                } else if number % 7 == 0 {
+                    300
+                } else {
+                    8
+                },
+                1,
+            );
             producer.send_timeout(&payload, PATIENCE)?;
         }
         producer.confirm_all_timeout(PATIENCE)?;
@@ -135,6 +160,54 @@ fn consume(directory: &Path, shared: &Shared, drain: bool) -> Result<(), Failure
     Ok(())
 }
 
+/// A broker under load, and the books.
+struct Load<'a> {
+    peer: &'a Path,
+    broker: KeptBroker,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl<'a> Load<'a> {
+    fn start(peer: &'a Path, environment: &[(&str, String)]) -> Self {
+        let broker = KeptBroker::start_with(peer, environment);
+        declare(&broker.connect()).expect("a queue can be declared");
+        let (books, next) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { books, next, stop: AtomicBool::new(false), produced: AtomicBool::new(false) };
+        let shared = Arc::new(shared);
+        Self { peer, workers: start(&broker, &shared), broker, shared }
+    }
+
+    fn end_workers(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.workers.drain(..).for_each(|worker| drop(worker.join()));
+    }
+
+    /// Kills broker and keeper, and closes all connections, so that the rings are gone; then all goes on.
+    fn lose_everything(mut self) -> Self {
+        self.broker.lose_everything();
+        self.end_workers();
+        let before = Arc::into_inner(self.shared).expect("the workers have ended");
+        let shared = Shared { stop: AtomicBool::new(false), produced: AtomicBool::new(false), ..before };
+        let (broker, shared) = (self.broker.start_again(self.peer), Arc::new(shared));
+        Self { peer: self.peer, workers: start(&broker, &shared), broker, shared }
+    }
+
+    /// Drains the queue, and compares the books.
+    fn end(mut self) -> Report {
+        self.end_workers();
+        consume(&self.broker.path(), &self.shared, true).expect("the queue can be drained");
+        let books = self.shared.books();
+        Report {
+            confirmed: books.confirmed.len() as u64,
+            settled: books.settled.len() as u64,
+            missing: books.confirmed.difference(&books.delivered).count() as u64,
+            back: books.back,
+            ..Report::default()
+        }
+    }
+}
+
 /// Kills the broker so often, and everything with it every `loss_every`-th time. `peer`: `ringway-test-peer`; `environment`:
 /// of the broker.
 pub fn campaign(
@@ -144,42 +217,78 @@ pub fn campaign(
     loss_every: u64,
     seed: u64,
 ) -> Report {
-    let mut broker = KeptBroker::start_with(peer, environment);
-    declare(&broker.connect()).expect("a queue can be declared");
-    let (books, next) = (Mutex::default(), AtomicU64::new(0));
-    let mut shared =
-        Arc::new(Shared { books, next, stop: AtomicBool::new(false), produced: AtomicBool::new(false) });
-    let mut report = Report::default();
-    let mut random = seed;
-    let mut workers = start(&broker, &shared);
+    let mut load = Load::start(peer, environment);
+    let (mut losses, mut random) = (0, Random(seed));
     for kill in 1..=kills {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_micros(2000 + (random >> 33) % 200_000));
+        std::thread::sleep(Duration::from_micros(2000 + random.below(200_000)));
         if kill % loss_every == 0 {
-            broker.lose_everything();
-            shared.stop.store(true, Ordering::Relaxed);
-            workers.into_iter().for_each(|worker| drop(worker.join()));
-            let before = Arc::into_inner(shared).expect("the workers have ended");
-            shared =
-                Arc::new(Shared { stop: AtomicBool::new(false), produced: AtomicBool::new(false), ..before });
-            broker = broker.start_again(peer);
-            report.losses += 1;
-            workers = start(&broker, &shared);
+            load = load.lose_everything();
+            losses += 1;
         } else {
-            broker.succeed();
+            load.broker.succeed();
         }
-        report.kills += 1;
     }
     std::thread::sleep(Duration::from_millis(200));
-    shared.stop.store(true, Ordering::Relaxed);
-    workers.into_iter().for_each(|worker| drop(worker.join()));
-    consume(&broker.path(), &shared, true).expect("the queue can be drained");
-    let books = shared.books();
-    report.confirmed = books.confirmed.len() as u64;
-    report.settled = books.settled.len() as u64;
-    report.missing = books.confirmed.difference(&books.delivered).count() as u64;
-    report.back = books.back;
-    report
+    Report { kills, losses, ..load.end() }
+}
+
+/// Stops a broker behind a step of its journal, the `times`-th time that it comes there: by SIGKILL, so that another goes on with
+/// its rings, or by SIGSTOP, and everything is lost then. `None`: it has not come there. `peer`: built with `--cfg ringway_stops`.
+pub fn stop_at(peer: &Path, place: &str, times: u64, kill: bool) -> Option<Report> {
+    let armed = format!("{place},{times},{}", if kill { "KILL" } else { "STOP" });
+    let environment = [("RINGWAY_STOP_SUCCESSOR", armed), (SMALL_SEGMENTS, SEGMENT_BYTES_MIN.to_string())];
+    let mut load = Load::start(peer, &environment);
+    // Something is given up in the fourth life: what two snapshots do without.
+    for _ in 0..2 {
+        std::thread::sleep(LIFE);
+        load = load.lose_everything();
+    }
+    std::thread::sleep(LIFE);
+    load.broker.succeed();
+    let (began, second) = (Instant::now(), load.broker.pid());
+    let has_come = |load: &Load<'_>| if kill { load.broker.pid() != second } else { is_stopped(second) };
+    while !has_come(&load) {
+        if began.elapsed() > COMES {
+            return None;
+        }
+        // Some are come to only when nothing is to be done.
+        if began.elapsed() > COMES / 2 && !load.workers.is_empty() {
+            load.end_workers();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if !kill {
+        load = load.lose_everything();
+    }
+    std::thread::sleep(LIFE);
+    Some(load.end())
+}
+
+/// Stops brokers behind every step of a journal, once by each signal. Returns what is wrong, and prints what was hit.
+pub fn stops(peer: &Path, seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let targets = JOURNAL_STOPS.iter().flat_map(|place| [(place, true), (place, false)]);
+    let targets: Vec<_> =
+        targets.map(|((place, most), kill)| (*place, 1 + random.below(*most), kill)).collect();
+    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((place, times, kill)) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // A life may be too short for what comes seldom.
+                    let report = (0..TRIES).find_map(|_| stop_at(peer, place, *times, *kill));
+                    let signal = if *kill { "SIGKILL" } else { "SIGSTOP" };
+                    let what = format!("{signal} at {place}, time {times}: {report:?}");
+                    println!("{what}");
+                    let is_whole =
+                        |report: Report| (report.missing, report.back) == (0, 0) && report.confirmed > 0;
+                    let wrong = (!report.is_some_and(is_whole)).then_some(what);
+                    faults.lock().unwrap_or_else(PoisonError::into_inner).extend(wrong);
+                }
+            });
+        }
+    });
+    faults.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start(broker: &KeptBroker, shared: &Arc<Shared>) -> Vec<std::thread::JoinHandle<()>> {

@@ -83,7 +83,8 @@ impl KeptBroker {
         let brokers: Vec<u32> = children.chain(brokers.last().copied()).collect();
         brokers.iter().chain([&keeper]).for_each(|pid| signal(*pid, Signal::KILL));
         let _ = self.first_keeper.wait();
-        let is_gone = |pid: &u32| !Path::new(&format!("/proc/{pid}/exe")).exists();
+        // One that is still ending has its files open, and its locks.
+        let is_gone = |pid: &u32| state(*pid).is_none_or(|state| "ZX".contains(state));
         eventually("they are gone", || brokers.iter().all(is_gone));
     }
 
@@ -188,4 +189,15 @@ pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Whether a process was stopped by a signal, and has not gone on.
+pub fn is_stopped(pid: u32) -> bool {
+    state(pid) == Some('T')
+}
+
+/// The state of a process, as the kernel calls it; `None`: there is no such process.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
 }

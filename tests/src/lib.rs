@@ -4,7 +4,9 @@
 //! are stopped when dropped, other processes are killed by their pid.
 
 pub mod deaths;
+pub mod denied_calls;
 pub mod durable;
+pub mod failing_disk;
 pub mod kept;
 pub mod litmus;
 pub mod queue;

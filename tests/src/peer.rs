@@ -2,17 +2,20 @@
 //!
 //! It prints one line when it is ready and then waits until it is killed.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use ringway_broker::Broker;
-use ringway_broker::config::Config;
+use ringway_broker::config::{Config, RuntimeChoice};
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_tests::deaths::worker;
-use ringway_tests::small_disk::{SEGMENT_BYTES, SMALL_DISK, mount_small_disk};
+use ringway_tests::durable::SMALL_SEGMENTS;
+use ringway_tests::failing_disk::{self, fail_segments};
+use ringway_tests::small_disk::{SEGMENT_BYTES, SMALL_DISK, mount_read_only, mount_small_disk};
 use ringway_tests::without_io_uring::{WITHOUT_IO_URING, without_io_uring};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -28,11 +31,26 @@ fn main() -> Result<(), Failure> {
             setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
             broker(directory)
         }
+        ["two-shards", directory, runtime] => two_shards(directory, runtime),
+        ["read-only", directory, data] => {
+            mount_read_only(data.as_ref())?;
+            let config = Config { data: data.into(), ..Config::load(None, Some(directory.into()))? };
+            match Broker::start(config) {
+                Ok(broker) => {
+                    println!("serving");
+                    Ok(broker.wait()?)
+                }
+                Err(error) => ready(&error.to_string()),
+            }
+        }
         ["serve", directory] => {
             if std::env::var_os(WITHOUT_IO_URING).is_some() {
                 without_io_uring()?;
             }
             let mut config = Config::load(None, Some(directory.into()))?;
+            if let Ok(bytes) = std::env::var(SMALL_SEGMENTS) {
+                config.segment_bytes = bytes.parse()?;
+            }
             if let Ok(bytes) = std::env::var(SMALL_DISK) {
                 mount_small_disk(&config.data, &bytes)?;
                 config.segment_bytes = SEGMENT_BYTES;
@@ -91,6 +109,32 @@ fn say(notice: &Notice) {
 fn broker(directory: &str) -> Result<(), Failure> {
     let broker = Broker::start(Config::load(None, Some(directory.into()))?)?;
     println!("serving");
+    Ok(broker.wait()?)
+}
+
+/// A broker of two shards. For each line of input, a system call and the directory of a shard, that call fails on its segments from
+/// then on.
+fn two_shards(directory: &str, runtime: &str) -> Result<(), Failure> {
+    let mut config = Config::load(None, Some(directory.into()))?;
+    // On the same core, where there is only one.
+    config.cores.push(config.cores[0]);
+    config.segment_bytes = failing_disk::SEGMENT_BYTES;
+    config.runtime = match runtime {
+        "threads" => RuntimeChoice::Threads,
+        "io_uring" => RuntimeChoice::IoUring,
+        _ => return Err(format!("no such runtime: {runtime}").into()),
+    };
+    let broker = Broker::start(config)?;
+    println!("serving");
+    std::thread::spawn(|| {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let failing = line.split_once(' ').ok_or_else(|| io::Error::other("a call and a directory"));
+            match failing.and_then(|(call, shard)| fail_segments(call, shard)) {
+                Ok(()) => println!("failing"),
+                Err(error) => println!("{error}"),
+            }
+        }
+    });
     Ok(broker.wait()?)
 }
 

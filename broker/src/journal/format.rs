@@ -127,6 +127,11 @@ pub(crate) enum HeaderError {
 }
 
 impl SegmentHeader {
+    /// Whether an epoch begins with this segment.
+    pub(crate) fn begins_epoch(&self) -> bool {
+        self.before_lsn != u64::MAX
+    }
+
     /// The block, with its checksum.
     pub(crate) fn to_block(mut self) -> Vec<u8> {
         let mut block = vec![0; BLOCK_BYTES];

@@ -26,7 +26,8 @@ pub(crate) enum Task {
 /// What has come of it.
 pub(crate) enum Outcome<File> {
     Prepared(io::Result<OpenSegment<File>>),
-    Reserved,
+    /// The next start has something to make a segment of.
+    Reserved(io::Result<()>),
     /// The snapshot is there.
     Snapshot(io::Result<u64>),
 }
@@ -101,15 +102,15 @@ impl<D: Disk> Drop for Helper<D> {
 /// Does what is to be done.
 pub(crate) fn carry_out<D: Disk>(disk: &D, task: Task) -> Outcome<D::File> {
     match task {
+        // The reserve is for it.
+        Task::Prepare(header) if header.begins_epoch() => {
+            Outcome::Prepared(segments::prepare(disk, header, 0))
+        }
         Task::Prepare(header) => {
             let reserved = segments::keep_reserve(disk, header.bytes);
             Outcome::Prepared(reserved.and_then(|()| segments::prepare(disk, header, RESERVE)))
         }
-        Task::Reserve(bytes) => {
-            // It is tried again with the next segment.
-            let _ = segments::keep_reserve(disk, bytes);
-            Outcome::Reserved
-        }
+        Task::Reserve(bytes) => Outcome::Reserved(segments::keep_reserve(disk, bytes)),
         Task::Snapshot { lsn, bytes, needed } => {
             let mut written = snapshot::write(disk, lsn, &bytes);
             if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ringway_shm_protocol::ring::Received;
+use ringway_shm_protocol::stops;
 use zerocopy::IntoBytes;
 
 use super::disk::{Disk, Done, Writer};
@@ -28,7 +29,7 @@ use super::records::{
 };
 use super::segments::OpenSegment;
 use super::state::{Place, State};
-use crate::core::StreamId;
+use crate::core::{DeclaredStream, StreamId};
 
 /// Bytes of records that a batch may have.
 const BODY_BYTES_MAX: usize = BATCH_BYTES_MAX - BATCH_HEADER_BYTES;
@@ -101,6 +102,10 @@ pub(crate) struct Start {
     /// The checksum of the last batch.
     pub(crate) checksum: u64,
     pub(crate) state: State,
+    /// The header of the segment that the last batch is in, if there is one.
+    pub(crate) last: Option<SegmentHeader>,
+    /// The header of the segment that its epoch begins with, if there is no room for that yet.
+    pub(crate) first: Option<SegmentHeader>,
 }
 
 /// There is no room to append: something in flight must come to an end first.
@@ -114,10 +119,14 @@ pub(crate) struct Log<D: Disk, W> {
     segment: OpenSegment<D::File>,
     /// The one behind, once it is there.
     next: Option<OpenSegment<D::File>>,
+    /// The header of the one behind, if the epoch begins with it.
+    first: Option<SegmentHeader>,
     free: Vec<usize>,
     filling: Option<Filling>,
     in_flight: VecDeque<InFlight<D::File>>,
     next_lsn: u64,
+    /// Behind the last batch: its segment, and a byte of that.
+    place: (u64, u64),
     checksum: u64,
     /// Everything below was reported as written.
     written_lsn: u64,
@@ -135,19 +144,22 @@ pub(crate) struct Log<D: Disk, W> {
 }
 
 impl<D: Disk, W: Writer<D::File>> Log<D, W> {
-    /// Goes on at `start`, in a segment that is empty.
+    /// Goes on at `start`, in a segment that is empty; in one that is full where its own is not there yet.
     pub(crate) fn new(start: Start, segment: OpenSegment<D::File>, writer: W) -> Self {
-        let Start { shard, lsn, checksum, state } = start;
+        let Start { shard, lsn, checksum, state, last, first } = start;
+        let place = last.map_or((segment.header.segment, segment.at), |last| (last.segment, last.bytes));
         let free = (0..writer.buffers()).rev().collect();
         Self {
             shard,
             writer,
             segment,
             next: None,
+            first,
             free,
             filling: None,
             in_flight: VecDeque::new(),
             next_lsn: lsn,
+            place,
             checksum,
             written_lsn: lsn,
             durable_lsn: lsn,
@@ -212,9 +224,19 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         !self.in_flight.is_empty() || self.filling.is_some()
     }
 
-    /// Whether something was appended that the state does not know yet.
-    pub(crate) fn is_filling(&self) -> bool {
-        self.filling.is_some()
+    /// Whether something is in flight.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// How a stream was declared last, by all that was appended.
+    pub(crate) fn declared(&self, id: StreamId) -> Option<&DeclaredStream> {
+        let appended = self.filling.iter().flat_map(|filling| filling.appended.iter().rev());
+        let mut of_it = appended.filter_map(|appended| match appended {
+            Appended::State(StateRecord::Stream(of, declared)) if *of == id => Some(declared.as_deref()),
+            _ => None,
+        });
+        of_it.next().unwrap_or_else(|| self.state.streams.get(&id).map(|stream| &stream.declared))
     }
 
     /// Whether somebody waits for what is in flight: it is to be synced.
@@ -257,9 +279,10 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         &self.segment
     }
 
-    /// Where the next batch goes, if the segment is not full.
+    /// Behind the last batch: its segment, and the byte at which a reader goes on. A segment in which there is nothing is none that
+    /// anybody begins with.
     pub(crate) fn place(&self) -> (u64, u64) {
-        (self.segment.header.segment, self.segment.at)
+        self.place
     }
 
     /// The checksum of the last batch.
@@ -269,6 +292,9 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
 
     /// The header of the segment behind this one.
     pub(crate) fn next_header(&self, salt: u64) -> SegmentHeader {
+        if let Some(first) = self.first {
+            return first;
+        }
         let last = &self.segment.header;
         SegmentHeader {
             segment: last.segment + 1,
@@ -490,7 +516,9 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         let (file, offset) = (self.segment.file.clone(), self.segment.at);
         let number = sync.then(|| self.cover(&file));
         self.writer.write(&file, offset, buffer, bytes, sync);
+        stops::at("batch.submitted");
         self.segment.at += bytes as u64;
+        self.place = (self.segment.header.segment, self.segment.at);
         self.batches += 1;
         self.bytes += bytes as u64;
         self.in_flight.push_back(InFlight {
@@ -510,6 +538,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
     fn move_on(&mut self, bytes: u64) -> Result<(), NoBuffer> {
         if self.left() < bytes {
             self.segment = self.next.take().ok_or(NoBuffer)?;
+            self.first = None;
         }
         Ok(())
     }
@@ -541,6 +570,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         {
             filling.sync = true;
             let _ = self.submit_filling_at(time_ns);
+            stops::at("mark.submitted");
         }
     }
 
@@ -560,6 +590,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         if let Some(file) = written.next().map(|batch| batch.file.clone()) {
             let number = self.cover(&file);
             self.writer.flush(&file, number);
+            stops::at("flush.submitted");
         }
     }
 
@@ -570,6 +601,7 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         for done in done {
             match done {
                 Done::Written(buffer, Ok(())) => {
+                    stops::at("batch.written");
                     let batch = self.batch_of(buffer);
                     batch.written = true;
                     if !batch.is_linked {
@@ -577,11 +609,15 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
                     }
                 }
                 Done::Synced(buffer, Ok(())) => {
+                    stops::at("batch.synced");
                     let number = self.batch_of(buffer).sync;
                     self.give_back(buffer);
                     self.synced(number);
                 }
-                Done::Flushed(number, Ok(())) => self.synced(Some(number)),
+                Done::Flushed(number, Ok(())) => {
+                    stops::at("flush.synced");
+                    self.synced(Some(number));
+                }
                 Done::Written(_, Err(error)) => self.fail(format!("a write has failed: {error}")),
                 Done::Synced(_, Err(error)) | Done::Flushed(_, Err(error)) => {
                     self.fail(format!("a sync has failed: {error}"));

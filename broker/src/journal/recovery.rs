@@ -12,7 +12,7 @@
 //! 4. An epoch is read up to where the next one says that it ended: what a killed broker's device wrote later is no part of
 //!    it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +50,18 @@ pub enum RecoveryError {
         /// The directory of the shard's journal.
         directory: String,
         /// What was read.
+        file: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It can be read, perhaps, and not written.
+    #[error(
+        "the journal in {directory} cannot be written ({file}: {source}); make it writable, or give another --data"
+    )]
+    NotWritable {
+        /// The directory of the shard's journal.
+        directory: String,
+        /// What was to be written.
         file: String,
         /// The system's error.
         source: io::Error,
@@ -107,6 +119,9 @@ pub(crate) struct Recovered {
     pub(crate) journal: Option<JournalId>,
     /// The segment that reading has begun with.
     pub(crate) from_segment: u64,
+    /// The segments up to the last one with something in it, and its header.
+    pub(crate) segments: BTreeSet<u64>,
+    pub(crate) last: Option<SegmentHeader>,
     /// The snapshots that are whole, by their LSN, the newest last.
     pub(crate) snapshots: Vec<u64>,
     /// Those that are not, and why.
@@ -277,6 +292,8 @@ impl<D: Disk> Reader<'_, D> {
             segments_made: self.segments.last_key_value().map_or(0, |(number, _)| *number),
             epoch: self.segments.values().map(|segment| segment.header.epoch).max().unwrap_or(0),
             journal: self.segments.values().next().map(|segment| segment.header.journal),
+            segments: BTreeSet::new(),
+            last: None,
             snapshots: whole,
             broken,
             torn: None,
@@ -285,6 +302,8 @@ impl<D: Disk> Reader<'_, D> {
         };
         let at = At { segment, offset, lsn, checksum, last };
         self.walk(at, &mut recovered, visitor)?;
+        recovered.segments = self.segments.range(..=recovered.segment).map(|(number, _)| *number).collect();
+        recovered.last = self.segments.get(&recovered.segment).map(|segment| segment.header);
         if let Some(snapshot) = self.later.take_if(|snapshot| snapshot.lsn <= recovered.lsn) {
             recovered.state = snapshot.state;
         }

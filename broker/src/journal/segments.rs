@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use ringway_shm_protocol::stops;
+
 use super::disk::Disk;
 use super::format::{FIRST_BATCH, SegmentHeader};
 
@@ -89,12 +91,17 @@ pub(crate) fn prepare<D: Disk>(
         }
         None => (NEW.to_owned(), disk.create(NEW, header.bytes)?),
     };
+    stops::at("segment.made");
     let block = header.to_block();
     let made = disk
         .write(&file, 0, &block)
+        .inspect(|()| stops::at("segment.headed"))
         .and_then(|()| disk.sync(&file))
+        .inspect(|()| stops::at("segment.synced"))
         .and_then(|()| disk.rename(&name, &Name::Segment(header.segment).to_string()))
-        .and_then(|()| disk.sync_directory());
+        .inspect(|()| stops::at("segment.named"))
+        .and_then(|()| disk.sync_directory())
+        .inspect(|()| stops::at("segment.durable"));
     if let Err(error) = made {
         let _ = disk.remove(NEW);
         return Err(error);
@@ -103,14 +110,28 @@ pub(crate) fn prepare<D: Disk>(
     Ok(OpenSegment { file: Arc::new(file), header, at: FIRST_BATCH })
 }
 
+/// A segment that was written before, as one that has no room.
+pub(crate) fn open_full<D: Disk>(disk: &D, header: SegmentHeader) -> io::Result<OpenSegment<D::File>> {
+    let file = Arc::new(disk.open(&Name::Segment(header.segment).to_string())?);
+    Ok(OpenSegment { file, header, at: header.bytes })
+}
+
 /// Makes the reserve, of so many bytes, if it is not there.
 pub(crate) fn keep_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<()> {
     if spares(disk)?.len() < RESERVE {
         disk.create(NEW, bytes)?;
+        stops::at("reserve.made");
         disk.rename(NEW, &Name::Spare(0).to_string())?;
+        stops::at("reserve.named");
         disk.sync_directory()?;
+        stops::at("reserve.durable");
     }
     Ok(())
+}
+
+/// Whether the reserve is not there, and there is no room for one of so many bytes.
+pub(crate) fn lacks_reserve<D: Disk>(disk: &D, bytes: u64) -> io::Result<bool> {
+    Ok(spares(disk)?.len() < RESERVE && disk.free()? < bytes)
 }
 
 /// Gives a spare back to the file system, for something that is needed more. `false`: there is none.
@@ -135,6 +156,7 @@ pub(crate) fn spare_unused<D: Disk>(disk: &D, last: u64) -> io::Result<()> {
             && number > last
         {
             disk.rename(&name.to_string(), &Name::Spare(number).to_string())?;
+            stops::at("segment.unused");
         }
     }
     disk.sync_directory()
@@ -165,11 +187,15 @@ pub(crate) fn give_up<D: Disk>(disk: &D, needed: &Needed) -> io::Result<()> {
                 } else {
                     disk.remove(&name.to_string())?;
                 }
+                stops::at("segment.given-up");
             }
-            Name::Snapshot(lsn) if lsn < needed.from_snapshot => disk.remove(&name.to_string())?,
+            Name::Snapshot(lsn) if lsn < needed.from_snapshot => {
+                disk.remove(&name.to_string())?;
+                stops::at("snapshot.given-up");
+            }
             _ => {}
         }
     }
     // A spare that is used again must not have its old name after a crash.
-    disk.sync_directory()
+    disk.sync_directory().inspect(|()| stops::at("given-up.durable"))
 }

@@ -9,6 +9,7 @@
 
 use std::io;
 
+use ringway_shm_protocol::stops;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -110,11 +111,16 @@ pub(crate) fn write<D: Disk>(disk: &D, lsn: u64, bytes: &[u8]) -> io::Result<()>
     let name = format!("{NEW}-snapshot");
     let _ = disk.remove(&name);
     let file = disk.create(&name, bytes.len() as u64)?;
+    stops::at("snapshot.made");
     let written = disk
         .write(&file, 0, bytes)
+        .inspect(|()| stops::at("snapshot.written"))
         .and_then(|()| disk.sync(&file))
+        .inspect(|()| stops::at("snapshot.synced"))
         .and_then(|()| disk.rename(&name, &Name::Snapshot(lsn).to_string()))
-        .and_then(|()| disk.sync_directory());
+        .inspect(|()| stops::at("snapshot.named"))
+        .and_then(|()| disk.sync_directory())
+        .inspect(|()| stops::at("snapshot.durable"));
     if written.is_err() {
         let _ = disk.remove(&name);
     }

@@ -11,7 +11,7 @@
 //!    sleeps until a bell, the device or a timer wakes it. An idle journal costs nothing.
 //! 4. When a write or a sync has failed, nothing is confirmed any more and nothing is tried again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{Durability, Refusal, RefusalCode, Reply};
 use ringway_shm_protocol::ring::JournalState;
+use ringway_shm_protocol::stops;
 use rustix::fs::FlockOperation;
 
 use super::journaled::{Attention, Journaled};
@@ -28,7 +29,7 @@ use super::mailbox::FromShard;
 use super::ring::{Ring, Rounds};
 use crate::clock;
 use crate::core::lot::Nanos;
-use crate::core::{Core, CoreRecord, StreamId, Token};
+use crate::core::{Core, CoreRecord, DeclaredStream, StreamId, Token};
 use crate::journal::LOCK;
 use crate::journal::disk::files::Directory;
 use crate::journal::disk::threads::Threads;
@@ -177,8 +178,10 @@ pub(super) struct Open<M: Medium> {
     pub(super) log: Log<M::Disk, M::Writer>,
     helper: Helper<M::Disk>,
     preparing: bool,
-    /// Why there is no further segment, and when that is tried again.
+    /// Why there is no further segment, or none for the next start, and when that is tried again.
     no_room: Option<(String, Nanos)>,
+    /// The next start has nothing to make its segment of: messages wait until it has.
+    lacks_reserve: bool,
     pending: VecDeque<Pending>,
     held: VecDeque<(u64, Vec<FromShard>)>,
     /// What is said when what has become of messages so far is durable.
@@ -189,8 +192,11 @@ pub(super) struct Open<M: Medium> {
     snapshot_at: u64,
     from_segment: u64,
     last_snapshot: u64,
-    /// What was kept with the last.
+    /// Where the log goes on behind the one that is under way.
+    next_from_segment: u64,
+    /// What is kept with it, and the segments that there are.
     needed: Needed,
+    segments: BTreeSet<u64>,
     waiting: Option<Waiting>,
     writing_snapshot: bool,
     found_at: Nanos,
@@ -225,14 +231,20 @@ pub(super) fn open<M: Medium>(
     lost: Lost,
 ) -> Result<(Open<M>, Recovered), RecoveryError> {
     let directory = place.directory().display().to_string();
-    let failed = |file: &str, source: io::Error| RecoveryError::Io {
-        directory: directory.clone(),
-        file: file.to_owned(),
-        source,
+    let failed = |file: &str, source: io::Error| {
+        let (directory, file) = (directory.clone(), file.to_owned());
+        match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                RecoveryError::NotWritable { directory, file, source }
+            }
+            _ => RecoveryError::Io { directory, file, source },
+        }
     };
     let lock = place.lock().map_err(|(file, source)| failed(file, source))?;
+    stops::at("journal.locked");
     let disk = place.disk().map_err(|source| failed("itself", source))?;
     let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
+    stops::at("journal.read");
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|source| failed("random numbers", source.into()))?;
@@ -241,12 +253,23 @@ pub(super) fn open<M: Medium>(
     journal.copy_from_slice(&random[8..]);
     let header = recovered.next_header(shard, place.segment_bytes(), u64::from_le_bytes(*salt), journal);
     segments::spare_unused(&disk, recovered.segment).map_err(|source| failed("an unused segment", source))?;
-    let segment = segments::prepare(&disk, header, 0).map_err(|source| failed("a new segment", source))?;
+    let made = segments::prepare(&disk, header, 0);
+    let (segment, first) = match (made, recovered.last) {
+        (Ok(segment), _) => (segment, None),
+        // Until there is room for it, nothing is written.
+        (Err(error), Some(last)) if error.kind() == io::ErrorKind::StorageFull => {
+            let full =
+                segments::open_full(&disk, last).map_err(|source| failed("the last segment", source))?;
+            (full, Some(header))
+        }
+        (Err(source), _) => return Err(failed("a new segment", source)),
+    };
+    let is_full =
+        segments::lacks_reserve(&disk, place.segment_bytes()).map_err(|source| failed("itself", source))?;
     let writer = place.writer(wake, lock).map_err(|source| failed("io_uring or threads", source))?;
     let helper = place.helper(disk, wake).map_err(|source| failed("a thread", source))?;
-    helper.ask(Task::Reserve(place.segment_bytes()));
-    let Recovered { lsn, checksum, state, .. } = &recovered;
-    let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone() };
+    let Recovered { lsn, checksum, state, last, .. } = &recovered;
+    let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone(), last: *last, first };
     let log = Log::new(start, segment, writer);
     let now = clock::monotonic();
     let last_snapshot = recovered.snapshots.last().copied().unwrap_or(0);
@@ -256,11 +279,15 @@ pub(super) fn open<M: Medium>(
         // The snapshot that was read stays whole until there are two newer ones.
         from_segment: recovered.from_segment,
         last_snapshot,
-        needed: Needed { from_segment: recovered.from_segment, ..Needed::default() },
+        next_from_segment: recovered.from_segment,
+        needed: Needed::default(),
+        segments: recovered.segments.iter().copied().chain([header.segment]).collect(),
         log,
         helper,
         preparing: false,
-        no_room: None,
+        // Before it is known better, messages would take what the next start needs.
+        no_room: is_full.then(|| (io::Error::from_raw_os_error(libc::ENOSPC).to_string(), now)),
+        lacks_reserve: true,
         pending: VecDeque::new(),
         held: VecDeque::new(),
         after_round: BTreeMap::new(),
@@ -278,6 +305,7 @@ pub(super) fn open<M: Medium>(
         failure_told: false,
         room_told: false,
     };
+    stops::at("journal.open");
     Ok((open, recovered))
 }
 
@@ -332,10 +360,7 @@ impl<M: Medium> Open<M> {
     pub(super) fn declare(&mut self, changes: &[CoreRecord], streams_made: u64) -> bool {
         let mut any = false;
         for (id, declared) in changes.iter().filter_map(CoreRecord::declared) {
-            let known = self.log.state().streams.get(&id).map(|stream| &stream.declared);
-            // What is on its way may be otherwise than what is known.
-            let is_known = self.pending.is_empty() && !self.log.is_filling() && known == declared.as_ref();
-            if !is_known {
+            if self.declared(id) != declared.as_ref() {
                 self.pending.push_back(Pending::State(StateRecord::Stream(id, declared.map(Box::new))));
                 any = true;
             }
@@ -344,6 +369,15 @@ impl<M: Medium> Open<M> {
             self.pending.push_back(Pending::State(StateRecord::StreamsMade(streams_made)));
         }
         any
+    }
+
+    /// How a stream was declared last, as the journal knows it or will.
+    fn declared(&self, id: StreamId) -> Option<&DeclaredStream> {
+        let mut of_it = self.pending.iter().rev().filter_map(|pending| match pending {
+            Pending::State(StateRecord::Stream(of, declared)) if *of == id => Some(declared.as_deref()),
+            _ => None,
+        });
+        of_it.next().unwrap_or_else(|| self.log.declared(id))
     }
 
     /// Streams that the core does not know any more are gone.
@@ -371,13 +405,13 @@ impl<M: Medium> Open<M> {
         while clock::monotonic() < end && self.log.failure().is_none() {
             let next = self.turn(rings, &mut unsaid);
             self.log.flush();
-            if next == Next::Sleep && !self.log.is_busy() {
+            if next == Next::Sleep && !self.has_more_to_write() {
                 break;
             }
             rustix::thread::sched_yield();
         }
         self.log.mark(clock::wall());
-        while clock::monotonic() < end && self.log.failure().is_none() && self.log.is_busy() {
+        while clock::monotonic() < end && self.log.failure().is_none() && self.has_more_to_write() {
             self.log.poll(&mut Progress::default());
             rustix::thread::sched_yield();
         }
@@ -387,6 +421,11 @@ impl<M: Medium> Open<M> {
     #[cfg(test)]
     pub(super) fn snapshot_soon(&mut self) {
         self.snapshot_at = 0;
+    }
+
+    /// Whether something is being written, or will be: where there is no room, what was appended waits for longer than this broker.
+    fn has_more_to_write(&self) -> bool {
+        self.log.is_in_flight() || self.log.is_busy() && self.no_room.is_none()
     }
 
     /// Has these said when everything so far is durable.
@@ -481,25 +520,25 @@ impl<M: Medium> Open<M> {
             match outcome {
                 Outcome::Prepared(Ok(segment)) => {
                     (self.preparing, self.no_room) = (false, None);
+                    // The first of an epoch may have taken the reserve.
+                    self.lacks_reserve = segment.header.begins_epoch();
+                    self.segments.insert(segment.header.segment);
                     self.log.set_next(segment);
                 }
-                Outcome::Prepared(Err(error)) => {
-                    self.preparing = false;
-                    self.no_room = Some((format!("no further segment can be made: {error}"), now + RETRY));
-                    if self.could_give_up(rings) {
-                        self.snapshot_at = 0;
-                        // What was given up is the older snapshot's until there are two newer ones, each of a record of its own.
-                        if self.log.end_lsn() <= self.last_snapshot {
-                            let made = self.log.state().streams_made;
-                            self.pending.push_back(Pending::State(StateRecord::StreamsMade(made)));
-                        }
-                    }
+                Outcome::Reserved(Ok(())) => {
+                    (self.preparing, self.no_room, self.lacks_reserve) = (false, None, false);
                 }
-                Outcome::Reserved => {}
+                Outcome::Prepared(Err(error)) => self.lack_room(&error, rings, now),
+                Outcome::Reserved(Err(error)) => {
+                    self.lacks_reserve = true;
+                    self.lack_room(&error, rings, now);
+                }
                 Outcome::Snapshot(written) => {
                     self.writing_snapshot = false;
                     if let Ok(lsn) = written {
-                        self.last_snapshot = lsn;
+                        (self.last_snapshot, self.from_segment) = (lsn, self.next_from_segment);
+                        let Needed { segments, from_segment, .. } = &self.needed;
+                        self.segments.retain(|number| number >= from_segment || segments.contains(number));
                         if let Some((_, retry_at)) = &mut self.no_room {
                             *retry_at = now;
                         }
@@ -515,15 +554,31 @@ impl<M: Medium> Open<M> {
         }
     }
 
+    /// There is no room for a segment: it is tried again, and what nobody needs is given up.
+    fn lack_room(&mut self, error: &io::Error, rings: &BTreeMap<StreamId, Ring>, now: Nanos) {
+        self.preparing = false;
+        // What may have been written in part is not tried again: nobody knows what the device has of it.
+        if error.raw_os_error() == Some(libc::EIO) {
+            return self.log.fail(format!("a segment could not be made: {error}"));
+        }
+        self.no_room = Some((format!("no further segment can be made: {error}"), now + RETRY));
+        if self.could_give_up(rings) {
+            self.snapshot_at = 0;
+            // What was given up is the older snapshot's until there are two newer ones, each of a record of its own.
+            if self.log.end_lsn() <= self.last_snapshot {
+                let made = self.log.state().streams_made;
+                self.pending.push_back(Pending::State(StateRecord::StreamsMade(made)));
+            }
+        }
+    }
+
     /// Whether there are segments that nobody needs any more.
     fn could_give_up(&mut self, rings: &BTreeMap<StreamId, Ring>) -> bool {
         self.forget(rings);
         // Where there is no room, what everybody has consumed is not kept for subscriptions to come.
         self.log.state_mut().forget_consumed();
         let needed = self.log.state().segments();
-        let Needed { segments, from_segment, .. } = &self.needed;
-        let there = segments.iter().copied().chain(*from_segment..self.log.place().0);
-        there.into_iter().any(|segment| !needed.contains(&segment))
+        self.segments.range(..self.log.place().0).any(|segment| !needed.contains(segment))
     }
 
     /// Forgets where messages are that nobody asks for any more.
@@ -540,7 +595,8 @@ impl<M: Medium> Open<M> {
 
     /// Bytes of the last segment that are for what makes room.
     fn reserve(&self) -> u64 {
-        self.log.segment().header.bytes / RESERVE_PART
+        let bytes = self.log.segment().header.bytes;
+        if self.lacks_reserve { bytes } else { bytes / RESERVE_PART }
     }
 
     fn take_progress(&mut self, rings: &mut BTreeMap<StreamId, Ring>, said: &mut Vec<FromShard>) {
@@ -701,7 +757,13 @@ impl<M: Medium> Open<M> {
     /// Has the next segment made.
     fn prepare(&mut self, now: Nanos) {
         let may_try = self.no_room.as_ref().is_none_or(|(_, retry_at)| *retry_at <= now);
-        if self.log.wants_segment() && !self.preparing && may_try {
+        if self.preparing || !may_try {
+            return;
+        }
+        if self.lacks_reserve {
+            self.preparing = true;
+            self.helper.ask(Task::Reserve(self.log.segment().header.bytes));
+        } else if self.log.wants_segment() {
             self.preparing = true;
             let mut salt = [0; 8];
             let _ = rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty());
@@ -727,9 +789,10 @@ impl<M: Medium> Open<M> {
         let bytes = snapshot::to_bytes(lsn, self.log.checksum(), place, self.log.state());
         let needed = Needed {
             segments: self.log.state().segments(),
-            from_segment: std::mem::replace(&mut self.from_segment, place.0),
+            from_segment: self.from_segment,
             from_snapshot: self.last_snapshot,
         };
+        self.next_from_segment = place.0;
         self.needed = needed.clone();
         self.waiting = Some(Waiting { lsn, bytes, needed });
     }

@@ -141,11 +141,7 @@ impl Shared {
         let entries = lot.iter().map(|(position, entry, _)| {
             let waits = match entry.waiting {
                 Waiting::Ready => Waits::Ready,
-                // However the clock was set meanwhile, nothing waits longer than anything may.
-                Waiting::Delayed { until_ns } => {
-                    let left = until_ns.saturating_sub(wall).min(u64::from(RETRY_MS_MAX) * MS);
-                    Waits::Delayed(now + left)
-                }
+                Waiting::Delayed { until_ns } => Waits::Delayed(now + left(until_ns, wall)),
                 Waiting::Dead { reason } => Waits::Dead(reason),
             };
             (*position, entry.acquired, entry.failed, waits)
@@ -787,4 +783,27 @@ fn is(claims: &Claims<Mapped>, position: u64, state: ClaimState, member: u32) ->
 fn is_acked(claims: &Claims<Mapped>, position: u64) -> bool {
     let word = claims.word(position);
     word.lap == claims.geometry().lap(position) && word.state == ClaimState::Acked
+}
+
+/// How long a message still waits that was delayed until then, at this time of the wall clock: however that was set meanwhile, not
+/// longer than anything may.
+fn left(until_ns: u64, wall: u64) -> Nanos {
+    until_ns.saturating_sub(wall).min(u64::from(RETRY_MS_MAX) * MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_that_is_read_again_is_over_in_time_however_the_clock_was_set() {
+        let (hour, most) = (3600 * 1000 * MS, u64::from(RETRY_MS_MAX) * MS);
+        let until_ns = 1_800_000_000 * 1000 * MS;
+        assert_eq!(left(until_ns, until_ns - hour), hour);
+        // Set forward: it is over. Set back by a year, or to 1970: no longer than the longest delay.
+        assert_eq!(left(until_ns, until_ns + hour), 0);
+        assert_eq!(left(until_ns, u64::MAX), 0);
+        assert_eq!(left(until_ns, until_ns - 365 * 24 * hour), most);
+        assert_eq!(left(until_ns, 0), most);
+    }
 }

@@ -12,6 +12,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::{Memory, Word};
+use crate::stops;
 
 /// See the module.
 pub struct Rounds<M: Memory> {
@@ -44,6 +45,7 @@ impl<M: Memory> Rounds<M> {
         let round = self.begun.load(Ordering::Relaxed).saturating_add(1);
         self.begun.store(round, Ordering::Release);
         M::full_fence();
+        stops::at("round.begun");
         round
     }
 
@@ -51,6 +53,7 @@ impl<M: Memory> Rounds<M> {
     pub fn end(&self, round: u64) {
         if round > self.done.load(Ordering::Relaxed) {
             self.done.store(round, Ordering::Release);
+            stops::at("round.ended");
         }
     }
 }

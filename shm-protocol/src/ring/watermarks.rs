@@ -14,6 +14,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::{Memory, Word};
+use crate::stops;
 
 /// Whether messages can be journaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +81,18 @@ impl<M: Memory> Watermarks<M> {
         // Only the shard stores, so its own loads are exact. Release: pairs with the loads above.
         if written > self.written.load(Ordering::Relaxed) {
             self.written.store(written, Ordering::Release);
+            stops::at("written.raised");
         }
         if synced > self.synced.load(Ordering::Relaxed) {
             self.synced.store(synced, Ordering::Release);
+            stops::at("synced.raised");
         }
     }
 
     /// The shard's: says whether messages can be journaled. Ring the `confirm` direction afterwards.
     pub fn set_state(&self, state: JournalState) {
         self.state.store(state as u64, Ordering::Relaxed);
+        stops::at("state.told");
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 use super::ledger::{Ledger, Worker};
 use super::worker::{self, DEAD, QUEUE, READER, Random, TOPIC};
-use crate::kept::{KeptBroker, signal};
+use crate::kept::{KeptBroker, is_stopped, signal};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -350,9 +350,4 @@ impl Round<'_> {
         }
         Ok(())
     }
-}
-
-fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
 }

@@ -153,6 +153,11 @@ impl Disk for Directory {
         std::fs::remove_file(self.path.join(name))
     }
 
+    fn free(&self) -> io::Result<u64> {
+        let room = rustix::fs::fstatvfs(&self.own)?;
+        Ok(room.f_bavail.saturating_mul(room.f_frsize))
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         if self.is_read_only { Ok(()) } else { self.own.sync_all() }
     }

@@ -11,6 +11,7 @@
 //! 2. What a [`Writer`] is given is under way, in any order, until it reports it; a sync that it was linked to begins behind
 //!    its write.
 //! 3. Nothing is on the device before a sync that began behind it has been reported as done.
+//! 4. A write of a [`Writer`] that is short is a write that has failed.
 
 pub(crate) mod files;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Bytes that files may still take.
+    fn free(&self) -> io::Result<u64>;
     /// All names are on the device.
     fn sync_directory(&self) -> io::Result<()>;
 }
@@ -64,6 +67,16 @@ pub(crate) enum Done {
     Synced(usize, io::Result<()>),
     /// A sync by itself, with its number.
     Flushed(u64, io::Result<()>),
+}
+
+/// What a write of so many bytes has come to: one that is short has failed.
+fn whole(written: io::Result<usize>, asked: usize) -> io::Result<()> {
+    let written = written?;
+    if written == asked {
+        return Ok(());
+    }
+    let short = format!("{written} of {asked} bytes were written");
+    Err(io::Error::new(io::ErrorKind::WriteZero, short))
 }
 
 /// How a shard writes its log, and how it sleeps.

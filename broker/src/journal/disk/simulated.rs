@@ -3,7 +3,8 @@
 //! 1. A write may have reached the device or not, whole or in any 512-byte parts, until a sync that began behind it is done.
 //! 2. A change of a name may be lost until the directory is synced; what is left of several is a beginning of them.
 //! 3. What a process that is killed had under way is done, or is never done, or is done later; the rest is as it was.
-//! 4. The same seed gives the same disk.
+//! 4. What a sync that has failed was to cover is covered by no later one, as with a page cache that has dropped it.
+//! 5. The same seed gives the same disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -74,6 +75,13 @@ enum Naming {
     Remove(String),
 }
 
+/// For how long a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fails {
+    Once,
+    Always,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     names: BTreeMap<String, u64>,
@@ -87,8 +95,8 @@ struct Inner {
     events: Vec<Event>,
     /// Bytes that all files may have together.
     room: Option<u64>,
-    /// So many more writes and syncs succeed.
-    fails_after: Option<u64>,
+    /// So many more writes and syncs succeed; then one fails, or all do.
+    fails_after: Option<(u64, Fails)>,
 }
 
 impl Inner {
@@ -110,17 +118,30 @@ impl Inner {
         self.events.push(Event::Ended { write });
     }
 
-    fn sync(&mut self, inode: u64) {
-        if !mutations::is(Mutation::NoSync) {
-            let writes = self.unsynced.remove(&inode).unwrap_or_default();
-            self.events.push(Event::Synced { writes });
+    fn sync(&mut self, inode: u64) -> io::Result<()> {
+        if mutations::is(Mutation::NoSync) {
+            return Ok(());
         }
+        let writes = self.unsynced.remove(&inode).unwrap_or_default();
+        self.check()?;
+        self.events.push(Event::Synced { writes });
+        Ok(())
+    }
+
+    fn free(&self) -> u64 {
+        let used: usize = self.names.values().map(|inode| self.contents[inode].len()).sum();
+        self.room.map_or(u64::MAX, |room| room.saturating_sub(used as u64))
     }
 
     fn check(&mut self) -> io::Result<()> {
         match &mut self.fails_after {
-            Some(0) => Err(io::Error::from_raw_os_error(libc::EIO)),
-            Some(left) => {
+            Some((0, fails)) => {
+                if *fails == Fails::Once {
+                    self.fails_after = None;
+                }
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+            Some((left, _)) => {
                 *left -= 1;
                 Ok(())
             }
@@ -177,9 +198,9 @@ impl SimulatedDisk {
         self.inner().room = room;
     }
 
-    /// All writes and syncs fail from the so-many-th on.
-    pub(crate) fn fail_after(&self, operations: u64) {
-        self.inner().fails_after = Some(operations);
+    /// After so many writes and syncs, the next one fails, or all do.
+    pub(crate) fn fail_after(&self, operations: u64, fails: Fails) {
+        self.inner().fails_after = Some((operations, fails));
     }
 
     /// A disk as the power loss at a moment may leave it.
@@ -327,8 +348,7 @@ impl Disk for SimulatedDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<u64> {
         let mut inner = self.inner();
         inner.check()?;
-        let used: usize = inner.names.values().map(|inode| inner.contents[inode].len()).sum();
-        if inner.room.is_some_and(|room| used as u64 + bytes > room) {
+        if bytes > inner.free() {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         inner.inodes += 1;
@@ -362,10 +382,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync(&self, file: &u64) -> io::Result<()> {
-        let mut inner = self.inner();
-        inner.check()?;
-        inner.sync(*file);
-        Ok(())
+        self.inner().sync(*file)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -380,6 +397,10 @@ impl Disk for SimulatedDisk {
         }
         inner.name(Naming::Remove(name.to_owned()));
         Ok(())
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        Ok(self.inner().free())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -446,9 +467,9 @@ impl Writer<u64> for SimulatedWriter {
         while again && !self.under.is_empty() {
             let index = self.random.below(self.under.len() as u64) as usize;
             let mut inner = self.disk.inner();
-            let outcome = inner.check();
             match self.under.swap_remove(index) {
                 Under::Write { inode, write, buffer, sync } => {
+                    let outcome = inner.check();
                     if outcome.is_ok() {
                         inner.end_write(inode, write);
                     }
@@ -458,12 +479,10 @@ impl Writer<u64> for SimulatedWriter {
                     }
                 }
                 Under::Sync { inode, buffer } => {
-                    inner.sync(inode);
-                    done.push(Done::Synced(buffer, outcome));
+                    done.push(Done::Synced(buffer, inner.sync(inode)));
                 }
                 Under::Flush { inode, number } => {
-                    inner.sync(inode);
-                    done.push(Done::Flushed(number, outcome));
+                    done.push(Done::Flushed(number, inner.sync(inode)));
                 }
             }
             drop(inner);

@@ -25,7 +25,7 @@ use ringway_shm_protocol::memory::Bell;
 use ringway_shm_protocol::memory::bell::{LocalBell, MappedBell, WAIT_ANY_MAX, wait_any};
 
 use super::files::Aligned;
-use super::{Done, Sleeper, Writer};
+use super::{Done, Sleeper, Writer, whole};
 use crate::journal::format::BATCH_BYTES_MAX;
 
 /// Batches in flight, and the one that is being filled.
@@ -126,7 +126,7 @@ fn write_all(jobs: &Receiver<Job>, reports: &Sender<Report>, wake: &Wake) {
         for job in gathered {
             match job {
                 Job::Write { file, offset, buffer, mut aligned, bytes, sync } => {
-                    let written = file.write_all_at(aligned.first(bytes), offset);
+                    let written = whole(file.write_at(aligned.first(bytes), offset), bytes);
                     if sync && written.is_ok() {
                         to_sync.push((file, Done::Synced(buffer, Ok(()))));
                     }

@@ -10,7 +10,7 @@
 //!    the completions after each wake-up misses none.
 //! 2. The lock of the journal's directory is among the ring's files: it is held until the kernel has finished everything that
 //!    was under way, also when the process is gone. Whoever gets it finds a disk that nobody writes to any more.
-//! 3. A write that is short is a write that has failed: its sync is cancelled.
+//! 3. The sync behind a write that is short is cancelled.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use io_uring::{IoUring, opcode, squeue};
 use ringway_shm_protocol::memory::bell::MappedBell;
 
 use super::files::Aligned;
-use super::{Done, Sleeper, Writer};
+use super::{Done, Sleeper, Writer, whole};
 use crate::journal::format::BATCH_BYTES_MAX;
 
 /// Entries of the submission queue.
@@ -156,12 +156,7 @@ impl Uring {
         if under_way.as_ref().is_some_and(|under_way| !under_way.is_linked) {
             *under_way = None;
         }
-        let written = if result >= 0 && result as usize != asked {
-            let short = format!("{result} of {asked} bytes were written");
-            Err(io::Error::new(io::ErrorKind::WriteZero, short))
-        } else {
-            outcome(result)
-        };
+        let written = whole(outcome(result).map(|()| result as usize), asked);
         self.done.push(Done::Written(buffer, written));
     }
 }
