@@ -308,9 +308,26 @@ impl<M: Medium> Shard<M> {
         }
         if journal.has_failed() {
             self.core.set_journal(Err(journal.trouble().unwrap_or_default()));
+            self.keep_letters();
         }
         self.answers.say(self.unsaid.drain(..));
         if next == Next::Again { Turn::Again } else { Turn::Sleep }
+    }
+
+    /// Nothing that dies from now on is durably dead: it is not sent, its lot keeps it for the next start.
+    fn keep_letters(&mut self) {
+        let rings = &self.rings;
+        let is_journaled =
+            |grave: &Grave| rings.get(&grave.stream).is_some_and(|ring| ring.journaled().is_some());
+        let (unsent, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unsaid)
+            .into_iter()
+            .partition(|said| matches!(said, FromShard::Letter(letter) if is_journaled(&letter.grave)));
+        self.unsaid = others;
+        for said in unsent {
+            if let FromShard::Letter(Letter { grave, .. }) = said {
+                self.bury(grave, false);
+            }
+        }
     }
 
     /// From here on a successor knows what the core has decided.
@@ -384,6 +401,10 @@ impl<M: Medium> Shard<M> {
             ("dead.reason", Value::from(reason.name())),
             ("dead.time_ns", Value::from(clock::wall() as i64)),
         ];
+        let is_journaled = self.rings[&stream].journaled().is_some();
+        if is_journaled && self.journal.as_ref().is_some_and(Open::has_failed) {
+            return;
+        }
         self.letters += 1;
         let letter = FromShard::Letter(Letter { grave, stream: target, body: body.with(&provenance) });
         let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);

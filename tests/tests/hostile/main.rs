@@ -334,7 +334,7 @@ fn a_consumer_that_scribbles_over_all_that_it_may_write_harms_its_own_queue_alon
     };
     for round in 0..60_u64 {
         let descriptors = open_member(&session, round as u32 + 1);
-        let [_slots, doorbell, subscription, claims, _feed, member, eventfd] = &descriptors[..] else {
+        let [_meta, _slots, doorbell, subscription, claims, _feed, member, eventfd] = &descriptors[..] else {
             panic!("{descriptors:?}")
         };
         for _ in 0..2000 {
