@@ -47,7 +47,7 @@ pub use journal::recovery::RecoveryError;
 use keeper::{Estate, Keeping, Kept, Key, Link, Message};
 pub use runtime::RuntimeError;
 use runtime::{PinnedThread, Runtime};
-pub use shard::AdoptError;
+pub use shard::{AdoptError, Restoring};
 use shard::{Command, JournalPlace, Mailbox, Shard};
 
 const _: () = {
@@ -137,12 +137,12 @@ impl Broker {
     pub fn start(config: Config) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let (directory, listener) = ServedDirectory::take(&config.directory)?;
-        Self::launch(config, Some(directory), listener, Arc::default(), Estate::new())
+        Self::launch(config, Some(directory), listener, Arc::default(), Estate::new(), &Arc::default())
     }
 
     /// Becomes the broker of the keeper at the other end of `link`, and goes on where the one before has stopped, if there was
-    /// one. A thread that panics then ends the process, so that it is succeeded.
-    pub fn succeed(link: OwnedFd) -> Result<Self, StartError> {
+    /// one. A thread that panics then ends the process, so that it is succeeded. `restoring` is told how far it is.
+    pub fn succeed(link: OwnedFd, restoring: &Arc<Restoring>) -> Result<Self, StartError> {
         abort_on_panic();
         raise_descriptor_limit();
         let system = |action| move |source: io::Error| StartError::System { action, source };
@@ -159,7 +159,7 @@ impl Broker {
         let listener = directory.exactly().ok_or_else(|| io::ErrorKind::InvalidData.into());
         let [_lock, listener] = listener.map_err(system("find its socket"))?;
         let listener = listener.try_clone().map_err(system("duplicate its socket"))?;
-        let mut broker = Self::launch(config, None, listener, keeping, estate)?;
+        let mut broker = Self::launch(config, None, listener, keeping, estate, restoring)?;
         broker._kept = vec![config_kept, directory_kept];
         Ok(broker)
     }
@@ -170,6 +170,7 @@ impl Broker {
         listener: OwnedFd,
         keeping: Arc<Keeping>,
         mut estate: Estate,
+        restoring: &Arc<Restoring>,
     ) -> Result<Self, StartError> {
         let (runtime, denied) = choose_runtime(config.runtime)?;
         let mut notices = Vec::new();
@@ -192,6 +193,7 @@ impl Broker {
                 directory: config.data.join(format!("shard-{number}")),
                 segment_bytes: config.segment_bytes,
                 runtime,
+                restoring: Arc::clone(restoring),
                 shards: (config.data.join(journal::SHARDS), config.cores.len()),
             };
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;

@@ -1,6 +1,5 @@
 //! `ringway journal`: what is in the journals of a data directory, whether or not a broker is at work there. Nothing is changed.
 
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,13 +15,11 @@ use serde_json::{Value, json};
 use crate::cli::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
 use crate::exit::{Exit, Failure};
 use crate::interrupt::Interrupt;
-use crate::output::{self, Output, count, table, thousands};
+use crate::output::{self, Output, ProgressLine, count, table, thousands};
 use crate::subscribe::writer::{Line, Printed};
 
 /// Output is written when so much has gathered, in bytes.
 const FLUSH_BYTES: usize = 64 << 10;
-/// Progress is shown so often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// A payload is shown up to so many bytes where it is not asked for as a whole.
 const SHOWN_BYTES: usize = 60;
 
@@ -261,9 +258,16 @@ fn verify(journals: &[Journal], json: bool) -> Result<(), Failure> {
     let mut values = Vec::new();
     for journal in journals {
         let began = Instant::now();
-        let mut progress = Progress { shard: journal.shard(), shown_at: None };
-        let verified = journal.verify(&mut |bytes, of| progress.show(bytes, of));
-        progress.end();
+        let mut line = ProgressLine::default();
+        let shard = journal.shard();
+        let verified = journal.verify(&mut |bytes, of| {
+            line.show(|| {
+                let percent = bytes * 100 / of.max(1);
+                let (bytes, of) = (thousands(bytes >> 20), thousands(of >> 20));
+                format!("shard {shard}: {bytes} of {of} MiB read ({percent} %)")
+            });
+        });
+        line.clear();
         let verified = verified?;
         damaged += verified.damage.len();
         if json {
@@ -321,28 +325,4 @@ fn verified_value(journal: &Journal, verified: &Verified) -> Value {
         "torn_tail": verified.torn.as_ref().map(|(file, offset)| json!({ "file": file, "offset": offset })),
         "damage": verified.damage,
     })
-}
-
-/// How far a shard's journal is read, on a terminal.
-struct Progress {
-    shard: u32,
-    shown_at: Option<Instant>,
-}
-
-impl Progress {
-    fn show(&mut self, bytes: u64, of: u64) {
-        let mut error = std::io::stderr();
-        if error.is_terminal() && self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
-            self.shown_at = Some(Instant::now());
-            let percent = bytes * 100 / of.max(1);
-            let (bytes, of) = (thousands(bytes >> 20), thousands(of >> 20));
-            let _ = write!(error, "\rringway: shard {}: {bytes} of {of} MiB read ({percent} %) ", self.shard);
-        }
-    }
-
-    fn end(&self) {
-        if self.shown_at.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
 }

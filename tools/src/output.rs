@@ -4,14 +4,18 @@
 //! a subscriber knows what it has printed and may commit.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use crate::exit::Failure;
 use crate::interrupt::{self, Interrupt};
 
 /// What a pipe takes whole, and without blocking once `poll` says that it is writable.
 pub(crate) const WHOLE_BYTES: usize = 4096;
+
+/// How often a line of progress is written at the most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Buffered standard output.
 #[derive(Debug)]
@@ -120,6 +124,31 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
         text.push_str(&line(&mut row.iter().map(String::as_str)));
     }
     text
+}
+
+/// A line of progress on a terminal, at the bottom of standard error; elsewhere nothing.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressLine {
+    shown_at: Option<Instant>,
+}
+
+impl ProgressLine {
+    /// Shows this in place of what it has shown, unless that was a moment ago.
+    pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
+        let mut error = io::stderr();
+        if error.is_terminal() && self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+            self.shown_at = Some(Instant::now());
+            // Who cannot see it does without.
+            let _ = write!(error, "\rringway: {}\x1b[K", text());
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&self) {
+        if self.shown_at.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 /// A number with its thousands apart: 10,080.

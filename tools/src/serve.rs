@@ -1,12 +1,17 @@
 //! `ringway serve`: a keeper in this process, and a broker in another, which it starts and succeeds until it is told to end.
 
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ringway_broker::config::{Config, ConfigError};
 use ringway_broker::keeper::{self, GuardError, Notice};
-use ringway_broker::{Broker, DirectoryError, StartError};
+use ringway_broker::{Broker, DirectoryError, Restoring, StartError};
 use ringway_client::directory::{default_data_directory, default_directory};
 use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
@@ -15,7 +20,10 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::output::{self, ProgressLine, count, thousands};
+
+/// How often it is shown how far a start is; one that is over before shows nothing.
+const SHOW_EVERY: Duration = Duration::from_millis(300);
 
 /// Runs the command.
 pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
@@ -31,7 +39,11 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
 /// The broker of a keeper, which is at standard input.
 pub(crate) fn run_broker() -> Result<(), Failure> {
     let mut signals = catch()?;
-    let broker = Broker::succeed(standard_input()?)?;
+    let broker = {
+        let restoring = Arc::default();
+        let _shown = Shown::of(&restoring);
+        Broker::succeed(standard_input()?, &restoring)?
+    };
     broker.notices().iter().for_each(|notice| output::say(notice));
     let stopper = broker.stopper();
     on_signal(move || signals.forever().for_each(|_| stopper.stop()))?;
@@ -65,6 +77,54 @@ fn tell(notice: &Notice, config: &Config) {
 
 fn say_succeeded(ended: &str, broker: u32) {
     output::say(&format!("the broker has ended ({ended}); process {broker} goes on with all that it held"));
+}
+
+/// How far a start is, on a terminal, once it takes a while; until it is dropped.
+struct Shown {
+    is_over: mpsc::Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shown {
+    fn of(restoring: &Arc<Restoring>) -> Self {
+        let (is_over, over) = mpsc::channel();
+        let restoring = Arc::clone(restoring);
+        let show = move || {
+            let mut bar = ProgressLine::default();
+            while over.recv_timeout(SHOW_EVERY) == Err(RecvTimeoutError::Timeout) {
+                bar.show(|| describe(&restoring));
+            }
+            bar.clear();
+        };
+        // A start that nobody can watch is a start all the same.
+        let thread = std::io::stderr().is_terminal().then(|| std::thread::spawn(show));
+        Self { is_over, thread }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let _ = self.is_over.send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn describe(restoring: &Restoring) -> String {
+    let ((bytes, of_bytes), (messages, of_messages)) = (restoring.log_bytes(), restoring.messages());
+    let percent = |part: u64, of: u64| part * 100 / of.max(1);
+    if of_messages > 0 {
+        let percent = percent(messages, of_messages);
+        format!("{} of {} restored ({percent} %)", thousands(messages), count(of_messages, "message"))
+    } else {
+        let percent = percent(bytes, of_bytes);
+        format!(
+            "{} of {} MiB of the journal read ({percent} %)",
+            thousands(bytes >> 20),
+            thousands(of_bytes >> 20)
+        )
+    }
 }
 
 fn standard_input() -> Result<OwnedFd, Failure> {

@@ -7,8 +7,8 @@
 //!
 //! 1. What is answered after a declaration waits until the declaration is durable.
 //! 2. Everything that is appended is appended in order: a message, then what has become of it.
-//! 3. While something is in flight that somebody waits for, the shard polls, and gives the processor away in between; else it
-//!    sleeps until a bell, the device or a timer wakes it. An idle journal costs nothing.
+//! 3. While something is in flight that somebody waits for, the shard polls for a while, and gives the processor away in between; else
+//!    it sleeps until a bell, the device or a timer wakes it. An idle journal costs nothing.
 //! 4. When a write or a sync has failed, nothing is confirmed any more and nothing is tried again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +26,7 @@ use rustix::fs::FlockOperation;
 
 use super::journaled::{Attention, Journaled};
 use super::mailbox::FromShard;
+use super::progress::{Counting, Restoring};
 use super::ring::{Ring, Rounds};
 use crate::clock;
 use crate::core::lot::Nanos;
@@ -47,6 +48,10 @@ const US: Nanos = 1000;
 const MS: Nanos = 1000 * US;
 /// How long the shard goes on looking after it has found something.
 const POLL: Nanos = 50 * US;
+/// How long it goes on looking at the device while somebody waits for that: longer than a fast one takes. Behind that it sleeps,
+/// so that what finishes the sync, a thread of the kernel on this core, gets the core: on a busy machine it was kept waiting for
+/// two slices of the scheduler, 5.6 ms.
+const POLL_DEVICE: Nanos = 250 * US;
 /// How long a stream that is only written is left alone between two looks.
 const REST: Nanos = MS;
 /// So many such looks in vain, and it is parked.
@@ -90,6 +95,8 @@ pub(crate) struct JournalPlace {
     pub(crate) segment_bytes: u64,
     /// What it is written by.
     pub(crate) runtime: Runtime,
+    /// To whom a start says how far it has come.
+    pub(crate) restoring: Arc<Restoring>,
     /// Where it is noted how many shards there are, and how many that is: streams belong to shards by their number.
     pub(crate) shards: (PathBuf, usize),
 }
@@ -109,6 +116,8 @@ pub(crate) trait Medium: Clone {
     fn segment_bytes(&self) -> u64;
     /// Whether there may be a journal already.
     fn is_there(&self) -> bool;
+    /// To whom a start says how far it has come.
+    fn restoring(&self) -> &Restoring;
     /// The files, to be read only.
     fn disk(&self) -> io::Result<Self::Disk>;
     /// Makes the place if it is not there, and waits until nobody else writes to it; the error says of which file it is.
@@ -134,6 +143,10 @@ impl Medium for JournalPlace {
 
     fn is_there(&self) -> bool {
         self.directory.is_dir()
+    }
+
+    fn restoring(&self) -> &Restoring {
+        &self.restoring
     }
 
     fn disk(&self) -> io::Result<Directory> {
@@ -200,6 +213,8 @@ pub(super) struct Open<M: Medium> {
     waiting: Option<Waiting>,
     writing_snapshot: bool,
     found_at: Nanos,
+    /// When the device has finished something last, or was given something to do.
+    moved_at: Nanos,
     round_at: Nanos,
     flush_at: Option<Nanos>,
     mark_at: Option<Nanos>,
@@ -243,7 +258,7 @@ pub(super) fn open<M: Medium>(
     let lock = place.lock().map_err(|(file, source)| failed(file, source))?;
     stops::at("journal.locked");
     let disk = place.disk().map_err(|source| failed("itself", source))?;
-    let recovered = recovery::read(&disk, &directory, lost, &mut ())?;
+    let recovered = recovery::read(&disk, &directory, lost, &mut Counting::new(place.restoring()))?;
     stops::at("journal.read");
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -295,6 +310,7 @@ pub(super) fn open<M: Medium>(
         waiting: None,
         writing_snapshot: false,
         found_at: now,
+        moved_at: now,
         round_at: now,
         flush_at: None,
         mark_at: None,
@@ -474,7 +490,11 @@ impl<M: Medium> Open<M> {
         let now = clock::monotonic();
         self.answer_bells(rings, now);
         self.hear_helper(rings, now);
+        let durable = self.log.durable_lsn();
         self.take_progress(rings, said);
+        if self.log.durable_lsn() != durable {
+            self.moved_at = now;
+        }
         if self.log.failure().is_some() {
             self.tell_failure(rings, said);
             return Next::Sleep;
@@ -488,12 +508,12 @@ impl<M: Medium> Open<M> {
         self.prepare(now);
         self.snapshot(rings);
         if found {
-            self.found_at = now;
+            (self.found_at, self.moved_at) = (now, now);
             self.mark_at = None;
         }
         self.keep_time(now);
-        if found || self.log.is_waited_for() || now.saturating_sub(self.found_at) < POLL && self.polls(rings)
-        {
+        let is_waited_for = self.log.is_waited_for() && now.saturating_sub(self.moved_at) < POLL_DEVICE;
+        if found || is_waited_for || now.saturating_sub(self.found_at) < POLL && self.polls(rings) {
             return Next::Again;
         }
         self.park(rings, now)

@@ -17,6 +17,7 @@ mod journaling;
 mod letters;
 mod lot_log;
 mod mailbox;
+mod progress;
 mod publisher;
 mod ring;
 mod shared;
@@ -56,6 +57,7 @@ use journaling::{Medium, Next, Open};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
+pub use progress::Restoring;
 use ring::{Adopted, Ring};
 use shared::RETRY;
 
@@ -212,12 +214,15 @@ impl<M: Medium> Shard<M> {
         let name = |known: &StreamState| known.declared.partition().stream.to_string();
         let unreadable = |known: &StreamState, source| AdoptError::Message { stream: name(known), source };
         let disk = place.disk();
+        let in_rings = streams.values().map(|known| known.end.min(known.declared.settings().slots));
+        place.restoring().add_messages(in_rings.sum());
         for (id, known) in streams.iter().filter(|(_, known)| known.end > 0) {
             let disk = disk.as_ref().map_err(|error| unreadable(known, error.kind().into()))?;
             let known = known.for_ring_from(known.end.saturating_sub(known.declared.settings().slots));
             let stream = self.core.open_stream(*id).expect("it was recovered above");
             let mut ring = Ring::restore(self.home(*id), &stream)?;
-            let left = ring.refill(disk, &known).map_err(|source| unreadable(&known, source))?;
+            let left =
+                ring.refill(disk, &known, place.restoring()).map_err(|source| unreadable(&known, source))?;
             ring.restore_subscriptions(&stream, &known, left)?;
             self.rings.insert(*id, ring);
             self.core.apply(Event::RingMade(*id));

@@ -21,6 +21,7 @@ use crate::journal::records::{Extent, LotEntry};
 use crate::journal::state::StreamState;
 use crate::shard::body;
 use crate::shard::home::Home;
+use crate::shard::progress::Restoring;
 
 /// Messages of a log that a slot cannot hold.
 #[derive(Default)]
@@ -43,12 +44,18 @@ impl Ring {
 
     /// Puts the messages of a log back that the ring can hold, as they are read. Returns those that do not fit a slot, and those
     /// that are in a lot.
-    pub(in crate::shard) fn refill<D: Disk>(&mut self, disk: &D, known: &StreamState) -> io::Result<Left> {
+    pub(in crate::shard) fn refill<D: Disk>(
+        &mut self,
+        disk: &D,
+        known: &StreamState,
+        restoring: &Restoring,
+    ) -> io::Result<Left> {
         let (body_bytes, end) = (self.partition.identity().geometry.body_bytes(), known.end);
         let (ring, first) = (&self.partition.ring, end.saturating_sub(self.capacity()));
         let (mut reading, mut left, mut next) = (Reading::new(disk), Left::default(), first);
         let is_wanted = |extent: &&Extent| extent.end > first || known.is_in_a_lot(extent.first, extent.end);
         for extent in known.extents.iter().filter(is_wanted) {
+            let before = next;
             reading.each(self.home.stream, extent, |received, body| {
                 let position = received.position;
                 if known.is_in_a_lot(position, position + 1) {
@@ -68,8 +75,10 @@ impl Ring {
                     left.large.insert(position, body::of_log(received, body));
                 }
             })?;
+            restoring.add_restored(next - before);
         }
         (next..end).for_each(|position| ring.restore(position, None));
+        restoring.add_restored(end - next);
         ring.restore_end(end);
         Ok(left)
     }

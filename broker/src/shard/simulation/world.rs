@@ -24,7 +24,7 @@ use crate::journal::helper::Helper;
 use crate::keeper::{Entry, Estate, Keeping, Link, Message};
 use crate::shard::journaling::{Medium, Next};
 use crate::shard::{
-    Answer, AnswerInbox, Answers, Command, FromShard, Letter, Mailbox, Shard, answers, mailbox,
+    Answer, AnswerInbox, Answers, Command, FromShard, Letter, Mailbox, Restoring, Shard, answers, mailbox,
 };
 
 const US: Nanos = 1000;
@@ -37,6 +37,7 @@ const ANSWER_TURNS: u32 = 20_000;
 struct Place {
     disk: SimulatedDisk,
     seed: u64,
+    restoring: Arc<Restoring>,
 }
 
 impl Medium for Place {
@@ -54,6 +55,10 @@ impl Medium for Place {
 
     fn is_there(&self) -> bool {
         self.disk.list().is_ok_and(|names| !names.is_empty())
+    }
+
+    fn restoring(&self) -> &Restoring {
+        &self.restoring
     }
 
     fn disk(&self) -> io::Result<SimulatedDisk> {
@@ -140,7 +145,7 @@ impl World {
         let mut estate = kept;
         let mut nodes = Vec::new();
         for (number, disk) in disks.into_iter().enumerate() {
-            let place = Place { disk: disk.clone(), seed: random.next() };
+            let place = Place { disk: disk.clone(), seed: random.next(), restoring: Arc::default() };
             nodes.push(Self::node(number as u32, disk, place, &said, &keeping));
         }
         let ticks = vec![None; nodes.len()];
