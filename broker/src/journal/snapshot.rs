@@ -66,7 +66,7 @@ pub(crate) enum SnapshotError {
     #[error("damaged: {0}")]
     Damaged(&'static str),
     #[error(
-        "it has format version {found}, and this ringway reads version {FORMAT_VERSION}: use a later one"
+        "it has format version {found}, and this ringway reads version {FORMAT_VERSION}: use the one that wrote it"
     )]
     Version { found: u32 },
 }

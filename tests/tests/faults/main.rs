@@ -273,7 +273,7 @@ fn a_newer_format_is_refused_with_both_versions_and_nothing_is_changed() {
         std::fs::write(&path, bytes).unwrap();
         let before = files(&shard);
         let refused = start_on(data.path()).err().expect("it cannot be read");
-        let says = "it has format version 2, and this ringway reads version 1: use a later one";
+        let says = "it has format version 2, and this ringway reads version 1: use the one that wrote it";
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(refused.contains(says) && refused.contains(name), "{refused}");
         assert!(files(&shard) == before, "a file was changed, made or removed");
