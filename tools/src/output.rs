@@ -146,7 +146,15 @@ impl ProgressLine {
     /// Takes the line away.
     pub(crate) fn clear(&self) {
         if self.shown_at.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            Self::end_of_another();
+        }
+    }
+
+    /// Takes a line away that another process may have shown on the same terminal.
+    pub(crate) fn end_of_another() {
+        let mut error = io::stderr();
+        if error.is_terminal() {
+            let _ = write!(error, "\r\x1b[K");
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) fn run_keeper() -> Result<(), Failure> {
 fn tell(notice: &Notice, config: &Config) {
     match notice {
         Notice::Ready { .. } => {
+            ProgressLine::end_of_another();
             let cores = config.cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
             let (directory, pid) = (config.directory.display(), std::process::id());
             // The broker serves whether or not somebody reads this.
