@@ -17,6 +17,7 @@ mod journaling;
 mod letters;
 mod lot_log;
 mod mailbox;
+mod medium;
 mod progress;
 mod publisher;
 mod ring;
@@ -52,11 +53,12 @@ use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
-pub(crate) use journaling::JournalPlace;
-use journaling::{Medium, Next, Open};
+use journaling::{Next, Open};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
+pub(crate) use medium::JournalPlace;
+use medium::Medium;
 pub use progress::Restoring;
 use ring::{Adopted, Ring};
 use shared::RETRY;

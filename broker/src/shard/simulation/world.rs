@@ -22,7 +22,8 @@ use crate::journal::disk::simulated::{Late, Random, SimulatedDisk, SimulatedWrit
 use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::helper::Helper;
 use crate::keeper::{Entry, Estate, Keeping, Link, Message};
-use crate::shard::journaling::{Medium, Next};
+use crate::shard::journaling::Next;
+use crate::shard::medium::Medium;
 use crate::shard::{
     Answer, AnswerInbox, Answers, Command, FromShard, Letter, Mailbox, Restoring, Shard, answers, mailbox,
 };
