@@ -329,9 +329,10 @@ mod tests {
     #[test]
     fn a_newer_format_is_named() {
         let mut block = segment().to_block();
-        block[16..20].copy_from_slice(&2_u32.to_le_bytes());
+        let found = FORMAT_VERSION + 1;
+        block[16..20].copy_from_slice(&found.to_le_bytes());
         let checksum = xxh3_64_with_seed(&block[CHECKED_FROM..], HEADER_SEED);
         block[8..16].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(SegmentHeader::parse(&block), Err(HeaderError::Version { found: 2 }));
+        assert_eq!(SegmentHeader::parse(&block), Err(HeaderError::Version { found }));
     }
 }
