@@ -77,6 +77,7 @@ impl ProducerBuilder {
         Ok(Producer {
             lanes,
             turn: 0,
+            stamps: self.timestamps || name.is_some(),
             next_sequence,
             clock: self.timestamps.then(Clock::new),
             fork: self.connection.control().fork(),
@@ -95,6 +96,8 @@ pub struct Producer {
     lanes: Vec<Lane>,
     /// The partition of the next message without a key.
     turn: usize,
+    /// It has a clock or a name: messages get something more.
+    stamps: bool,
     /// The sequence of the next message that says none, if it has a name.
     next_sequence: Option<u64>,
     clock: Option<Clock>,
@@ -145,12 +148,11 @@ impl Producer {
         }
         let (mut last, mut touched) = (None, 0_u64);
         let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
-            let message = self.stamped(message.into());
+            let message = message.into();
             let partition = self.partition_for(message.attributes);
             touched |= 1 << partition;
-            let published = self.lanes[partition].publish(message, || Patience::Until(Deadline::NEVER));
+            let published = self.publish_to(partition, message, || Patience::Until(Deadline::NEVER));
             last = Some(at(partition, published.map_err(|source| SendBatchError { sent, source })?));
-            self.counted(message.attributes);
             Ok(())
         });
         while touched != 0 {
@@ -370,16 +372,41 @@ impl Producer {
         if !self.fork.is_here() {
             return Err(forked());
         }
-        let message = self.stamped(message);
         let partition = self.partition_for(message.attributes);
-        let lane = &mut self.lanes[partition];
-        let position = lane.publish(message, patience)?;
-        lane.ring();
-        self.counted(message.attributes);
+        let position = self.publish_to(partition, message, patience)?;
+        self.lanes[partition].ring();
         Ok(at(partition, position))
     }
 
+    /// Publishes to a partition, without looking for sleepers. A message that nothing is added to goes as it is: what the compiler
+    /// knows of it, it knows in the lane, too.
     #[inline(always)]
+    fn publish_to(
+        &mut self,
+        partition: usize,
+        message: Outgoing<'_>,
+        patience: impl FnOnce() -> Patience,
+    ) -> Result<u64, SendError> {
+        if self.stamps {
+            self.publish_stamped(partition, message, patience)
+        } else {
+            self.lanes[partition].publish(message, patience)
+        }
+    }
+
+    #[inline(never)]
+    fn publish_stamped(
+        &mut self,
+        partition: usize,
+        message: Outgoing<'_>,
+        patience: impl FnOnce() -> Patience,
+    ) -> Result<u64, SendError> {
+        let message = self.stamped(message);
+        let position = self.lanes[partition].publish(message, patience)?;
+        self.counted(message.attributes);
+        Ok(position)
+    }
+
     fn stamped<'a>(&mut self, message: Outgoing<'a>) -> Outgoing<'a> {
         let message = match self.next_sequence {
             Some(next) if message.attributes.sequence_number().is_none() => message.sequence(next),
@@ -392,7 +419,6 @@ impl Producer {
     }
 
     /// A message of these attributes was sent.
-    #[inline(always)]
     fn counted(&mut self, attributes: Attributes<'_>) {
         if let (Some(next), Some(sent)) = (&mut self.next_sequence, attributes.sequence_number()) {
             *next = (*next).max(sent.saturating_add(1));
