@@ -394,6 +394,7 @@ impl Producer {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn publish_stamped(
         &mut self,
