@@ -73,7 +73,7 @@ impl ProducerBuilder {
             lanes.push(Lane::open(&self.connection, &self.stream, partition, name, self.wait)?);
         }
         let last = lanes.iter().filter_map(|lane| Some(lane.sent()?.sequence)).max();
-        let next_sequence = name.map(|_| last.map_or(0, |last| last + 1));
+        let next_sequence = name.map(|_| last.map_or(0, |last| last.saturating_add(1)));
         Ok(Producer {
             lanes,
             turn: 0,

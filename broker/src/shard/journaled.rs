@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use ringway_shm_protocol::attributes::{Stamp, flag};
-use ringway_shm_protocol::control::message::{Durability, Sent};
+use ringway_shm_protocol::control::message::{Durability, NAMED_PRODUCERS_MAX, Sent};
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::PartitionRegions;
 use ringway_shm_protocol::ring::{
@@ -321,12 +321,13 @@ impl Journaled {
     }
 }
 
-/// Takes note of who has sent a message, all of whose parts are in `body`.
+/// Takes note of who has sent a message, all of whose parts are in `body`. What a producer makes up is no more than there can be.
 #[inline]
 fn note(sent: &mut BTreeMap<u32, Sent>, received: Received, body: &[u8]) {
     if received.flags() & flag::PRODUCER != 0
         && let Part::Inline(section) = received.attributes(body)
         && let Some(Stamp { sequence, producer }) = Stamp::of(received.flags(), section)
+        && (1..=NAMED_PRODUCERS_MAX as u32).contains(&producer)
     {
         sent.insert(producer, Sent { sequence, position: received.position });
     }

@@ -524,6 +524,8 @@ impl<M: Medium> Open<M> {
             let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
             FromShard::Answer(super::Answer::with(token, Reply::Refused(refusal), Vec::new()))
         };
+        // Letters whose deaths are not durable: the shard gives them back to their lots.
+        said.extend(std::mem::take(&mut self.after_round).into_values().flatten());
         // Whoever sends them keeps them, and tries again.
         said.extend(self.letters.drain(..).map(|(.., token)| refused(token)));
         let pending = self.pending.drain(..).filter_map(|pending| match pending {

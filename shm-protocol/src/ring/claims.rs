@@ -229,15 +229,8 @@ pub struct Claimer<M: Memory> {
 impl<M: Memory> Claimer<M> {
     /// Claims as `member`, from `next` on.
     pub fn new(claims: Claims<M>, records: Option<M::Words>, member: u32, next: u64) -> Self {
-        Self {
-            claims,
-            records,
-            member,
-            next,
-            look_past: LOOK_PAST,
-            in_a_row: 0,
-            visible: Visible::committed(),
-        }
+        let visible = Visible::up_to(claims.geometry.position_end());
+        Self { claims, records, member, next, look_past: LOOK_PAST, in_a_row: 0, visible }
     }
 
     /// Claims only what is on the device.
@@ -344,7 +337,7 @@ impl<M: Memory> Claimer<M> {
     #[inline(always)]
     fn look(&self, at: u64) -> Look {
         let geometry = self.claims.geometry;
-        if at >= geometry.position_end() || !self.visible.is(at) {
+        if !self.visible.is(at) {
             return Look::Nothing;
         }
         let lap = geometry.lap(at);

@@ -150,7 +150,7 @@ impl<M: Memory> CursorReader<M> {
             validates,
             checks: validates,
             missed: 0,
-            visible: Visible::committed(),
+            visible: Visible::up_to(geometry.position_end()),
             courtesy: Courtesy { wanted: true, looks: 0, streak: 0, pauses: false },
         }
     }

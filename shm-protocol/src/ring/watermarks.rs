@@ -104,9 +104,9 @@ pub(super) struct Visible<M: Memory> {
 }
 
 impl<M: Memory> Visible<M> {
-    /// Everything that is committed.
-    pub(super) fn committed() -> Self {
-        Self { end: u64::MAX, watermarks: None }
+    /// Everything that is committed, up to the last position that there can be.
+    pub(super) fn up_to(position_end: u64) -> Self {
+        Self { end: position_end, watermarks: None }
     }
 
     /// What is on the device.

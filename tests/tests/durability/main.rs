@@ -261,6 +261,12 @@ fn a_producer_that_comes_back_learns_where_it_was() {
             Err(error) => panic!("{error}"),
         });
         producer.confirm_all_timeout(PATIENCE).unwrap();
+        // Its messages have left the rings by then.
+        let mut other = open(&connection, "s", "other").unwrap();
+        for _ in 0..3 * USUAL.slots {
+            other.send(b"of another").unwrap();
+        }
+        other.confirm_all_timeout(PATIENCE).unwrap();
     }
 }
 
