@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ringway_shm_protocol::attributes::flag;
 use ringway_shm_protocol::control::message::{Durability, SharedSettings, StreamKind, StreamSettings};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::ring::{Outgoing, Part, Received};
@@ -473,6 +474,27 @@ fn a_look_in_vain_writes_nothing() {
     assert_eq!(looked, Ok(Ok(None)));
     machine.log.submit(|| 1);
     assert!(disk.moment() == before && !machine.log.is_busy());
+}
+
+#[test]
+fn a_message_that_asks_for_it_is_synced_whatever_its_stream_says() {
+    for (bytes, flags, is_synced) in [(8, 0, false), (8, flag::SYNCED, true), (2 << 20, flag::SYNCED, true)] {
+        let (_disk, mut machine) = settled(3, 8);
+        let payload = vec![1; bytes];
+        let (header, body) = Outgoing { flags, ..Outgoing::inline(&payload) }.to_body();
+        let position = machine.next.get(&1).copied().unwrap_or(0);
+        let received = Received::of_header(position, header, body.len()).unwrap();
+        if body.len() < BLOCK_BYTES {
+            let copied = machine.log.append_message::<()>(StreamId(1), body.len(), false, |into| {
+                into.copy_from_slice(&body);
+                Ok(Some(received))
+            });
+            assert_eq!(copied, Ok(Ok(Some(received))));
+        } else {
+            machine.log.append_body(StreamId(1), received, &body, 0, false).unwrap();
+        }
+        assert_eq!(machine.log.is_waited_for(), is_synced, "{bytes} bytes, flags {flags}");
+    }
 }
 
 #[test]
