@@ -2,14 +2,15 @@
 //! the broker after it.
 //!
 //! Each consumer says what it took before it acks it, and what it acked afterwards. So for every line it is known who had it; only
-//! of the one line that the killed consumer had in its hands nobody can say whether it was acked, unless it comes again.
+//! of the one line that the killed consumer had in its hands nobody can say whether it was acked, unless it comes again. It may even
+//! have died before it could say that it had taken it: then the first that is heard of the line is its second attempt.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringway_client::{Connection, SharedSettings, StreamSettings};
+use ringway_client::{AdminError, Connection, SharedSettings, StreamSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Scene;
@@ -26,6 +27,9 @@ const MESSAGES_MIN: u64 = 2_000;
 const WORK: Duration = Duration::from_micros(100);
 /// How long a consumer may take to open the queue, and the longest time without a line from any.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Who had the line, at which attempt, that the killed consumer had in its hands: whether it could say so or not.
+const SAID: [(u32, usize); 2] = [(1, 0), (2, 1)];
+const UNSAID: [(u32, usize); 1] = [(2, 1)];
 /// How long the reader of one consumer's lines waits before it looks at the other's.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -65,8 +69,9 @@ pub(crate) fn run(scene: &mut Scene<'_>) -> Result<Queue, Failure> {
     connection.stream(STREAM)?;
     let answered = began.elapsed();
     let successor = connection.broker_pid();
-    books.follow(std::slice::from_mut(second), |books| books.settled(messages))?;
-    let shared = connection.subscription(STREAM, STREAM)?.shared();
+    books.follow(std::slice::from_mut(second), |books| {
+        books.acked() >= messages || books.settled(messages) && matches!(open(&connection), Ok(0))
+    })?;
 
     let queue = Queue {
         stream: STREAM.to_owned(),
@@ -77,8 +82,7 @@ pub(crate) fn run(scene: &mut Scene<'_>) -> Result<Queue, Failure> {
         successor,
         answered_ns: answered.as_nanos() as u64,
     };
-    let open = shared.ready + shared.leased + shared.delayed + shared.dead;
-    scene.proofs.push(settled(&queue, &books, open));
+    scene.proofs.push(settled(&queue, &books, open(&connection)?));
     scene.proofs.push(came_again(&books));
     let time = scene.style.time(queue.answered_ns);
     scene.proofs.push(if successor == killed {
@@ -90,6 +94,12 @@ pub(crate) fn run(scene: &mut Scene<'_>) -> Result<Queue, Failure> {
         ))
     });
     Ok(queue)
+}
+
+/// Lines that the broker counts as not settled.
+fn open(connection: &Connection) -> Result<u64, AdminError> {
+    let shared = connection.subscription(STREAM, STREAM)?.shared();
+    Ok(shared.ready + shared.leased + shared.delayed + shared.dead)
 }
 
 fn start(scene: &Scene<'_>, which: &str, bytes: &Arc<Vec<u8>>) -> Result<Process, Failure> {
@@ -174,7 +184,12 @@ impl Books {
 
     /// Lines that were delivered more than once.
     fn again(&self) -> u64 {
-        self.taken.values().filter(|taken| taken.len() > 1).count() as u64
+        self.repeated().count() as u64
+    }
+
+    /// Those lines, with their attempts.
+    fn repeated(&self) -> impl Iterator<Item = (&u64, &Vec<(u32, usize)>)> {
+        self.taken.iter().filter(|(_, taken)| taken.iter().any(|(attempt, _)| *attempt > 1))
     }
 
     /// All are acked, but for one that the killed consumer may have acked without being able to say so.
@@ -199,8 +214,8 @@ fn settled(queue: &Queue, books: &Books, open: u64) -> Proof {
         } else if attempts.last().is_some_and(|(_, last)| !by.contains(last)) {
             wrong.push(format!("line {position} was acked, and came again"));
         }
-        let mut numbers = attempts.iter().map(|(attempt, _)| *attempt);
-        if !numbers.by_ref().eq(1..=attempts.len() as u32) {
+        let numbers = attempts.iter().map(|(attempt, _)| *attempt);
+        if attempts[..] != UNSAID && !numbers.eq(1..=attempts.len() as u32) {
             wrong.push(format!("the attempts at line {position} have wrong numbers"));
         }
     }
@@ -217,9 +232,9 @@ fn settled(queue: &Queue, books: &Books, open: u64) -> Proof {
 }
 
 fn came_again(books: &Books) -> Proof {
-    let again: Vec<_> = books.taken.iter().filter(|(_, taken)| taken.len() > 1).collect();
+    let again: Vec<_> = books.repeated().collect();
     match (books.in_hand, &again[..]) {
-        (_, [(position, taken)]) if taken[..] == [(1, 0), (2, 1)] => Proof::held(format!(
+        (_, [(position, taken)]) if taken[..] == SAID || taken[..] == UNSAID => Proof::held(format!(
             "the one line that the killed consumer had, number {position}, came to the other as attempt 2"
         )),
         (Some(position), []) if books.acked.get(&position).is_none_or(|by| by[..] == [0]) => {
@@ -262,6 +277,9 @@ mod tests {
         assert!(again.settled(2) && proofs(&again, 0).iter().all(|proof| proof.held));
         let silent = books(&[(0, took(0, 1)), (1, took(1, 1)), (1, acked(1))]);
         assert!(silent.settled(2) && proofs(&silent, 0).iter().all(|proof| proof.held));
+        let unsaid = books(&[(0, took(0, 1)), (0, acked(0)), (1, took(1, 2)), (1, acked(1))]);
+        assert!(unsaid.settled(2) && proofs(&unsaid, 0).iter().all(|proof| proof.held));
+        assert_eq!(unsaid.again(), 1);
         let early = books(&[(0, took(0, 1)), (1, took(1, 1))]);
         assert!(!early.settled(2));
     }
@@ -274,6 +292,10 @@ mod tests {
         assert!(proofs(&late, 0)[0].text.contains("came again"));
         let numbers = books(&[(0, took(0, 1)), (1, took(0, 1)), (1, acked(0))]);
         assert!(proofs(&numbers, 0)[0].text.contains("wrong numbers"));
+        let skipped = books(&[(0, took(0, 1)), (1, took(0, 3)), (1, acked(0))]);
+        assert!(proofs(&skipped, 0)[0].text.contains("wrong numbers"));
+        let two = books(&[(1, took(0, 2)), (1, acked(0)), (1, took(1, 2)), (1, acked(1))]);
+        assert!(!proofs(&two, 0)[1].held);
         let torn = books(&[(0, Done::Took { position: 3, attempt: 1, equal: false })]);
         assert!(proofs(&torn, 0)[0].text.contains("other bytes"));
         assert!(proofs(&books(&[]), 2)[0].text.contains("2 lines as not settled"));
