@@ -198,12 +198,12 @@ impl Broker {
             };
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
             let journal = (Some(place), own);
-            let mut shard =
+            let shard =
                 Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping, journal);
-            notices.extend(shard.adopt(&mut estate)?);
             mailboxes.push(mailbox);
             prepared.push((shard, wake));
         }
+        notices.extend(adopt(&mut prepared, &mut estate)?);
         let before = finish_what_was_begun(&mut prepared);
         let mut control = Control::new(Parts {
             listener,
@@ -309,6 +309,26 @@ fn check_shards(config: &Config) -> Result<(), StartError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Has every shard go on where the one before has stopped, all at the same time: each may have gigabytes to read. Returns what is
+/// to be said of it, and leaves in `estate` what nobody has taken.
+fn adopt(shards: &mut [(Shard, OwnedFd)], estate: &mut Estate) -> Result<Vec<String>, AdoptError> {
+    let mut estates: Vec<Estate> = shards.iter().map(|_| Estate::new()).collect();
+    for (key, entry) in std::mem::take(estate) {
+        let own = key.shard().and_then(|shard| estates.get_mut(shard as usize));
+        own.unwrap_or(estate).insert(key, entry);
+    }
+    let adopted: Vec<_> = std::thread::scope(|scope| {
+        let begun = shards.iter_mut().zip(&mut estates);
+        let begun: Vec<_> = begun.map(|((shard, _), own)| scope.spawn(|| shard.adopt(own))).collect();
+        let join =
+            |begun: std::thread::ScopedJoinHandle<'_, _>| begun.join().expect("an adoption does not panic");
+        begun.into_iter().map(join).collect()
+    });
+    estate.extend(estates.into_iter().flatten());
+    let notices: Result<Vec<_>, _> = adopted.into_iter().collect();
+    Ok(notices?.concat())
 }
 
 /// What concerns a stream as a whole and was being done when the broker before was killed: a stream, or a subscription, that

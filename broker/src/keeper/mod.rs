@@ -61,6 +61,20 @@ pub(crate) enum Key {
 }
 
 impl Key {
+    /// The number of the shard that it is of.
+    pub(crate) fn shard(self) -> Option<u32> {
+        match self {
+            Self::Config | Self::Directory | Self::Session(_) | Self::Call(_) => None,
+            Self::Catalogue(shard)
+            | Self::Ring(shard, ..)
+            | Self::Subscription(shard, ..)
+            | Self::Lot(shard, ..)
+            | Self::Member(shard, ..)
+            | Self::Letters(shard, ..)
+            | Self::Arena(shard, ..) => Some(shard),
+        }
+    }
+
     /// The number of a session.
     pub(crate) fn session(self) -> Option<u64> {
         match self {
