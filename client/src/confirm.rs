@@ -8,6 +8,7 @@
 //! 5. What a consumer settles is journaled in rounds, and confirmed when one that began later is done: see [`Settling`].
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::message::{Durability, Reply, Request};
 use ringway_shm_protocol::fork::ForkMark;
+use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::{JournalingRegions, ProducerRegions};
 use ringway_shm_protocol::ring::{Doorbell, JournalState, Ringer, Watermarks};
@@ -22,10 +24,10 @@ use ringway_shm_protocol::ring::{Doorbell, JournalState, Ringer, Watermarks};
 use crate::connection::Connection;
 use crate::error::{ConfirmError, SendError};
 use crate::lane::Lane;
-use crate::reactor::{Await, Interest};
 use crate::session::Answer;
 use crate::space::Space;
-use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
+use crate::task::{Await, Interest, Waiting};
+use crate::wait::{Deadline, SLEEP_MAX, Step, WaitStrategy, Waiter};
 
 /// How long the broker may take to say why messages cannot be journaled.
 const WHY_ANSWER_MAX: Duration = Duration::from_millis(100);
@@ -79,6 +81,57 @@ impl Settling {
             }
         }
         Ok(())
+    }
+}
+
+impl Settling {
+    /// The same, for tasks.
+    pub(crate) async fn wait_async(
+        &mut self,
+        regions: &Arc<JournalingRegions>,
+        connection: &Connection,
+    ) -> Result<(), ConfirmError> {
+        if self.level == Durability::Memory {
+            return Ok(());
+        }
+        let ticket = regions.rounds.ticket();
+        let mut waiting = Waiting::default();
+        poll_fn(|context| self.poll_round(regions, connection, ticket, &mut waiting, context)).await
+    }
+
+    fn poll_round(
+        &mut self,
+        regions: &Arc<JournalingRegions>,
+        connection: &Connection,
+        ticket: u64,
+        waiting: &mut Waiting,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ConfirmError>> {
+        // The shard may have stopped looking meanwhile.
+        self.ringer.ring(&regions.journal);
+        while !regions.rounds.is_done(ticket) {
+            match waiting.step(WaitStrategy::default(), 1) {
+                Step::Look => {}
+                Step::Idle => {
+                    // Other tasks first.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Step::Sleep(at_most) => {
+                    let count = regions.confirm.announce();
+                    if !regions.rounds.is_done(ticket) {
+                        let bells = vec![(regions.confirm.bell().clone(), count)];
+                        waiting.sleep(bells, context.waker().clone(), at_most);
+                        return Poll::Pending;
+                    }
+                }
+                Step::CheckBroker | Step::Over if !connection.is_open() => {
+                    return Poll::Ready(Err(ConfirmError::Disconnected { stream: self.stream.clone() }));
+                }
+                Step::CheckBroker | Step::Over => {}
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -293,7 +346,7 @@ impl Future for Confirmation {
             (Ok(None), Some((journal, goal))) => {
                 let (journal, goal) = (Arc::clone(journal), *goal);
                 let waker = context.waker().clone();
-                self.interest = Some(Interest::new(Box::new(Awaited { journal, goal }), waker));
+                self.interest = Some(Interest::new(Box::new(Awaited { journal, goal }), waker, SLEEP_MAX));
                 Poll::Pending
             }
             (Ok(reached), _) => Poll::Ready(Ok(reached.unwrap_or(self.reached))),
@@ -316,8 +369,9 @@ struct Awaited {
 }
 
 impl Await for Awaited {
-    fn doorbell(&self) -> &Doorbell<Mapped> {
-        &self.journal.confirm
+    fn bells(&self, name: &mut dyn FnMut(&MappedBell, &dyn Fn() -> u32)) {
+        let confirm = &self.journal.confirm;
+        name(confirm.bell(), &|| confirm.announce());
     }
 
     fn is_ready(&self) -> bool {

@@ -4,6 +4,9 @@
 //! 2. Asking for the next message consumes what was returned before; what is not committed at a crash is delivered again.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::connection::Connection;
@@ -11,6 +14,7 @@ use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
 use crate::message::{Message, Position};
 use crate::partitions::Partitions;
 use crate::reading::Reading;
+use crate::task::{Armed, MessageStream, Readiness, Waiting};
 use crate::wait::{Deadline, WaitStrategy};
 
 /// What a [`Consumer`] will be like; made by [`Connection::consumer`].
@@ -61,7 +65,7 @@ impl ConsumerBuilder {
         // Pausing for one partition would delay the others.
         let courtesy = courtesy && readings.len() == 1;
         readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
-        Ok(Consumer { readings, stream, subscription })
+        Ok(Consumer { readings, armed: None, stream, subscription })
     }
 }
 
@@ -72,6 +76,8 @@ impl ConsumerBuilder {
 /// whose handling panicked is delivered again.
 pub struct Consumer {
     readings: Partitions<Reading>,
+    /// If somebody waits for a descriptor.
+    armed: Option<Box<Armed>>,
     stream: String,
     subscription: String,
 }
@@ -82,6 +88,10 @@ impl Consumer {
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
         match self.readings.next()? {
             Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
+            None if let Some(armed) = &mut self.armed => match armed.next(&mut self.readings)? {
+                Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
+                None => Ok(None),
+            },
             None => {
                 for reading in self.readings.iter_mut() {
                     reading.found_nothing()?;
@@ -127,6 +137,14 @@ impl Consumer {
         self.readings.iter_mut().try_for_each(|reading| reading.confirm(deadline))
     }
 
+    /// The same, for tasks, for as long as the broker is there.
+    pub async fn confirm_commit_async(&mut self) -> Result<(), ConfirmError> {
+        for reading in self.readings.iter_mut() {
+            reading.confirm_async().await?;
+        }
+        Ok(())
+    }
+
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
     /// or detaches who lags.
     pub fn missed(&self) -> u64 {
@@ -136,6 +154,42 @@ impl Consumer {
     /// For each of its partitions the position of the next message to be returned, if none in between is missing.
     pub fn positions(&self) -> Vec<Position> {
         self.readings.iter().map(Reading::position).collect()
+    }
+
+    /// The next message, for tasks: completes when there is one. What was returned before counts as consumed. It waits as [`recv`](Self::recv)
+    /// does, gives other tasks the turn while it looks, and sleeps without a thread of its own. Dropped before it is complete, it
+    /// has taken nothing.
+    pub async fn recv_async(&mut self) -> Result<Message<'_>, RecvError> {
+        let mut waiting = Waiting::default();
+        let (index, received) = poll_fn(|context| waiting.poll(&mut self.readings, context)).await?;
+        self.readings[index].message(received)
+    }
+
+    /// The same, one poll of it.
+    pub(crate) fn poll_recv(
+        &mut self,
+        waiting: &mut Waiting,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Message<'_>, RecvError>> {
+        let (index, received) = ready!(waiting.poll(&mut self.readings, context))?;
+        Poll::Ready(self.readings[index].message(received))
+    }
+
+    /// Its messages as a [`Stream`](futures_core::Stream).
+    pub fn into_stream(self) -> MessageStream {
+        MessageStream::new(self)
+    }
+
+    /// A descriptor to wait for with epoll, poll or select, among others. It is readable from the beginning, and becomes so again
+    /// when there may be something after [`try_recv`](Self::try_recv) has found nothing: so call that until it does, each time the
+    /// descriptor is readable. It is readable at least once a second, for `try_recv` to see whether the broker is there: from
+    /// now on that says [`Disconnected`](RecvError::Disconnected) when it is not.
+    pub fn readiness(&mut self) -> io::Result<Readiness> {
+        let armed = match &mut self.armed {
+            Some(armed) => armed,
+            none => none.insert(Box::new(Armed::new()?)),
+        };
+        Ok(armed.readiness())
     }
 
     /// The stream's name.

@@ -25,6 +25,7 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::layout::ARENA_REFERENCE_BYTES;
 use ringway_shm_protocol::memory::arena::{Arenas, Block};
+use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::partition::{ProducerRegions, Publishing};
 use ringway_shm_protocol::ring::{self, Full, Part, PublishError, Reclaim, Ringer};
 use ringway_shm_protocol::words::OWNER_BITS;
@@ -59,6 +60,8 @@ pub(crate) struct Lane {
     /// Among the messages that are not known to be synced: the first that was asked to be, and behind the last.
     pub(crate) raised: Range<u64>,
     pub(crate) wait: WaitStrategy,
+    /// What the last attempt of a task has to wait for.
+    blocked: Option<Blocked>,
     pub(crate) space: Space,
     pub(crate) endpoint: Endpoint,
 }
@@ -105,6 +108,7 @@ impl Lane {
             is_journaled: settings.durability > Durability::Memory,
             raised: 0..0,
             wait,
+            blocked: None,
             space,
             endpoint,
         })
@@ -172,8 +176,8 @@ impl Lane {
     }
 
     /// A block for a loan.
-    pub(crate) fn loan(&mut self, bytes: usize) -> Result<Block, SendError> {
-        let mut wait = self.begin_wait(Patience::Until(Deadline::NEVER));
+    pub(crate) fn loan(&mut self, bytes: usize, patience: Patience) -> Result<Block, SendError> {
+        let mut wait = self.begin_wait(patience);
         self.take_block(bytes, &mut wait)
     }
 
@@ -182,10 +186,11 @@ impl Lane {
         &mut self,
         payload: ring::ArenaBlock,
         attributes: Attributes<'_>,
+        patience: Patience,
     ) -> Result<u64, SendError> {
         self.check_journal()?;
         self.with_attributes(attributes, |lane, flags, section| {
-            let mut wait = lane.begin_wait(Patience::Until(Deadline::NEVER));
+            let mut wait = lane.begin_wait(patience);
             let moves = ARENA_REFERENCE_BYTES + section.len() > lane.inline_bytes_max();
             let (attributes, block) = lane.place(Part::Inline(section), moves, &mut wait)?;
             let message = ring::Outgoing { flags, attributes, payload: Part::Arena(payload) };
@@ -416,15 +421,18 @@ impl Lane {
             return Ok(());
         }
         self.space.ask_for_help(&self.endpoint, full.holder);
-        if wait.patience == Patience::None {
-            return Err(self.space.full(&self.endpoint, full, None));
+        match wait.patience {
+            Patience::Until(_) => {}
+            Patience::None => return Err(self.space.full(&self.endpoint, full, None)),
+            Patience::Task => {
+                self.blocked = Some(Blocked::Full(full));
+                return Err(self.space.full_of(full, (None, None), None));
+            }
         }
         match wait.waiter.step() {
             Step::Look | Step::Idle => Ok(()),
             Step::Sleep(at_most) => {
-                // Nobody rings when the broker is ready to hand over a gate, or when it is time to ask it for help.
-                let bounded = !full.holder.mapped || self.space.may_help(full.holder);
-                let at_most = if bounded { at_most.min(GATE_RETRY) } else { at_most };
+                let at_most = self.sleep_max(full, at_most);
                 let gates = self.regions.producer.gates();
                 self.regions.space.sleep_unless(at_most, || gates.lowest() != Some(full.holder));
                 Ok(())
@@ -437,10 +445,39 @@ impl Lane {
         }
     }
 
+    /// How long to sleep while this holds the stream.
+    fn sleep_max(&self, full: Full, at_most: Duration) -> Duration {
+        // Nobody rings when the broker is ready to hand over a gate, or when it is time to ask it for help.
+        let bounded = !full.holder.mapped || self.space.may_help(full.holder);
+        if bounded { at_most.min(GATE_RETRY) } else { at_most }
+    }
+
+    /// What the last attempt of a task has to wait for, if it was for that that it failed.
+    pub(crate) fn take_blocked(&mut self) -> Option<Blocked> {
+        self.blocked.take()
+    }
+
+    /// Announces a task's sleep for `at_most`: the bells that end it, and for how long; `None`: there is no need to.
+    pub(crate) fn announce(
+        &mut self,
+        blocked: Blocked,
+        at_most: Duration,
+    ) -> Option<(Vec<(MappedBell, u32)>, Duration)> {
+        let full = match blocked {
+            // Nobody rings when it is done.
+            Blocked::Stalled => return Some((Vec::new(), at_most.min(STALLED_RETRY))),
+            Blocked::Full(full) => full,
+        };
+        let count = self.regions.space.announce();
+        let is_held = self.regions.producer.gates().lowest() == Some(full.holder);
+        is_held.then(|| (vec![(self.regions.space.bell().clone(), count)], self.sleep_max(full, at_most)))
+    }
+
     /// One step of waiting for another producer to finish its message.
     fn wait_for_producer(&mut self, owner: u32, wait: &mut Wait) -> Result<(), SendError> {
         let stream = self.stream();
-        if wait.patience == Patience::None {
+        if !matches!(wait.patience, Patience::Until(_)) {
+            self.blocked = (wait.patience == Patience::Task).then_some(Blocked::Stalled);
             return Err(SendError::Stalled { stream, owner, waited: None });
         }
         match wait.waiter.step() {
@@ -475,13 +512,24 @@ struct Wait {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     None,
+    /// Say what there is to be waited for: a task waits by itself.
+    Task,
     Until(Deadline),
+}
+
+/// What a task has to wait for before it publishes again.
+#[derive(Clone, Copy)]
+pub(crate) enum Blocked {
+    /// Somebody who has not read what is to be overwritten.
+    Full(Full),
+    /// Another producer, who has not finished its message.
+    Stalled,
 }
 
 impl Patience {
     fn deadline(self) -> Deadline {
         match self {
-            Self::None => Deadline::NEVER,
+            Self::None | Self::Task => Deadline::NEVER,
             Self::Until(deadline) => deadline,
         }
     }

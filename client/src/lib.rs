@@ -41,7 +41,7 @@
 //! | wait | how a producer waits for space and a consumer for messages |
 //! | wait_set | waiting for many consumers at once |
 //! | confirm | waiting until messages, and what was settled, are as durable as their stream |
-//! | reactor | the one thread that wakes tasks |
+//! | task | the face for tasks and event loops: futures, streams, descriptors |
 //! | error | one error type per operation |
 //!
 //! What always holds:
@@ -72,12 +72,12 @@ mod message;
 mod outgoing;
 mod partitions;
 mod producer;
-mod reactor;
 mod reading;
 mod session;
 mod shared_consumer;
 mod sharing;
 mod space;
+mod task;
 mod wait;
 mod wait_set;
 
@@ -113,5 +113,6 @@ pub use ringway_shm_protocol::memory::arena::ArenaView;
 pub use ringway_shm_protocol::memory::mapped::RegionError;
 pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 pub use shared_consumer::{SharedConsumer, SharedConsumerBuilder};
+pub use task::{Deliveries, DeliveryStream, MessageStream, Messages, Readiness};
 pub use wait::WaitStrategy;
 pub use wait_set::{ConsumerKey, WaitSet};

@@ -126,11 +126,21 @@ impl Message<'_> {
                 HeldBody::InPlace { view, copied: OnceLock::new(), hazard, keeper }
             }
         };
+        Ok(self.held(body))
+    }
+
+    /// Keeps it in any case, for who cannot go on without: a payload that is in place is copied when its consumer holds
+    /// as many as it can.
+    pub(crate) fn into_held(self) -> HeldMessage {
+        self.hold().unwrap_or_else(|_| self.held(HeldBody::Copied(self.payload().into())))
+    }
+
+    fn held(&self, body: HeldBody) -> HeldMessage {
         let attributes = self.attributes.map(|attributes| {
             let (flags, section) = attributes.parts();
             (flags, section.into())
         });
-        Ok(HeldMessage { partition: self.partition, position: self.position, attributes, body })
+        HeldMessage { partition: self.partition, position: self.position, attributes, body }
     }
 }
 

@@ -9,7 +9,9 @@
 //! 3. Messages of one key go to one partition, so that they stay in order; those without go to each in turn.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_shm_protocol::attributes::Attributes;
@@ -25,7 +27,8 @@ use crate::lane::{Lane, Patience};
 use crate::loan::Loan;
 use crate::message::Position;
 use crate::outgoing::Outgoing;
-use crate::wait::{Deadline, WaitStrategy};
+use crate::task::Waiting;
+use crate::wait::{Deadline, Step, WaitStrategy};
 
 /// What a [`Producer`] will be like; made by [`Connection::producer`].
 #[derive(Clone, Debug)]
@@ -155,11 +158,16 @@ impl Producer {
             last = Some(at(partition, published.map_err(|source| SendBatchError { sent, source })?));
             Ok(())
         });
-        while touched != 0 {
-            self.lanes[touched.trailing_zeros() as usize].ring();
-            touched &= touched - 1;
-        }
+        self.ring_all(touched);
         published.map(|()| last)
+    }
+
+    /// Looks for sleepers in the partitions whose bits are set.
+    fn ring_all(&mut self, mut partitions: u64) {
+        while partitions != 0 {
+            self.lanes[partitions.trailing_zeros() as usize].ring();
+            partitions &= partitions - 1;
+        }
     }
 
     /// Memory for a payload of `bytes`, to be written where its readers will read it; send it with
@@ -178,10 +186,9 @@ impl Producer {
     }
 
     fn loan_of(&mut self, partition: usize, bytes: usize) -> Result<Loan, SendError> {
-        if !self.fork.is_here() {
-            return Err(forked());
-        }
-        Ok(Loan::new(partition, self.lanes[partition].loan(bytes)?))
+        self.check_fork()?;
+        let block = self.lanes[partition].loan(bytes, Patience::Until(Deadline::NEVER))?;
+        Ok(Loan::new(partition, block))
     }
 
     /// Publishes a loan of this producer and returns the message's position; waits as [`send`](Self::send) does. After
@@ -196,7 +203,16 @@ impl Producer {
         loan: Loan,
         attributes: Attributes<'_>,
     ) -> Result<Position, SendLoanError> {
-        match self.publish_loan(&loan, attributes) {
+        let published = self.publish_loan(&loan, attributes, Patience::Until(Deadline::NEVER));
+        self.sent_loan(loan, published)
+    }
+
+    fn sent_loan(
+        &mut self,
+        loan: Loan,
+        published: Result<u64, SendError>,
+    ) -> Result<Position, SendLoanError> {
+        match published {
             Ok(position) => {
                 let partition = loan.partition();
                 self.lanes[partition].published(position, loan.into_block());
@@ -206,10 +222,13 @@ impl Producer {
         }
     }
 
-    fn publish_loan(&mut self, loan: &Loan, attributes: Attributes<'_>) -> Result<u64, SendError> {
-        if !self.fork.is_here() {
-            return Err(forked());
-        }
+    fn publish_loan(
+        &mut self,
+        loan: &Loan,
+        attributes: Attributes<'_>,
+        patience: Patience,
+    ) -> Result<u64, SendError> {
+        self.check_fork()?;
         let partition = loan.partition();
         if self.lanes.get(partition).is_none_or(|lane| !loan.is_of(lane.arenas())) {
             return Err(SendError::ForeignLoan { stream: self.stream.clone() });
@@ -222,10 +241,136 @@ impl Producer {
         }
         let attributes = self.stamped(Outgoing::new(&[]).attributes(attributes)).attributes;
         let lane = &mut self.lanes[partition];
-        let position = lane.publish_block(loan.place(), attributes)?;
+        let position = lane.publish_block(loan.place(), attributes, patience)?;
         lane.ring();
         self.counted(attributes);
         Ok(position)
+    }
+
+    /// Publishes one message, for tasks: completes with its position when there was room for it. It waits as
+    /// [`send`](Self::send) does, gives other tasks the turn while it looks, and sleeps without a thread of its own. Dropped before
+    /// it is complete, it has published nothing.
+    ///
+    /// While somebody holds the stream up for long, the broker is asked to help, and this blocks for that for a second at the most.
+    pub async fn send_async<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Position, SendError> {
+        let message = message.into();
+        self.check_fork()?;
+        let partition = self.partition_for(message.attributes);
+        let position = self.publish_async(partition, message).await?;
+        self.lanes[partition].ring();
+        Ok(at(partition, position))
+    }
+
+    /// The same for messages in order: as [`send_batch`](Self::send_batch). Dropped before it is complete, it has published some of
+    /// them.
+    pub async fn send_batch_async<'a, M: Into<Outgoing<'a>>>(
+        &mut self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Option<Position>, SendBatchError> {
+        self.check_fork().map_err(|source| SendBatchError { sent: 0, source })?;
+        let (mut last, mut touched) = (None, 0_u64);
+        let mut outcome = Ok(());
+        for (sent, message) in messages.into_iter().enumerate() {
+            let message = message.into();
+            let partition = self.partition_for(message.attributes);
+            touched |= 1 << partition;
+            let mut published = self.publish_to(partition, message, || Patience::Task);
+            if published.is_err() && self.lanes[partition].take_blocked().is_some() {
+                // Nobody waits before the consumers of what was published are awake.
+                self.ring_all(std::mem::take(&mut touched));
+                published = self.publish_async(partition, message).await;
+                touched |= 1 << partition;
+            }
+            match published {
+                Ok(position) => last = Some(at(partition, position)),
+                Err(source) => {
+                    outcome = Err(SendBatchError { sent, source });
+                    break;
+                }
+            }
+        }
+        self.ring_all(touched);
+        outcome.map(|()| last)
+    }
+
+    /// Memory for a payload, for tasks: as [`loan`](Self::loan), waiting as [`send_async`](Self::send_async) does.
+    pub async fn loan_async(&mut self, bytes: usize) -> Result<Loan, SendError> {
+        let partition = self.next_turn();
+        self.loan_of_async(partition, bytes).await
+    }
+
+    /// The same for a message that will have this key.
+    pub async fn loan_for_key_async(&mut self, key: &[u8], bytes: usize) -> Result<Loan, SendError> {
+        self.loan_of_async(self.partition_of_key(key), bytes).await
+    }
+
+    async fn loan_of_async(&mut self, partition: usize, bytes: usize) -> Result<Loan, SendError> {
+        self.check_fork()?;
+        let attempt = |producer: &mut Self| producer.lanes[partition].loan(bytes, Patience::Task);
+        Ok(Loan::new(partition, self.patiently(partition, attempt).await?))
+    }
+
+    /// Publishes a loan, for tasks: as [`send_loan_with`](Self::send_loan_with), waiting as [`send_async`](Self::send_async) does.
+    /// Dropped before it is complete, it has published nothing, and the loan is dropped.
+    pub async fn send_loan_async(
+        &mut self,
+        loan: Loan,
+        attributes: Attributes<'_>,
+    ) -> Result<Position, SendLoanError> {
+        let partition = loan.partition().min(self.lanes.len() - 1);
+        let attempt = |producer: &mut Self| producer.publish_loan(&loan, attributes, Patience::Task);
+        let published = self.patiently(partition, attempt).await;
+        self.sent_loan(loan, published)
+    }
+
+    async fn publish_async(&mut self, partition: usize, message: Outgoing<'_>) -> Result<u64, SendError> {
+        self.patiently(partition, |producer| producer.publish_to(partition, message, || Patience::Task)).await
+    }
+
+    /// Tries until it is no longer the partition that there is to be waited for.
+    async fn patiently<T>(
+        &mut self,
+        partition: usize,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, SendError>,
+    ) -> Result<T, SendError> {
+        let mut waiting = Waiting::default();
+        poll_fn(|context| self.poll_attempt(partition, &mut waiting, context, &mut attempt)).await
+    }
+
+    fn poll_attempt<T>(
+        &mut self,
+        partition: usize,
+        waiting: &mut Waiting,
+        context: &mut Context<'_>,
+        attempt: &mut impl FnMut(&mut Self) -> Result<T, SendError>,
+    ) -> Poll<Result<T, SendError>> {
+        loop {
+            let attempted = attempt(self);
+            let lane = &mut self.lanes[partition];
+            let Some(blocked) = lane.take_blocked() else {
+                waiting.end();
+                return Poll::Ready(attempted);
+            };
+            match waiting.step(lane.wait, 1) {
+                Step::Look => {}
+                Step::Idle => {
+                    // Other tasks first.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Step::Sleep(at_most) => {
+                    if let Some((bells, at_most)) = lane.announce(blocked, at_most) {
+                        waiting.sleep(bells, context.waker().clone(), at_most);
+                        return Poll::Pending;
+                    }
+                }
+                Step::CheckBroker | Step::Over => {
+                    if !lane.endpoint.connection().is_open() {
+                        return Poll::Ready(Err(SendError::Disconnected { stream: lane.stream() }));
+                    }
+                }
+            }
+        }
     }
 
     /// For each partition the position that its next message gets; where the stream has several producers: a position that
@@ -369,13 +514,16 @@ impl Producer {
         message: Outgoing<'_>,
         patience: impl FnOnce() -> Patience,
     ) -> Result<Position, SendError> {
-        if !self.fork.is_here() {
-            return Err(forked());
-        }
+        self.check_fork()?;
         let partition = self.partition_for(message.attributes);
         let position = self.publish_to(partition, message, patience)?;
         self.lanes[partition].ring();
         Ok(at(partition, position))
+    }
+
+    #[inline(always)]
+    fn check_fork(&self) -> Result<(), SendError> {
+        if self.fork.is_here() { Ok(()) } else { Err(forked()) }
     }
 
     /// Publishes to a partition, without looking for sleepers. A message that nothing is added to goes as it is: what the compiler

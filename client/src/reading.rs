@@ -54,7 +54,7 @@ pub(crate) struct Reading {
     reader: CursorReader<Mapped>,
     data: Doorbell<Mapped>,
     space: Doorbell<Mapped>,
-    journaling: JournalingRegions,
+    journaling: Arc<JournalingRegions>,
     settling: Settling,
     ringer: Ringer,
     fork: ForkMark,
@@ -257,6 +257,13 @@ impl Reading {
         let committed = self.check_fork().and_then(|()| self.commit());
         committed.map_err(|error| ConfirmError::Commit(Box::new(error)))?;
         self.settling.wait(&self.journaling, self.keeper.endpoint.connection(), deadline)
+    }
+
+    /// The same, for tasks.
+    pub(crate) async fn confirm_async(&mut self) -> Result<(), ConfirmError> {
+        let committed = self.check_fork().and_then(|()| self.commit());
+        committed.map_err(|error| ConfirmError::Commit(Box::new(error)))?;
+        self.settling.wait_async(&self.journaling, self.keeper.endpoint.connection()).await
     }
 
     /// Asks to be attached again, behind everything returned.

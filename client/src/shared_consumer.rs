@@ -5,6 +5,9 @@
 //!    each of them.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ringway_shm_protocol::ring::Verdict;
@@ -14,6 +17,7 @@ use crate::delivery::{Delivery, Leased, millis};
 use crate::error::{CloseError, ConfirmError, OpenError, RecvError, SettleError};
 use crate::partitions::Partitions;
 use crate::sharing::Sharing;
+use crate::task::{Armed, DeliveryStream, Readiness, Waiting};
 use crate::wait::{Deadline, WaitStrategy};
 
 /// Most messages that a consumer claims ahead, for each partition.
@@ -61,7 +65,7 @@ impl SharedConsumerBuilder {
         let Self { connection, stream, subscription, partitions, wait, prefetch } = self;
         let open = |partition| Sharing::open(&connection, &stream, partition, &subscription, prefetch);
         let sharings = Partitions::open(partitions.as_deref(), wait, open)?;
-        Ok(SharedConsumer { sharings, stream, subscription })
+        Ok(SharedConsumer { sharings, armed: None, stream, subscription })
     }
 }
 
@@ -88,6 +92,8 @@ impl SharedConsumerBuilder {
 /// at most a second for the broker and ignores errors.
 pub struct SharedConsumer {
     sharings: Partitions<Sharing>,
+    /// If somebody waits for a descriptor.
+    armed: Option<Box<Armed>>,
     stream: String,
     subscription: String,
 }
@@ -98,6 +104,9 @@ impl SharedConsumer {
     pub fn try_recv(&mut self) -> Result<Option<Delivery<'_>>, RecvError> {
         match self.sharings.next()? {
             Some(found) => self.delivery(found).map(Some),
+            None if let Some(armed) = &mut self.armed => {
+                armed.next(&mut self.sharings)?.map(|found| self.delivery(found)).transpose()
+            }
             None => {
                 self.sharings.iter_mut().for_each(Sharing::found_nothing);
                 Ok(None)
@@ -175,9 +184,53 @@ impl SharedConsumer {
         self.sharings.iter_mut().try_for_each(|sharing| sharing.confirm_durable(deadline))
     }
 
+    /// The same, for tasks, for as long as the broker is there.
+    pub async fn confirm_settled_async(&mut self) -> Result<(), ConfirmError> {
+        for sharing in self.sharings.iter_mut() {
+            sharing.confirm_durable_async().await?;
+        }
+        Ok(())
+    }
+
     /// How many verdicts the broker has found to be too late: somebody else has the message, or had it.
     pub fn late(&self) -> u64 {
         self.sharings.iter().map(Sharing::late).sum()
+    }
+
+    /// The next message, for tasks: completes when there is one. It waits as [`recv`](Self::recv)
+    /// does, gives other tasks the turn while it looks, and sleeps without a thread of its own. Dropped before it is complete, it
+    /// has taken nothing.
+    pub async fn recv_async(&mut self) -> Result<Delivery<'_>, RecvError> {
+        let mut waiting = Waiting::default();
+        let found = poll_fn(|context| waiting.poll(&mut self.sharings, context)).await?;
+        self.delivery(found)
+    }
+
+    /// The same, one poll of it.
+    pub(crate) fn poll_recv(
+        &mut self,
+        waiting: &mut Waiting,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Delivery<'_>, RecvError>> {
+        let found = ready!(waiting.poll(&mut self.sharings, context))?;
+        Poll::Ready(self.delivery(found))
+    }
+
+    /// Its messages as a [`Stream`](futures_core::Stream).
+    pub fn into_stream(self) -> DeliveryStream {
+        DeliveryStream::new(self)
+    }
+
+    /// A descriptor to wait for with epoll, poll or select, among others. It is readable from the beginning, and becomes so again
+    /// when there may be something after [`try_recv`](Self::try_recv) has found nothing: so call that until it does, each time the
+    /// descriptor is readable. It is readable at least once a second, for `try_recv` to see whether the broker is there: from
+    /// now on that says [`Disconnected`](RecvError::Disconnected) when it is not.
+    pub fn readiness(&mut self) -> io::Result<Readiness> {
+        let armed = match &mut self.armed {
+            Some(armed) => armed,
+            none => none.insert(Box::new(Armed::new()?)),
+        };
+        Ok(armed.readiness())
     }
 
     /// The stream's name.

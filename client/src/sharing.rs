@@ -15,8 +15,10 @@
 //! 4. On the way of a message that is claimed and acked: no system call, no allocation, no lock; the first lease in a while
 //!    costs a call of the shard.
 
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_shm_protocol::attributes::AttributesView;
@@ -38,6 +40,7 @@ use crate::memory::MappedArenas;
 use crate::message::Position;
 use crate::partitions::Partition;
 use crate::session::{ANSWER_MAX, Answer};
+use crate::task::Waiting;
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
 /// Messages of the live ring in a row while the feed may have some.
@@ -471,6 +474,45 @@ impl Sharing {
     pub(crate) fn confirm_durable(&mut self, deadline: Deadline) -> Result<(), ConfirmError> {
         self.confirm()?;
         self.settling.wait(&self.regions.journaling, self.endpoint.connection(), deadline)
+    }
+
+    /// The same, for tasks.
+    pub(crate) async fn confirm_durable_async(&mut self) -> Result<(), ConfirmError> {
+        if !self.fork.is_here() {
+            return Err(SettleError::Forked.into());
+        }
+        let until = self.regions.settlements.progress().0;
+        let mut waiting = Waiting::default();
+        poll_fn(|context| self.poll_judgement(until, &mut waiting, context)).await?;
+        self.settling.wait_async(&self.regions.journaling, self.endpoint.connection()).await
+    }
+
+    fn poll_judgement(
+        &self,
+        until: u64,
+        waiting: &mut Waiting,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), SettleError>> {
+        while self.regions.settlements.progress().1 < until {
+            match waiting.step(WaitStrategy::default(), 1) {
+                Step::Look => {}
+                Step::Idle => {
+                    // Other tasks first.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Step::Sleep(at_most) => {
+                    // Nobody rings when it is done.
+                    waiting.sleep(Vec::new(), context.waker().clone(), at_most.min(JUDGED_RETRY));
+                    return Poll::Pending;
+                }
+                Step::CheckBroker | Step::Over if !self.connection().is_open() => {
+                    return Poll::Ready(Err(SettleError::Disconnected));
+                }
+                Step::CheckBroker | Step::Over => {}
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     #[cold]

@@ -173,7 +173,17 @@ impl Space {
 
     /// The error that says who holds the stream.
     pub(crate) fn full(&mut self, endpoint: &Endpoint, full: Full, waited: Option<Duration>) -> SendError {
-        let (subscription, consumer_pid) = self.name(endpoint, full.holder);
+        let holder = self.name(endpoint, full.holder);
+        self.full_of(full, holder, waited)
+    }
+
+    /// The same, of who is known to hold it.
+    pub(crate) fn full_of(
+        &self,
+        full: Full,
+        (subscription, consumer_pid): Holder,
+        waited: Option<Duration>,
+    ) -> SendError {
         SendError::Full {
             stream: self.stream.clone(),
             subscription,

@@ -472,7 +472,7 @@ pub struct MemberRegions {
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
     /// How it waits until what was settled is journaled.
-    pub journaling: JournalingRegions,
+    pub journaling: Arc<JournalingRegions>,
 }
 
 /// What a consumer needs to wait until what it has settled is journaled.
@@ -486,12 +486,12 @@ pub struct JournalingRegions {
 }
 
 impl JournalingRegions {
-    fn of(doorbell: &Arc<Region>, subscription: &Arc<Region>) -> Self {
-        Self {
+    fn of(doorbell: &Arc<Region>, subscription: &Arc<Region>) -> Arc<Self> {
+        Arc::new(Self {
             confirm: confirm_doorbell(doorbell),
             journal: journal_doorbell(doorbell),
             rounds: rounds(subscription),
-        }
+        })
     }
 }
 
@@ -637,7 +637,7 @@ pub struct ConsumerRegions {
     /// Producers waiting for space.
     pub space: Doorbell<Mapped>,
     /// How it waits until what it has consumed is journaled.
-    pub journaling: JournalingRegions,
+    pub journaling: Arc<JournalingRegions>,
 }
 
 impl ConsumerRegions {

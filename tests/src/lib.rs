@@ -11,6 +11,7 @@ pub mod kept;
 pub mod litmus;
 pub mod queue;
 pub mod small_disk;
+pub mod tasks;
 pub mod without_io_uring;
 
 use std::io::{BufRead, BufReader, Write};

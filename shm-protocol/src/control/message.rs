@@ -415,6 +415,13 @@ pub struct SharedInfo {
     pub dead_total: u64,
 }
 
+impl SharedInfo {
+    /// Messages that are not settled, wherever they are.
+    pub fn unsettled(&self) -> u64 {
+        self.ready + self.leased + self.delayed + self.dead
+    }
+}
+
 /// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {

@@ -3,9 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 use std::path::Path;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
-use std::thread::Thread;
 use std::time::Duration;
 
 use ringway_broker::Broker;
@@ -18,6 +15,7 @@ use ringway_client::{
 };
 use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
+use ringway_tests::tasks::block_on;
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
 use ringway_tests::{PATIENCE, TestBroker, durable, eventually};
 use rustix::process::Signal;
@@ -299,24 +297,6 @@ fn a_message_can_ask_for_more_than_its_stream_gives_and_is_not_confirmed_before(
         );
     }
     assert_eq!(producer.positions()[0].position, 0, "nothing was published");
-}
-
-/// Runs a future on this thread, which sleeps meanwhile.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Arc::new(Unpark(std::thread::current())).into();
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 #[test]

@@ -98,8 +98,7 @@ pub(crate) fn run(scene: &mut Scene<'_>) -> Result<Queue, Failure> {
 
 /// Lines that the broker counts as not settled.
 fn open(connection: &Connection) -> Result<u64, AdminError> {
-    let shared = connection.subscription(STREAM, STREAM)?.shared();
-    Ok(shared.ready + shared.leased + shared.delayed + shared.dead)
+    Ok(connection.subscription(STREAM, STREAM)?.shared().unsettled())
 }
 
 fn start(scene: &Scene<'_>, which: &str, bytes: &Arc<Vec<u8>>) -> Result<Process, Failure> {

@@ -1,16 +1,16 @@
 //! Waking tasks: the one helper thread of a process, which sleeps where they wait.
 //!
 //! ```text
-//!  task ──interest──▶ list ◀── helper: announce at every doorbell · look at every interest · sleep until any rings
-//!    ▲                              │ ready, or a second is over
+//!  task ──interest──▶ list ◀── helper: announce where it is to · look at every interest · sleep until any bell rings
+//!    ▲                              │ ready, or its time is over
 //!    └───────────────wake───────────┘
 //! ```
 //!
-//! 1. An interest is in the list before the task sleeps; the helper looks at it behind an announcement at its doorbell. So
+//! 1. An interest is in the list before the task sleeps; the helper looks at it behind an announcement, its own or the task's. So
 //!    either the helper sees that it is ready, or whoever makes it ready sees the announcement and rings.
-//! 2. A task is woken at least once a second, to look for itself whether the broker is still there.
+//! 2. A task is woken after the time that it has given at the latest, to look for itself whether the broker is still there.
 //! 3. The thread starts with the first interest, and sleeps while there is none. Its end is the process's.
-//! 4. Up to 127 doorbells are slept at together. With more of them the others are looked at every millisecond.
+//! 4. Up to 127 bells are slept at together. With more of them the others are looked at every millisecond.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,23 +19,20 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::fork::ForkMark;
 use ringway_shm_protocol::memory::Bell;
-use ringway_shm_protocol::memory::bell::{LocalBell, WAIT_ANY_MAX, wait_any};
-use ringway_shm_protocol::memory::mapped::Mapped;
-use ringway_shm_protocol::ring::Doorbell;
-
-use crate::wait::SLEEP_MAX;
+use ringway_shm_protocol::memory::bell::{LocalBell, MappedBell, WAIT_ANY_MAX, wait_any};
 
 /// The helper's name.
 const THREAD: &str = "ringway-reactor";
-/// How long the doorbells that are too many for one sleep are left alone.
+/// How long the bells that are too many for one sleep are left alone.
 const TOO_MANY: Duration = Duration::from_millis(1);
 /// How long it sleeps while nobody waits: until it is rung.
 const NOBODY: Duration = Duration::from_secs(3600);
 
 /// What a task waits for.
 pub(crate) trait Await: Send {
-    /// Rung behind every change that may make it ready.
-    fn doorbell(&self) -> &Doorbell<Mapped>;
+    /// Names each bell that is rung behind a change that may make it ready, and how its count from before an announcement is
+    /// got: asked for once at the most, and behind that [`is_ready`](Self::is_ready).
+    fn bells(&self, name: &mut dyn FnMut(&MappedBell, &dyn Fn() -> u32));
 
     /// Whether the task has something to look at.
     fn is_ready(&self) -> bool;
@@ -49,10 +46,28 @@ pub(crate) struct Interest {
 
 impl Interest {
     /// Has `waker` woken once, when `awaited` is ready, or after a while.
-    pub(crate) fn new(awaited: Box<dyn Await>, waker: Waker) -> Self {
+    pub(crate) fn new(awaited: Box<dyn Await>, waker: Waker, at_most: Duration) -> Self {
         let reactor = Reactor::of_this_process();
-        let number = reactor.add(awaited, waker);
+        let number = reactor.add(Task { awaited, waker, due: Instant::now() + at_most });
         Self { reactor, number }
+    }
+
+    /// The same for a task that has announced itself, and looked: bells, and their counts from before the announcement.
+    pub(crate) fn announced(bells: Vec<(MappedBell, u32)>, waker: Waker, at_most: Duration) -> Self {
+        Self::new(Box::new(Announced(bells)), waker, at_most)
+    }
+}
+
+/// See [`Interest::announced`].
+struct Announced(Vec<(MappedBell, u32)>);
+
+impl Await for Announced {
+    fn bells(&self, name: &mut dyn FnMut(&MappedBell, &dyn Fn() -> u32)) {
+        self.0.iter().for_each(|(bell, count)| name(bell, &|| *count));
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.iter().any(|(bell, count)| bell.count() != *count)
     }
 }
 
@@ -79,7 +94,7 @@ struct Tasks {
 struct Task {
     awaited: Box<dyn Await>,
     waker: Waker,
-    since: Instant,
+    due: Instant,
 }
 
 impl Reactor {
@@ -100,11 +115,11 @@ impl Reactor {
         }
     }
 
-    fn add(&self, awaited: Box<dyn Await>, waker: Waker) -> u64 {
+    fn add(&self, task: Task) -> u64 {
         let mut tasks = lock(&self.tasks);
         tasks.added += 1;
         let number = tasks.added;
-        tasks.waiting.insert(number, Task { awaited, waker, since: Instant::now() });
+        tasks.waiting.insert(number, task);
         drop(tasks);
         self.changed.ring();
         number
@@ -117,19 +132,17 @@ impl Reactor {
             let mut tasks = lock(&self.tasks);
             let mut bells = BTreeMap::new();
             for Task { awaited, .. } in tasks.waiting.values() {
-                let doorbell = awaited.doorbell();
-                let bell = doorbell.bell();
-                bells.entry(bell.as_ptr().addr()).or_insert_with(|| (bell.clone(), doorbell.announce()));
+                awaited.bells(&mut |bell, announce| {
+                    bells.entry(bell.as_ptr().addr()).or_insert_with(|| (bell.clone(), announce()));
+                });
             }
             // Behind all announcements.
             let now = Instant::now();
-            let is_due = |task: &Task| task.awaited.is_ready() || now.duration_since(task.since) >= SLEEP_MAX;
+            let is_due = |task: &Task| task.awaited.is_ready() || task.due <= now;
             let due: Vec<_> = tasks.waiting.extract_if(.., |_, task| is_due(task)).collect();
-            let at_most = match (bells.len(), tasks.waiting.is_empty()) {
-                (_, true) => NOBODY,
-                (0..=WAIT_ANY_MAX, false) => SLEEP_MAX,
-                _ => TOO_MANY,
-            };
+            let next_due = tasks.waiting.values().map(|task| task.due).min();
+            let at_most = next_due.map_or(NOBODY, |due| due.duration_since(now));
+            let at_most = if bells.len() > WAIT_ANY_MAX { at_most.min(TOO_MANY) } else { at_most };
             drop(tasks);
             // Without the lock: a waker may poll at once.
             let any_due = !due.is_empty();
