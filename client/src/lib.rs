@@ -42,6 +42,7 @@
 //! | wait_set | waiting for many consumers at once |
 //! | confirm | waiting until messages, and what was settled, are as durable as their stream |
 //! | task | the face for tasks and event loops: futures, streams, descriptors |
+//! | typed | values instead of payloads |
 //! | error | one error type per operation |
 //!
 //! What always holds:
@@ -78,6 +79,7 @@ mod shared_consumer;
 mod sharing;
 mod space;
 mod task;
+mod typed;
 mod wait;
 mod wait_set;
 
@@ -114,5 +116,11 @@ pub use ringway_shm_protocol::memory::mapped::RegionError;
 pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
 pub use shared_consumer::{SharedConsumer, SharedConsumerBuilder};
 pub use task::{Deliveries, DeliveryStream, MessageStream, Messages, Readiness};
+#[cfg(feature = "serde")]
+pub use typed::Postcard;
+pub use typed::{
+    Codec, CodecError, Plain, Typed, TypedConsumer, TypedProducer, TypedRecvError, TypedSendError,
+    TypedSharedConsumer,
+};
 pub use wait::WaitStrategy;
 pub use wait_set::{ConsumerKey, WaitSet};
