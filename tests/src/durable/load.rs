@@ -32,7 +32,7 @@ pub struct Pace {
     pub in_flight: usize,
     /// Settlements between two confirms.
     pub settlements: usize,
-    /// One message in so many is long, and of these one in [`IN_PARTS_EVERY`] is journaled in parts.
+    /// One message in so many is long, and some of these are journaled in parts.
     pub long_every: u64,
 }
 
@@ -57,7 +57,7 @@ pub const HEAVY: Pace = Pace {
     long_every: 128,
 };
 
-/// See [`Pace::long_every`].
+/// One long message in so many is journaled in parts.
 const IN_PARTS_EVERY: u64 = 16;
 /// Bytes of messages that do not fit a slot, of long ones, and of those that are journaled in parts.
 const MIDDLE_BYTES: usize = 300;
