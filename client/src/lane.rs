@@ -34,7 +34,7 @@ use crate::confirm::Journal;
 use crate::connection::{Connection, unexpected};
 use crate::endpoint::{self, Endpoint, exactly, in_range};
 use crate::error::{AdminError, OpenError, SendError};
-use crate::memory;
+use crate::memory::{self, Grown};
 use crate::outgoing::Outgoing;
 use crate::session::{ANSWER_MAX, Answer};
 use crate::space::{GATE_RETRY, Space};
@@ -351,12 +351,18 @@ impl Lane {
             if let Some(block) = self.arenas.take(bytes) {
                 return Ok(block);
             }
-            if memory::grow(&self.arenas, &self.endpoint, &self.space, bytes)? {
-                continue;
-            }
-            if self.arenas.in_flight() == 0 {
-                let (arenas_bytes, _) = self.arenas.bytes();
-                return Err(SendError::NoBlock { stream: self.stream(), bytes, arenas_bytes });
+            let grown = memory::grow(&self.arenas, &self.endpoint, &self.space, bytes)?;
+            match grown {
+                Grown::Yes => continue,
+                // Nothing that was published becomes free.
+                Grown::No if self.arenas.in_flight() == 0 => {
+                    let (arenas_bytes, _) = self.arenas.bytes();
+                    return Err(SendError::NoBlock { stream: self.stream(), bytes, arenas_bytes });
+                }
+                Grown::Unanswered(source) if self.arenas.in_flight() == 0 => {
+                    return Err(SendError::Memory { stream: self.stream(), bytes, source });
+                }
+                Grown::No | Grown::Unanswered(_) => {}
             }
             if let Err(error) = self.reclaim(Reclaim::Unheld)? {
                 self.wait_out(error, wait)?;

@@ -20,30 +20,42 @@ const FIRST_BYTES: u64 = 1 << 20;
 /// Arenas that a consumer keeps mapped: one that it has not come to for longer is unmapped, so that its memory can go.
 const KEPT_MAX: usize = 4;
 
+/// What has come of asking for a new arena.
+pub(crate) enum Grown {
+    /// It is there.
+    Yes,
+    /// The producer has as much as it may.
+    No,
+    /// The broker has not answered.
+    Unanswered(OpenError),
+}
+
 /// Asks for a new arena with room for a block of `bytes`: twice as large as the largest so far, so that one soon
-/// holds all. `false`: the producer has as much as it may, or the broker is not there.
+/// holds all.
 pub(crate) fn grow(
     arenas: &Arenas,
     endpoint: &Endpoint,
     space: &Space,
     bytes: usize,
-) -> Result<bool, SendError> {
+) -> Result<Grown, SendError> {
     let page = PAGE_BYTES as u64;
     let (all, largest) = arenas.bytes();
     let left = space.settings().arenas_bytes_max().saturating_sub(all) / page * page;
     let needed = Blocks::region_bytes(bytes).next_multiple_of(page);
     if needed > left {
-        return Ok(false);
+        return Ok(Grown::No);
     }
     let wanted = needed.max(2 * largest).max(FIRST_BYTES).min(left);
     let request = Request::MakeArena { endpoint: endpoint.number(), bytes: wanted };
     match open(endpoint, space.ring(), &request, Access::Write) {
         Ok((arena, region)) => {
             arenas.add(arena, region);
-            Ok(true)
+            Ok(Grown::Yes)
         }
-        // There may be other ways; if not, the wait for space will say that the broker is gone.
-        Err(OpenError::Disconnected | OpenError::Ended { .. } | OpenError::NoAnswer { .. }) => Ok(false),
+        // There may be other ways.
+        Err(source @ (OpenError::Disconnected | OpenError::Ended { .. } | OpenError::NoAnswer { .. })) => {
+            Ok(Grown::Unanswered(source))
+        }
         Err(source) => Err(SendError::Memory { stream: space.stream().to_owned(), bytes, source }),
     }
 }

@@ -84,8 +84,7 @@ impl KeptBroker {
         brokers.iter().chain([&keeper]).for_each(|pid| signal(*pid, Signal::KILL));
         let _ = self.first_keeper.wait();
         // One that is still ending has its files open, and its locks.
-        let is_gone = |pid: &u32| state(*pid).is_none_or(|state| "ZX".contains(state));
-        eventually("they are gone", || brokers.iter().all(is_gone));
+        eventually("they are gone", || brokers.iter().all(|pid| is_gone(*pid)));
     }
 
     /// Starts both anew in the same directory and environment, after [`lose_everything`](Self::lose_everything).
@@ -126,14 +125,7 @@ impl KeptBroker {
 
     /// Stops the broker, and waits until none of its threads runs any more; `SIGCONT` lets it go on.
     pub fn freeze(&self) {
-        let pid = self.pid();
-        signal(pid, Signal::STOP);
-        let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is there").flatten();
-        let is_stopped =
-            |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
-        eventually("it is stopped", || {
-            tasks().all(|task| std::fs::read_to_string(task.path().join("stat")).is_ok_and(is_stopped))
-        });
+        freeze(self.pid());
     }
 
     /// Kills the broker, and waits until another has been started.
@@ -191,13 +183,26 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Whether a process was stopped by a signal, and has not gone on.
-pub fn is_stopped(pid: u32) -> bool {
-    state(pid) == Some('T')
+/// Stops a process, and waits until none of its threads runs any more; `SIGCONT` lets it go on.
+pub fn freeze(pid: u32) {
+    signal(pid, Signal::STOP);
+    eventually("it is stopped", || is_stopped(pid));
 }
 
-/// The state of a process, as the kernel calls it; `None`: there is no such process.
-fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.trim_start().chars().next()
+/// Whether a process was stopped by a signal, and has not gone on.
+pub fn is_stopped(pid: u32) -> bool {
+    let states = states(pid);
+    !states.is_empty() && states.iter().all(|state| *state == 'T')
+}
+
+/// Whether nothing of a process runs any more: its first thread may have ended before others, which have its files open.
+fn is_gone(pid: u32) -> bool {
+    states(pid).iter().all(|state| "ZX".contains(*state))
+}
+
+/// The states of a process's threads, as the kernel calls them.
+fn states(pid: u32) -> Vec<char> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    stats.filter_map(|stat| stat.rsplit(')').next()?.trim_start().chars().next()).collect()
 }

@@ -729,7 +729,6 @@ impl Core {
             return Ok(vec![make_ring(id, stream, token, caller, operation)]);
         }
         let stream = self.streams.get_mut(&id).expect("found above");
-        let number = named.map_or(Ok(0), |named| stream.number_of(named))?;
         let settings = stream.settings;
         let Some(owner) = stream.owners.take() else {
             return refuse(
@@ -737,6 +736,9 @@ impl Core {
                 format!("stream {name} has no owner id left: too many producers"),
             );
         };
+        // Behind everything else that may refuse: a name is remembered for as long as the stream is there.
+        let number = named.map_or(Ok(0), |named| stream.number_of(named));
+        let number = number.inspect_err(|_| stream.owners.give_back(owner))?;
         let endpoint = self.add_endpoint(caller, Role::Producer { stream: id, owner, number });
         self.streams.get_mut(&id).expect("found above").producers.insert(endpoint);
         Ok(vec![Effect::GrantProducer { token, stream: id, endpoint, owner, number, settings }])

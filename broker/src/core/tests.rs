@@ -73,6 +73,15 @@ fn opened() -> Core {
     core
 }
 
+/// A core with stream "s", its ring made, which may have several producers.
+fn opened_to_all() -> Core {
+    let mut core = core();
+    ask(&mut core, 1, declare(StreamSettings { producers: Producers::Shared, ..SETTINGS }));
+    ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
+    core.apply(Event::RingMade(StreamId(1)));
+    core
+}
+
 #[test]
 fn declaring_again_confirms_and_other_settings_conflict() {
     let mut core = opened();
@@ -107,11 +116,7 @@ fn open_producer(core: &mut Core, session: u64) -> EndpointId {
 
 #[test]
 fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
-    let mut core = core();
-    let settings = StreamSettings { producers: Producers::Shared, ..SETTINGS };
-    ask(&mut core, 1, declare(settings));
-    ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
-    core.apply(Event::RingMade(StreamId(1)));
+    let mut core = opened_to_all();
     let owners: Vec<_> = [1, 2, 2]
         .map(|session| match ask(&mut core, session, Operation::OpenProducer(partition("s"), None))[..] {
             [Effect::GrantProducer { owner, .. }] => owner,
@@ -124,6 +129,48 @@ fn a_shared_stream_has_producers_with_owner_ids_of_their_own() {
     assert_eq!((view.producers, &view.producer_pids[..]), (3, &[1001, 1002][..]));
     let effects = core.apply(Event::SessionEnded(SessionId(2)));
     assert_eq!(effects, [Effect::Bury(StreamId(1), 2), Effect::Bury(StreamId(1), 3)]);
+}
+
+/// Opens stream "s" as a producer of this name.
+fn open_named(core: &mut Core, session: u64, named: &str) -> Vec<Effect> {
+    ask(core, session, Operation::OpenProducer(partition("s"), Some(name(named))))
+}
+
+/// Owner and number of a producer that was let in.
+fn granted(effects: &[Effect]) -> (u32, u32) {
+    let [Effect::GrantProducer { owner, number, .. }] = effects[..] else { panic!("{effects:?}") };
+    (owner, number)
+}
+
+#[test]
+fn a_stream_remembers_1024_names_of_producers_and_one_more_is_refused_and_costs_nothing() {
+    let mut core = opened_to_all();
+    for number in 1..=1024 {
+        let effects = open_named(&mut core, 2, &format!("made-up-{number}"));
+        assert_eq!(granted(&effects), (1, number));
+        core.apply(Event::SessionEnded(SessionId(2)));
+    }
+    let effects = open_named(&mut core, 2, "one-more");
+    let (code, message) = refusal(&effects);
+    assert_eq!(code, RefusalCode::Limit);
+    assert!(message.contains("has had producers of 1024 names") && message.contains("one-more"), "{message}");
+    // Those that come back are let in, and who has no name; the id of the one that was refused is free.
+    assert_eq!(granted(&open_named(&mut core, 2, "made-up-1024")), (1, 1024));
+    assert_eq!(granted(&open_named(&mut core, 3, "made-up-1")), (2, 1));
+    assert_eq!(granted(&ask(&mut core, 4, Operation::OpenProducer(partition("s"), None))), (3, 0));
+}
+
+#[test]
+fn a_producer_that_is_refused_because_there_are_too_many_leaves_no_name_behind() {
+    let mut core = opened_to_all();
+    core.streams.get_mut(&StreamId(1)).unwrap().owners = Ids::new(1);
+    assert_eq!(granted(&open_named(&mut core, 1, "first")), (1, 1));
+    for name in ["refused", "refused", "this-too"] {
+        let effects = open_named(&mut core, 2, name);
+        assert!(refusal(&effects).1.contains("no owner id left"), "{effects:?}");
+    }
+    core.apply(Event::SessionEnded(SessionId(1)));
+    assert_eq!(granted(&open_named(&mut core, 2, "second")), (1, 2));
 }
 
 #[test]

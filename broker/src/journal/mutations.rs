@@ -31,6 +31,8 @@ pub(crate) enum Mutation {
     NoHarvest,
     /// Where a message is is forgotten when the ring has passed it.
     ForgottenEarly,
+    /// Letters that wait for a round when the journal fails are not given back.
+    LettersForgotten,
     /// A round is done also where something is settled that is not read yet.
     RoundOverUnread,
 }

@@ -332,3 +332,25 @@ fn note(sent: &mut BTreeMap<u32, Sent>, received: Received, body: &[u8]) {
         sent.insert(producer, Sent { sequence, position: received.position });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringway_shm_protocol::words::MessageHeader;
+
+    use super::*;
+
+    #[test]
+    fn of_producers_that_are_made_up_no_more_is_noted_than_there_can_be() {
+        let mut sent = BTreeMap::new();
+        for (position, producer) in (0..3000_u32).chain([u32::MAX]).enumerate() {
+            let (mut body, sequence) = ([0; 16], 7_u64);
+            body[..8].copy_from_slice(&sequence.to_le_bytes());
+            body[8..12].copy_from_slice(&producer.to_le_bytes());
+            let header = MessageHeader { payload_bytes: 0, attributes_bytes: 12, flags: flag::PRODUCER };
+            let received = Received::of_header(position as u64, header.pack(), body.len()).unwrap();
+            note(&mut sent, received, &body);
+        }
+        assert_eq!(sent.keys().copied().collect::<Vec<_>>(), (1..=1024).collect::<Vec<_>>());
+        assert_eq!(sent[&1024], Sent { sequence: 7, position: 1024 });
+    }
+}

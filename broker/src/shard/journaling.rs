@@ -31,6 +31,7 @@ use crate::core::{Core, CoreRecord, DeclaredStream, StreamId, Token};
 use crate::journal::disk::Sleeper;
 use crate::journal::helper::{Helper, Outcome, Task};
 use crate::journal::log::{Log, Progress, Start};
+use crate::journal::mutations::{self, Mutation};
 use crate::journal::records::StateRecord;
 use crate::journal::recovery::{self, Lost, Recovered, RecoveryError};
 use crate::journal::segments::{self, Needed};
@@ -525,7 +526,9 @@ impl<M: Medium> Open<M> {
             FromShard::Answer(super::Answer::with(token, Reply::Refused(refusal), Vec::new()))
         };
         // Letters whose deaths are not durable: the shard gives them back to their lots.
-        said.extend(std::mem::take(&mut self.after_round).into_values().flatten());
+        if !mutations::is(Mutation::LettersForgotten) {
+            said.extend(std::mem::take(&mut self.after_round).into_values().flatten());
+        }
         // Whoever sends them keeps them, and tries again.
         said.extend(self.letters.drain(..).map(|(.., token)| refused(token)));
         let pending = self.pending.drain(..).filter_map(|pending| match pending {

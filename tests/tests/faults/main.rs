@@ -14,10 +14,10 @@ use ringway_client::{
     Connection, Durability, Producer, SharedConsumer, SharedSettings, StartAt, StreamKind, StreamSettings,
 };
 use ringway_tests::failing_disk::{FailingBroker, SEGMENT_BYTES};
-use ringway_tests::kept::KeptBroker;
+use ringway_tests::kept::{KeptBroker, freeze, signal};
 use ringway_tests::small_disk::SMALL_DISK;
 use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const PEER: &str = env!("CARGO_BIN_EXE_ringway-test-peer");
@@ -223,6 +223,48 @@ fn a_message_whose_death_cannot_be_journaled_is_not_among_the_dead_letters() {
 
     broker.start_again(PEER);
     assert_eq!(take_three(&broker.connect(), &queue), [0, 1, 2]);
+}
+
+#[test]
+fn letters_that_wait_for_a_journal_that_fails_leave_room_for_those_of_memory() {
+    // A shard has 64 letters under way at the most.
+    const DEAD: u64 = 100;
+    let mut broker = FailingBroker::start(PEER, RuntimeChoice::Threads);
+    let connection = broker.connect();
+    let taken = [(SYNCED, "synced"), (MEMORY, "memory")].map(|(settings, what)| {
+        let (dead, queue) = (name_on(&connection, 0, &format!("{what}.dead")), name_on(&connection, 1, what));
+        let settings = StreamSettings { kind: StreamKind::Queue, ..settings };
+        connection.declare_queue(&dead, settings, SharedSettings::default()).unwrap();
+        let shared = SharedSettings { dead_letter: Some(dead.clone()), ..SharedSettings::default() };
+        connection.declare_queue(&queue, settings, shared).unwrap();
+        let mut producer = connection.producer(&queue).open().unwrap();
+        (0..DEAD).for_each(|number| confirmed(&mut producer, number).unwrap());
+        let mut consumer = connection.queue_consumer(&queue).open().unwrap();
+        let mut next = || consumer.recv_timeout(PATIENCE).unwrap().unwrap().keep();
+        let leased: Vec<_> = (0..DEAD).map(|_| next()).collect();
+        (dead, queue, consumer, leased)
+    });
+    let queue = taken[0].1.clone();
+    // Nothing more is written by itself: what is idle has said so.
+    std::thread::sleep(Duration::from_millis(300));
+    broker.fail("pwrite64", 1);
+    assert!(!has_failed(&connection, &queue));
+    // The shard finds all of them at once.
+    freeze(broker.pid());
+    let [_, (dead, _, _consumer, _)] = taken.map(|(dead, queue, mut consumer, leased)| {
+        leased.iter().for_each(|leased| consumer.reject(leased).unwrap());
+        (dead, queue, consumer, leased)
+    });
+    signal(broker.pid(), Signal::CONT);
+    eventually("its journal has failed", || has_failed(&connection, &queue));
+    let mut letters = connection.queue_consumer(&dead).open().unwrap();
+    let mut next = || {
+        let delivery = letters.recv_timeout(PATIENCE).unwrap().expect("its death needs no journal");
+        let number = u64::from_le_bytes(delivery.payload().try_into().unwrap());
+        delivery.ack().unwrap();
+        number
+    };
+    assert_eq!((0..DEAD).map(|_| next()).collect::<BTreeSet<_>>(), (0..DEAD).collect());
 }
 
 /// A broker that would write journals in `data`.

@@ -288,3 +288,15 @@ fn an_exclusive_stream_carries_large_payloads_too() {
     assert!(consumer.recv().unwrap().payload() == payload(1, 70_000));
     assert_eq!(consumer.recv().unwrap().payload(), b"small again");
 }
+
+#[test]
+fn a_payload_that_needs_memory_of_a_broker_that_is_gone_is_refused_with_that() {
+    let broker = TestBroker::start();
+    let connection = Connection::open(broker.path()).unwrap();
+    connection.declare_stream("s", StreamSettings::DEFAULT).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    broker.stop();
+    let error = producer.send(&[1; 5000]).unwrap_err();
+    assert!(matches!(error, SendError::Memory { .. }) && !error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("the broker is gone"), "{error}");
+}

@@ -272,6 +272,35 @@ fn settled_between_two_looks(seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// A broker whose disk fails while messages die: when nothing happens any more, no letter counts as under way.
+fn disk_fails(seed: u64) -> Result<(), String> {
+    let mut life = Life::begin(seed)?;
+    for _ in 0..20 + life.world.random.below(120) {
+        life.step()?;
+    }
+    life.world.fail_disk(0);
+    for _ in 0..100 {
+        let Life { world, ledger, members, .. } = &mut life;
+        for member in members {
+            member.claim(world, ledger)?;
+            member.settle(world, ledger);
+        }
+        if world.random.one_in(2) {
+            world.turn(0);
+        }
+        world.advance(MS / 10);
+    }
+    let world = &mut life.world;
+    for _ in 0..DRAIN_ROUNDS {
+        (0..world.shards()).for_each(|shard| world.turn(shard));
+        if !world.post() && world.letters(0) == 0 {
+            return Ok(());
+        }
+        world.advance(MS);
+    }
+    Err(format!("{} letters count as under way and are not", world.letters(0)))
+}
+
 fn check(seed: u64, history: fn(u64) -> Result<(), String>) -> Result<(), String> {
     let checked = history(seed);
     clock::set(None);
@@ -294,6 +323,16 @@ fn what_is_settled_before_it_is_journaled_is_confirmed_by_a_later_round() {
             panic!("{error}");
         }
     }
+}
+
+#[test]
+fn letters_that_wait_for_a_journal_that_fails_are_not_under_way_for_ever() {
+    for seed in 0..seeds(100) {
+        if let Err(error) = check(seed, disk_fails) {
+            panic!("{error}");
+        }
+    }
+    assert!(is_noticed(Mutation::LettersForgotten, 0, disk_fails));
 }
 
 /// Whether a history is not as it should be with this bug in it; where it takes many to show, `from` is shortly before one

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{Caller, Event, Grave, Operation, Partition, SessionId, Token};
 use crate::journal::disk::Disk;
-use crate::journal::disk::simulated::{Late, Random, SimulatedDisk, SimulatedWriter};
+use crate::journal::disk::simulated::{Fails, Late, Random, SimulatedDisk, SimulatedWriter};
 use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::helper::Helper;
 use crate::keeper::{Entry, Estate, Keeping, Link, Message};
@@ -289,6 +289,16 @@ impl World {
         if let Some(journal) = &mut self.nodes[shard].shard.journal {
             journal.snapshot_soon();
         }
+    }
+
+    /// A shard's disk fails from one of its next operations on.
+    pub(super) fn fail_disk(&mut self, shard: usize) {
+        self.nodes[shard].disk.fail_after(self.random.below(4), Fails::Always);
+    }
+
+    /// Dead letters that a shard counts as under way.
+    pub(super) fn letters(&self, shard: usize) -> usize {
+        self.nodes[shard].shard.letters
     }
 
     pub(super) fn shards(&self) -> usize {
