@@ -11,6 +11,7 @@
 //!
 //! A `shared` consumer also gets its session's eventfd, by which it calls the shard.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -166,6 +167,12 @@ pub struct PartitionRegions {
     pub watermarks: Watermarks<Mapped>,
     /// How many arenas of its own the shard has made.
     pub arenas_made: MappedWord,
+}
+
+impl fmt::Debug for PartitionRegions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PartitionRegions").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }
 
 impl PartitionRegions {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use ringway_shm_protocol::control::message::Reply;
+use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::partition::PartitionRegions;
 use rustix::event::EventfdFlags;
 
 use crate::core::lot::Nanos;
-use crate::core::{Body, Event, Grave, SessionId, Token};
+use crate::core::{Body, Event, Grave, SessionId, StreamId, Token};
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Tick,
     /// A consumer of this session has called: look what it has.
     Look(SessionId),
+    /// The memory of a stream's ring is there.
+    Cleared(StreamId, Result<Box<PartitionRegions>, RegionError>),
     /// A dead letter is where it belongs; `false`: it could not be published now.
     Buried(Grave, bool),
     /// Wake all sleepers and end.
@@ -91,11 +95,19 @@ impl Mailbox {
 
 /// The receiving end of a shard's queue.
 #[derive(Debug)]
-pub(crate) struct Inbox(Receiver<Command>);
+pub(crate) struct Inbox {
+    queue: Receiver<Command>,
+    mailbox: Mailbox,
+}
 
 impl Inbox {
     pub(super) fn next(&self) -> Option<Command> {
-        self.0.try_recv().ok()
+        self.queue.try_recv().ok()
+    }
+
+    /// Its sending end.
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 }
 
@@ -103,8 +115,9 @@ impl Inbox {
 pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox, OwnedFd)> {
     let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
     let waiting = wake.try_clone()?;
-    let (queue, inbox) = channel();
-    Ok((Mailbox { queue, wake: Wake(Arc::new(wake)) }, Inbox(inbox), waiting))
+    let (sender, queue) = channel();
+    let mailbox = Mailbox { queue: sender, wake: Wake(Arc::new(wake)) };
+    Ok((mailbox.clone(), Inbox { queue, mailbox }, waiting))
 }
 
 /// A shard's end of the queue of answers.

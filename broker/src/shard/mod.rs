@@ -3,7 +3,7 @@
 //! What always holds:
 //!
 //! 1. One thread owns everything here; others reach it through its [`Mailbox`] alone.
-//! 2. Effects are carried out in order and finished before the next event.
+//! 2. Effects are carried out in order and finished before the next event; only for the memory of a large ring a request waits.
 //! 3. Messages are not touched: publishing and consuming go on while a shard is busy or asleep.
 //! 4. What was decided is remembered before it is answered: whoever was told something finds it with a successor.
 //! 5. Every word in shared memory is read once into a local; none is trusted for more than a number to show
@@ -11,6 +11,7 @@
 
 mod arenas;
 mod body;
+mod clearing;
 mod home;
 mod journaled;
 mod journaling;
@@ -52,6 +53,7 @@ use crate::journal::state::StreamState;
 use crate::keeper::{Estate, Keeping, Key};
 use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
+use clearing::Clearing;
 use home::Home;
 use journaling::{Next, Open};
 pub(crate) use mailbox::{
@@ -109,6 +111,8 @@ pub(crate) struct Shard<M: Medium = JournalPlace> {
     members: BTreeMap<SessionId, BTreeSet<(SharedId, u32)>>,
     /// When which `shared` subscription is to be looked at, if nobody calls before.
     looks: BTreeMap<SharedId, Nanos>,
+    /// What waits for the memory of large rings.
+    clearing: Clearing,
     /// When a tick comes that was asked for.
     tick_at: Option<Nanos>,
     /// How many dead letters are under way, and which `shared` subscriptions have more of them.
@@ -145,6 +149,7 @@ impl<M: Medium> Shard<M> {
             unsaid: Vec::new(),
             members: BTreeMap::new(),
             looks: BTreeMap::new(),
+            clearing: Clearing::default(),
             tick_at: None,
             letters: 0,
             more_dead: BTreeSet::new(),
@@ -287,6 +292,17 @@ impl<M: Medium> Shard<M> {
                     }
                 }
                 Command::Buried(grave, done) => self.bury(grave, done),
+                Command::Cleared(stream, Ok(memory)) => {
+                    for (token, caller, operation) in self.clearing.begin(stream, Some(memory)) {
+                        self.apply(Event::Request(token, caller, operation));
+                    }
+                    self.clearing.end();
+                }
+                Command::Cleared(stream, Err(error)) => {
+                    for (token, ..) in self.clearing.begin(stream, None) {
+                        self.refuse_region(token, &error);
+                    }
+                }
                 Command::Stop => {
                     if let Some(journal) = &mut self.journal {
                         journal.finish(&mut self.rings);
@@ -470,6 +486,11 @@ impl<M: Medium> Shard<M> {
 
     fn apply(&mut self, event: Event) {
         self.open_journal_for(&event);
+        if let Event::SessionEnded(session) = event {
+            for token in self.clearing.forget(session) {
+                self.refuse(token, "the session has ended");
+            }
+        }
         let effects = self.core.apply(event);
         stops::at("decided");
         for effect in effects {
@@ -489,15 +510,28 @@ impl<M: Medium> Shard<M> {
                 token,
                 caller,
                 operation,
-            } => match Ring::make(self.home(stream), partition, geometry, overflow, &gates, journal) {
-                Ok(ring) => {
-                    self.rings.insert(stream, ring);
-                    self.begin_to_journal(stream);
-                    self.apply(Event::RingMade(stream));
-                    self.apply(Event::Request(token, caller, operation));
+            } => {
+                let memory = move || Ring::memory(geometry, partition);
+                if self.clearing.must_wait(stream, geometry) {
+                    let request = (token, caller, operation);
+                    if let Err(error) = self.clearing.wait(stream, request, self.inbox.mailbox(), memory) {
+                        self.refuse(token, &format!("the broker could not start a thread: {error}"));
+                    }
+                    return;
                 }
-                Err(error) => self.refuse_region(token, &error),
-            },
+                let memory = self.clearing.take(stream).map_or_else(memory, Ok);
+                let made = memory
+                    .and_then(|memory| Ring::make(self.home(stream), memory, overflow, &gates, journal));
+                match made {
+                    Ok(ring) => {
+                        self.rings.insert(stream, ring);
+                        self.begin_to_journal(stream);
+                        self.apply(Event::RingMade(stream));
+                        self.apply(Event::Request(token, caller, operation));
+                    }
+                    Err(error) => self.refuse_region(token, &error),
+                }
+            }
             Effect::Join { stream, gate, start, token, view } => {
                 match self.ring(stream).join(gate, &view.mode, start) {
                     Ok(()) => self.answer(token, Reply::Subscription(self.subscription_info(&view))),

@@ -76,18 +76,20 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring and lets each gate join at the beginning.
+    /// The memory of a new ring.
+    pub(super) fn memory(geometry: Geometry, partition: u32) -> Result<PartitionRegions, RegionError> {
+        PartitionRegions::create(RingIdentity { incarnation: random(), geometry }, partition)
+    }
+
+    /// Makes a ring of new memory and lets each gate join at the beginning.
     pub(super) fn make(
         home: Home,
-        partition: u32,
-        geometry: Geometry,
+        partition: PartitionRegions,
         overflow: Overflow,
         gates: &[(Gate, SubscriptionMode)],
         journal: Option<(Gate, Durability)>,
     ) -> Result<Self, RegionError> {
-        let identity = RingIdentity { incarnation: random(), geometry };
-        let partition = PartitionRegions::create(identity, partition)?;
-        let note = identity.incarnation.to_le_bytes().to_vec();
+        let note = partition.identity().incarnation.to_le_bytes().to_vec();
         let kept = home.keep(home.ring(), note, partition.descriptors());
         let mut ring = Self::of(home, kept, partition, overflow);
         if let Some((gate, level)) = journal {

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use ringway_client::{Connection, RefusalCode, SendError, StartAt, StreamSettings};
-use ringway_tests::{PATIENCE, TestBroker};
+use ringway_shm_protocol::control::message::{Reply, Request};
+use ringway_tests::{PATIENCE, RawSession, TestBroker};
 
 fn settings(slots: u64, slot_bytes: u32) -> StreamSettings {
     StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT }
@@ -200,4 +201,35 @@ fn a_hundred_streams_are_listed_in_order_over_all_shards() {
     let shards: std::collections::BTreeSet<_> =
         listed.iter().map(|stream| stream.partitions[0].shard).collect();
     assert_eq!(shards.len(), usize::from(connection.shards()), "every shard owns some");
+}
+
+#[test]
+fn while_the_memory_of_a_large_ring_is_cleared_its_shard_serves_others() {
+    let (_broker, connection) = connected(16);
+    let large = settings(1 << 17, 4096);
+    connection.declare_stream("large", large).unwrap();
+    let request = Request::OpenProducer { stream: "large".into(), partition: 0, name: None };
+    std::thread::scope(|scope| {
+        // Each by a session of its own, as one that waits for an answer asks for nothing else; and without the client's mapping.
+        let [first, second] = [(); 2].map(|()| {
+            let mut own = RawSession::open(connection.directory());
+            let request = &request;
+            scope.spawn(move || own.ask(request))
+        });
+        let mut served = 0;
+        while !first.is_finished() {
+            connection.subscriptions("s").unwrap();
+            served += 1;
+        }
+        // Otherwise it is one or two at the most.
+        assert!(served > 10, "the shard has answered {served} requests");
+        for reply in [first, second].map(|asked| asked.join().unwrap()) {
+            assert!(matches!(reply, Reply::Producer(_)), "{reply:?}");
+        }
+    });
+    connection.declare_subscription("large", "a", StartAt::First).unwrap();
+    let mut producer = connection.producer("large").open().unwrap();
+    let mut consumer = connection.consumer("large", "a").open().unwrap();
+    producer.send(b"x").unwrap();
+    assert_eq!(consumer.recv().unwrap().payload(), b"x");
 }
