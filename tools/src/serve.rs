@@ -9,12 +9,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringway_broker::config::{Config, ConfigError};
+use ringway_broker::config::{Config, Origin, Setting, Sources};
 use ringway_broker::keeper::{self, GuardError, Notice};
 use ringway_broker::{Broker, DirectoryError, Restoring, StartError};
 use ringway_client::directory::{default_data_directory, default_directory};
 use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -30,7 +31,10 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
     if let Some(parent) = args.end_with_parent {
         end_with_parent(parent, Signal::TERM)?;
     }
-    let config = load(args, directory).map_err(|error| Failure::with(Exit::Usage, error))?;
+    let (config, settings) = load(args, directory)?;
+    if args.check {
+        return show(&settings, args.json);
+    }
     // Caught before anything is made, so that no signal finds something that nobody removes.
     let stop = stop_by_signal()?;
     Ok(keeper::serve(&config, &stop, |notice| tell(&notice, &config))?)
@@ -187,19 +191,36 @@ impl From<StartError> for Failure {
     }
 }
 
-/// The directory: `--dir`, else the configuration's, else the one where clients look.
-fn load(args: &ServeArgs, directory: Option<PathBuf>) -> Result<Config, ConfigError> {
-    let mut config = match Config::load(args.config.as_deref(), directory) {
-        Err(ConfigError::NoDirectory) => {
-            let loaded = Config::load(args.config.as_deref(), Some(default_directory()));
-            loaded.map(|config| Config { data: default_data_directory(), ..config })
-        }
-        loaded => loaded,
-    }?;
-    if let Some(data) = &args.data {
-        config.data.clone_from(data);
+/// The settings, from all that says some.
+fn load(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(Config, Vec<Setting>), Failure> {
+    let mut flags = args.settings.0.clone();
+    flags.extend(directory.map(|directory| ("directory", directory.into_os_string())));
+    let sources = Sources {
+        file: args.config.clone(),
+        variables: std::env::vars_os().collect(),
+        flags,
+        directory_default: Some(default_directory()),
+        data_default: Some(default_data_directory()),
+    };
+    Config::load_from(&sources).map_err(|error| Failure::with(Exit::Usage, error))
+}
+
+/// `--check`: each setting and where it was said.
+fn show(settings: &[Setting], json: bool) -> Result<(), Failure> {
+    if json {
+        let object = |Setting { key, value, origin }: &Setting| {
+            let mut object = json!({"key": key.name, "value": value, "source": origin.source()});
+            if *origin != Origin::Default {
+                object["place"] = origin.to_string().into();
+            }
+            object
+        };
+        return output::print_json(&settings.iter().map(object).collect::<Vec<_>>());
     }
-    Ok(config)
+    let row = |Setting { key, value, origin }: &Setting| {
+        vec![key.name.to_owned(), value.to_string(), origin.to_string()]
+    };
+    output::print(&output::table(&["KEY", "VALUE", "FROM"], &settings.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// Has the kernel send `signal` to this process when process `parent`, which started it, ends.

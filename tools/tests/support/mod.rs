@@ -17,8 +17,13 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// `ringway`, with nothing of the caller's environment that it looks at.
 pub(crate) fn ringway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-    for variable in ["RINGWAY_DIR", "XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
+    for variable in ["XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
         command.env_remove(variable);
+    }
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"RINGWAY_") {
+            command.env_remove(variable);
+        }
     }
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command
@@ -69,11 +74,19 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with more options; what it says beside its output goes to the file `errors` beside its directory.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
+        let errors = std::fs::File::create(place.path().join("errors")).unwrap();
         let mut process = ringway()
             .args(["serve", "--dir"])
             .arg(place.path().join("broker"))
+            .args(options)
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .unwrap();
         let mut ready = String::new();
@@ -84,6 +97,11 @@ impl Broker {
 
     pub(crate) fn directory(&self) -> PathBuf {
         self.place.path().join("broker")
+    }
+
+    /// What it has said beside its output.
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(self.path("errors")).unwrap()
     }
 
     /// A path beside the broker's directory.
