@@ -13,6 +13,7 @@
 //! `ARCHITECTURE.md` draws how the parts fit; in short: [`core`] decides, the shard acts, the control plane
 //! talks to clients, the runtime pins and wakes. Messages do not pass through here at all.
 
+mod admission;
 mod clock;
 pub mod config;
 mod control;
@@ -39,6 +40,7 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
 
+use admission::Admission;
 use config::{Config, RuntimeChoice};
 use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
@@ -136,7 +138,7 @@ impl Broker {
     /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
         raise_descriptor_limit();
-        let (directory, listener) = ServedDirectory::take(&config.directory)?;
+        let (directory, listener) = ServedDirectory::take(&config.directory, &admission_of(&config))?;
         Self::launch(config, Some(directory), listener, Arc::default(), Estate::new(), &Arc::default())
     }
 
@@ -211,6 +213,7 @@ impl Broker {
             answers: answer_inbox,
             stop: stop_reader,
             sessions_max: config.sessions_max,
+            admission: admission_of(&config),
             hello_timeout: Duration::from_millis(config.hello_timeout_ms),
             keeping: Arc::clone(&keeping),
         })
@@ -296,6 +299,10 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, Option<RuntimeError
         Err(error) if choice == RuntimeChoice::Auto => Ok((Runtime::Threads, Some(error))),
         Err(error) => Err(error),
     }
+}
+
+fn admission_of(config: &Config) -> Admission {
+    Admission::new(&config.allowed_uids, &config.allowed_gids)
 }
 
 /// Which shard has which stream depends on how many there are.

@@ -26,6 +26,7 @@ use ringway_shm_protocol::name::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::admission::Admission;
 use crate::core::{SessionId, Token};
 use crate::keeper::{Estate, Keeping, Key, Message, Pauses};
 use crate::shard::{AnswerInbox, Command, Mailbox};
@@ -54,6 +55,7 @@ pub(crate) struct Parts {
     /// Readable when the broker shall end.
     pub(crate) stop: OwnedFd,
     pub(crate) sessions_max: u32,
+    pub(crate) admission: Admission,
     pub(crate) hello_timeout: Duration,
     pub(crate) keeping: Arc<Keeping>,
 }
@@ -73,7 +75,6 @@ pub(crate) struct Control {
     epoll: OwnedFd,
     /// Given up for a moment when descriptors have run out.
     reserve: Option<OwnedFd>,
-    uid: u32,
     sessions: BTreeMap<SessionId, Session>,
     sessions_made: u64,
     streams: Streams,
@@ -102,7 +103,6 @@ impl Control {
             parts,
             epoll,
             reserve: Some(reserve()?),
-            uid: rustix::process::geteuid().as_raw(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
             streams: Streams::default(),
@@ -279,9 +279,8 @@ impl Control {
                 return;
             }
         };
-        if peer.uid != self.uid && peer.uid != 0 {
-            let (uid, own) = (peer.uid, self.uid);
-            refuse(&stream, &format!("user {uid} may not use this broker, which serves user {own}"));
+        if let Err(reason) = self.parts.admission.check(&peer) {
+            refuse(&stream, &reason);
             return;
         }
         self.sessions_made += 1;

@@ -142,6 +142,12 @@ impl Control {
 
     fn request(&mut self, id: SessionId, request: u32, asked: Request) {
         if asked == Request::Stop {
+            let uid = self.sessions[&id].uid();
+            if !self.parts.admission.is_owner(uid) {
+                let message = format!("user {uid} may not end this broker: its own user and root may");
+                let refusal = Refusal { code: RefusalCode::Denied, message };
+                return self.reply(id, request, &Reply::Refused(refusal), &[]);
+            }
             self.begin_to_stop();
             self.reply(id, request, &Reply::Done, &[]);
             return;

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::keeping::{pid, start};
 use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message, Pauses};
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::directory::{DirectoryError, ServedDirectory};
 
@@ -79,7 +80,8 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> GuardError {
 /// Takes the directory, and has it served by one broker after another until one is told to end, or `stop` (an eventfd) is
 /// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`](super::KEEPER_COMMAND).
 pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
-    let (directory, listener) = ServedDirectory::take(&config.directory)?;
+    let admission = Admission::new(&config.allowed_uids, &config.allowed_gids);
+    let (directory, listener) = ServedDirectory::take(&config.directory, &admission)?;
     let mut estate = Estate::new();
     let note = postcard::to_stdvec(config).expect("a configuration can be written down");
     estate.insert(Key::Config, Entry { note, descriptors: Vec::new() });

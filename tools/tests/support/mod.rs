@@ -80,19 +80,26 @@ impl Broker {
     /// One with more options; what it says beside its output goes to the file `errors` beside its directory.
     pub(crate) fn start_with(options: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
+        let mut serve = ringway();
+        serve.args(["serve", "--dir"]).arg(place.path().join("broker")).args(options);
+        Self::of(serve, place)
+    }
+
+    /// What this command starts, in a place of its own.
+    pub(crate) fn of(mut serve: Command, place: TempDir) -> Self {
         let errors = std::fs::File::create(place.path().join("errors")).unwrap();
-        let mut process = ringway()
-            .args(["serve", "--dir"])
-            .arg(place.path().join("broker"))
-            .args(options)
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
+        let mut process = serve.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ringway: serving "), "{ready}");
         Self { process, ready, place }
+    }
+
+    /// The process of the broker, the child of its keeper.
+    pub(crate) fn broker_pid(&self) -> u32 {
+        let pid = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().map_or(0, |pid| pid.parse().unwrap())
     }
 
     pub(crate) fn directory(&self) -> PathBuf {
@@ -159,6 +166,11 @@ impl Drop for Broker {
         }
         let _ = self.process.wait();
     }
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
 pub(crate) fn signal(child: &Child, signal: Signal) {
