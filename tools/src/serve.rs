@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
+use crate::logging;
 use crate::output::{self, ProgressLine, count, thousands};
 
 /// How often it is shown how far a start is; one that is over before shows nothing.
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
     }
     // Caught before anything is made, so that no signal finds something that nobody removes.
     let stop = stop_by_signal()?;
+    logging::begin(&config);
     Ok(keeper::serve(&config, &stop, |notice| tell(&notice, &config))?)
 }
 
@@ -46,9 +48,8 @@ pub(crate) fn run_broker() -> Result<(), Failure> {
     let broker = {
         let restoring = Arc::default();
         let _shown = Shown::of(&restoring);
-        Broker::succeed(standard_input()?, &restoring)?
+        Broker::succeed(standard_input()?, &restoring, logging::begin)?
     };
-    broker.notices().iter().for_each(|notice| output::say(notice));
     let stopper = broker.stopper();
     on_signal(move || signals.forever().for_each(|_| stopper.stop()))?;
     broker.wait().map_err(Failure::new)
@@ -57,10 +58,10 @@ pub(crate) fn run_broker() -> Result<(), Failure> {
 /// The keeper of a broker whose keeper has died; the broker is at standard input.
 pub(crate) fn run_keeper() -> Result<(), Failure> {
     let stop = stop_by_signal()?;
-    Ok(keeper::guard(standard_input()?, &stop, |notice| {
-        if let Notice::Succeeded { ended, broker } = notice {
-            say_succeeded(&ended, broker);
-        }
+    Ok(keeper::guard(standard_input()?, &stop, |notice| match notice {
+        Notice::TookOver { config } => logging::begin(&config),
+        Notice::Succeeded { ended, broker } => log_succeeded(&ended, broker),
+        _ => {}
     })?)
 }
 
@@ -75,13 +76,13 @@ fn tell(notice: &Notice, config: &Config) {
                 "ringway: serving {directory} (pid {pid}, shards on cores {cores})\n"
             ));
         }
-        Notice::Succeeded { ended, broker } => say_succeeded(ended, *broker),
+        Notice::Succeeded { ended, broker } => log_succeeded(ended, *broker),
         _ => {}
     }
 }
 
-fn say_succeeded(ended: &str, broker: u32) {
-    output::say(&format!("the broker has ended ({ended}); process {broker} goes on with all that it held"));
+fn log_succeeded(ended: &str, broker: u32) {
+    tracing::warn!(ended, pid = broker, "the broker has ended; its successor goes on with all that it held");
 }
 
 /// How far a start is, on a terminal, once it takes a while; until it is dropped.

@@ -31,6 +31,11 @@ pub enum Notice {
         /// Its process.
         broker: u32,
     },
+    /// This keeper has taken over from another.
+    TookOver {
+        /// The settings of its broker.
+        config: Box<Config>,
+    },
     /// A broker was succeeded.
     Succeeded {
         /// How the one before has ended.
@@ -91,7 +96,7 @@ pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Resul
 }
 
 /// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
-pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Result<(), GuardError> {
     let link = Link::of(link);
     let mut estate = Estate::new();
     loop {
@@ -100,6 +105,11 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<
                 let pidfd = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData.into());
                 let pidfd = pidfd.map_err(system("watch its broker"))?;
                 let _directory = take_over_directory(&estate);
+                let config =
+                    estate.get(&Key::Config).and_then(|entry| postcard::from_bytes(&entry.note).ok());
+                if let Some(config) = config {
+                    tell(Notice::TookOver { config });
+                }
                 let watched = Watched { link, pidfd, child: None, since: Instant::now() };
                 let keeper = Keeper {
                     estate,

@@ -86,9 +86,15 @@ impl Broker {
     }
 
     /// What this command starts, in a place of its own.
-    pub(crate) fn of(mut serve: Command, place: TempDir) -> Self {
+    pub(crate) fn of(serve: Command, place: TempDir) -> Self {
         let errors = std::fs::File::create(place.path().join("errors")).unwrap();
+        Self::with_errors(serve, place, errors.into())
+    }
+
+    /// The same; what it says beside its output goes to `errors`.
+    pub(crate) fn with_errors(mut serve: Command, place: TempDir, errors: Stdio) -> Self {
         let mut process = serve.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        drop(serve);
         let mut ready = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ringway: serving "), "{ready}");
