@@ -4,6 +4,7 @@
 //!    may remove a socket that a killed broker left.
 //! 2. The lock file holds the process id of the broker, or of its keeper, for the error that a second broker shows.
 //! 3. A directory that the broker made it also removes, if nothing else is in it.
+//! 4. Only those whom the broker admits can enter it and open the socket ([`Admission`]).
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -16,6 +17,8 @@ use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX};
 use ringway_shm_protocol::control::{LOCK_NAME, SOCKET_NAME};
 use rustix::fs::FlockOperation;
 use thiserror::Error;
+
+use crate::admission::Admission;
 
 /// Why the directory cannot be used.
 #[derive(Debug, Error)]
@@ -79,7 +82,7 @@ pub(crate) struct ServedDirectory {
 
 impl ServedDirectory {
     /// Makes the directory if need be, locks it, and opens the listening socket.
-    pub(crate) fn take(path: &Path) -> Result<(Self, OwnedFd), DirectoryError> {
+    pub(crate) fn take(path: &Path, admission: &Admission) -> Result<(Self, OwnedFd), DirectoryError> {
         let socket_path = path.join(SOCKET_NAME);
         let bytes = socket_path.as_os_str().len();
         if bytes > PATH_BYTES_MAX {
@@ -101,7 +104,9 @@ impl ServedDirectory {
             }
             _ => {}
         }
-        let listener = socket::listen(&socket_path).map_err(system("listen at", &socket_path))?;
+        admission.open_directory(path, made).map_err(system("set who may enter", path))?;
+        let listener = socket::listen_once(&socket_path, || admission.open_socket(&socket_path));
+        let listener = listener.map_err(system("listen at", &socket_path))?;
         Ok((served, listener))
     }
 

@@ -13,6 +13,7 @@
 //! `ARCHITECTURE.md` draws how the parts fit; in short: [`core`] decides, the shard acts, the control plane
 //! talks to clients, the runtime pins and wakes. Messages do not pass through here at all.
 
+mod admission;
 mod clock;
 pub mod config;
 mod control;
@@ -39,6 +40,7 @@ use rustix::event::EventfdFlags;
 use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
 
+use admission::Admission;
 use config::{Config, RuntimeChoice};
 use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
@@ -136,13 +138,18 @@ impl Broker {
     /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
         raise_descriptor_limit();
-        let (directory, listener) = ServedDirectory::take(&config.directory)?;
+        let (directory, listener) = ServedDirectory::take(&config.directory, &admission_of(&config))?;
         Self::launch(config, Some(directory), listener, Arc::default(), Estate::new(), &Arc::default())
     }
 
     /// Becomes the broker of the keeper at the other end of `link`, and goes on where the one before has stopped, if there was
-    /// one. A thread that panics then ends the process, so that it is succeeded. `restoring` is told how far it is.
-    pub fn succeed(link: OwnedFd, restoring: &Arc<Restoring>) -> Result<Self, StartError> {
+    /// one. A thread that panics then ends the process, so that it is succeeded. `restoring` is told how far it is, `begin` is called
+    /// with the settings before anything is done.
+    pub fn succeed(
+        link: OwnedFd,
+        restoring: &Arc<Restoring>,
+        begin: impl FnOnce(&Config),
+    ) -> Result<Self, StartError> {
         abort_on_panic();
         raise_descriptor_limit();
         let system = |action| move |source: io::Error| StartError::System { action, source };
@@ -156,6 +163,7 @@ impl Broker {
         let invalid = |_| io::Error::from(io::ErrorKind::InvalidData);
         let config = postcard::from_bytes(&config.note).map_err(invalid);
         let config: Config = config.map_err(system("read its configuration"))?;
+        begin(&config);
         let listener = directory.exactly().ok_or_else(|| io::ErrorKind::InvalidData.into());
         let [_lock, listener] = listener.map_err(system("find its socket"))?;
         let listener = listener.try_clone().map_err(system("duplicate its socket"))?;
@@ -211,6 +219,7 @@ impl Broker {
             answers: answer_inbox,
             stop: stop_reader,
             sessions_max: config.sessions_max,
+            admission: admission_of(&config),
             hello_timeout: Duration::from_millis(config.hello_timeout_ms),
             keeping: Arc::clone(&keeping),
         })
@@ -229,6 +238,8 @@ impl Broker {
             .spawn(move || control.run())
             .map_err(system("start the control thread"))?;
         let (mailboxes, threads) = shards.running();
+        notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+        log_start(&config, runtime);
         keeping.say(&Message::Ready);
         let (path, stop) = (config.directory.clone(), Arc::new(stop));
         Ok(Self {
@@ -255,7 +266,7 @@ impl Broker {
         &self.config.cores
     }
 
-    /// What whoever has started it should know: that it does without io_uring, what was found of a journal.
+    /// What whoever has started it should know: that it does without io_uring, what was found of a journal. It is logged, too.
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
@@ -281,6 +292,7 @@ impl Broker {
             ended = ended.and(thread.join());
         }
         control.map_err(BrokerError::Control)?;
+        tracing::info!("ended");
         Ok(ended?)
     }
 }
@@ -296,6 +308,26 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, Option<RuntimeError
         Err(error) if choice == RuntimeChoice::Auto => Ok((Runtime::Threads, Some(error))),
         Err(error) => Err(error),
     }
+}
+
+fn admission_of(config: &Config) -> Admission {
+    Admission::new(&config.allowed_uids, &config.allowed_gids)
+}
+
+fn log_start(config: &Config, runtime: Runtime) {
+    let Config { directory, data, cores, sessions_max, segment_bytes, payload_bytes_max, .. } = config;
+    tracing::info!(
+        ?directory,
+        ?data,
+        ?cores,
+        ?runtime,
+        sessions_max,
+        segment_bytes,
+        payload_bytes_max,
+        allowed_uids = ?config.allowed_uids,
+        allowed_gids = ?config.allowed_gids,
+        "serving"
+    );
 }
 
 /// Which shard has which stream depends on how many there are.

@@ -57,7 +57,9 @@ fn main() -> Result<(), Failure> {
             }
             Ok(keeper::serve(&config, &never()?, |notice| say(&notice))?)
         }
-        [BROKER_COMMAND] => Ok(Broker::succeed(standard_input()?, &std::sync::Arc::default())?.wait()?),
+        [BROKER_COMMAND] => {
+            Ok(Broker::succeed(standard_input()?, &std::sync::Arc::default(), |_| ())?.wait()?)
+        }
         [KEEPER_COMMAND] => {
             println!("keeper {}", std::process::id());
             Ok(keeper::guard(standard_input()?, &never()?, |notice| say(&notice))?)

@@ -9,17 +9,19 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringway_broker::config::{Config, ConfigError};
+use ringway_broker::config::{Config, Origin, Setting, Sources};
 use ringway_broker::keeper::{self, GuardError, Notice};
 use ringway_broker::{Broker, DirectoryError, Restoring, StartError};
 use ringway_client::directory::{default_data_directory, default_directory};
 use rustix::event::EventfdFlags;
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
+use crate::logging;
 use crate::output::{self, ProgressLine, count, thousands};
 
 /// How often it is shown how far a start is; one that is over before shows nothing.
@@ -30,9 +32,13 @@ pub(crate) fn run(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(), Fa
     if let Some(parent) = args.end_with_parent {
         end_with_parent(parent, Signal::TERM)?;
     }
-    let config = load(args, directory).map_err(|error| Failure::with(Exit::Usage, error))?;
+    let (config, settings) = load(args, directory)?;
+    if args.check {
+        return show(&settings, args.json);
+    }
     // Caught before anything is made, so that no signal finds something that nobody removes.
     let stop = stop_by_signal()?;
+    logging::begin(&config);
     Ok(keeper::serve(&config, &stop, |notice| tell(&notice, &config))?)
 }
 
@@ -42,9 +48,8 @@ pub(crate) fn run_broker() -> Result<(), Failure> {
     let broker = {
         let restoring = Arc::default();
         let _shown = Shown::of(&restoring);
-        Broker::succeed(standard_input()?, &restoring)?
+        Broker::succeed(standard_input()?, &restoring, logging::begin)?
     };
-    broker.notices().iter().for_each(|notice| output::say(notice));
     let stopper = broker.stopper();
     on_signal(move || signals.forever().for_each(|_| stopper.stop()))?;
     broker.wait().map_err(Failure::new)
@@ -53,10 +58,10 @@ pub(crate) fn run_broker() -> Result<(), Failure> {
 /// The keeper of a broker whose keeper has died; the broker is at standard input.
 pub(crate) fn run_keeper() -> Result<(), Failure> {
     let stop = stop_by_signal()?;
-    Ok(keeper::guard(standard_input()?, &stop, |notice| {
-        if let Notice::Succeeded { ended, broker } = notice {
-            say_succeeded(&ended, broker);
-        }
+    Ok(keeper::guard(standard_input()?, &stop, |notice| match notice {
+        Notice::TookOver { config } => logging::begin(&config),
+        Notice::Succeeded { ended, broker } => log_succeeded(&ended, broker),
+        _ => {}
     })?)
 }
 
@@ -71,13 +76,13 @@ fn tell(notice: &Notice, config: &Config) {
                 "ringway: serving {directory} (pid {pid}, shards on cores {cores})\n"
             ));
         }
-        Notice::Succeeded { ended, broker } => say_succeeded(ended, *broker),
+        Notice::Succeeded { ended, broker } => log_succeeded(ended, *broker),
         _ => {}
     }
 }
 
-fn say_succeeded(ended: &str, broker: u32) {
-    output::say(&format!("the broker has ended ({ended}); process {broker} goes on with all that it held"));
+fn log_succeeded(ended: &str, broker: u32) {
+    tracing::warn!(ended, pid = broker, "the broker has ended; its successor goes on with all that it held");
 }
 
 /// How far a start is, on a terminal, once it takes a while; until it is dropped.
@@ -187,19 +192,36 @@ impl From<StartError> for Failure {
     }
 }
 
-/// The directory: `--dir`, else the configuration's, else the one where clients look.
-fn load(args: &ServeArgs, directory: Option<PathBuf>) -> Result<Config, ConfigError> {
-    let mut config = match Config::load(args.config.as_deref(), directory) {
-        Err(ConfigError::NoDirectory) => {
-            let loaded = Config::load(args.config.as_deref(), Some(default_directory()));
-            loaded.map(|config| Config { data: default_data_directory(), ..config })
-        }
-        loaded => loaded,
-    }?;
-    if let Some(data) = &args.data {
-        config.data.clone_from(data);
+/// The settings, from all that says some.
+fn load(args: &ServeArgs, directory: Option<PathBuf>) -> Result<(Config, Vec<Setting>), Failure> {
+    let mut flags = args.settings.0.clone();
+    flags.extend(directory.map(|directory| ("directory", directory.into_os_string())));
+    let sources = Sources {
+        file: args.config.clone(),
+        variables: std::env::vars_os().collect(),
+        flags,
+        directory_default: Some(default_directory()),
+        data_default: Some(default_data_directory()),
+    };
+    Config::load_from(&sources).map_err(|error| Failure::with(Exit::Usage, error))
+}
+
+/// `--check`: each setting and where it was said.
+fn show(settings: &[Setting], json: bool) -> Result<(), Failure> {
+    if json {
+        let object = |Setting { key, value, origin }: &Setting| {
+            let mut object = json!({"key": key.name, "value": value, "source": origin.source()});
+            if *origin != Origin::Default {
+                object["place"] = origin.to_string().into();
+            }
+            object
+        };
+        return output::print_json(&settings.iter().map(object).collect::<Vec<_>>());
     }
-    Ok(config)
+    let row = |Setting { key, value, origin }: &Setting| {
+        vec![key.name.to_owned(), value.to_string(), origin.to_string()]
+    };
+    output::print(&output::table(&["KEY", "VALUE", "FROM"], &settings.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// Has the kernel send `signal` to this process when process `parent`, which started it, ends.

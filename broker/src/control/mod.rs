@@ -26,6 +26,7 @@ use ringway_shm_protocol::name::Name;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::admission::Admission;
 use crate::core::{SessionId, Token};
 use crate::keeper::{Estate, Keeping, Key, Message, Pauses};
 use crate::shard::{AnswerInbox, Command, Mailbox};
@@ -54,6 +55,7 @@ pub(crate) struct Parts {
     /// Readable when the broker shall end.
     pub(crate) stop: OwnedFd,
     pub(crate) sessions_max: u32,
+    pub(crate) admission: Admission,
     pub(crate) hello_timeout: Duration,
     pub(crate) keeping: Arc<Keeping>,
 }
@@ -73,7 +75,6 @@ pub(crate) struct Control {
     epoll: OwnedFd,
     /// Given up for a moment when descriptors have run out.
     reserve: Option<OwnedFd>,
-    uid: u32,
     sessions: BTreeMap<SessionId, Session>,
     sessions_made: u64,
     streams: Streams,
@@ -102,7 +103,6 @@ impl Control {
             parts,
             epoll,
             reserve: Some(reserve()?),
-            uid: rustix::process::geteuid().as_raw(),
             sessions: BTreeMap::new(),
             sessions_made: 0,
             streams: Streams::default(),
@@ -221,9 +221,10 @@ impl Control {
             Ok(epoll::add(&self.epoll, &*link, EventData::new_u64(KEEPER), EventFlags::IN)?)
         });
         if let Err(error) = watched {
-            eprintln!("ringway: no keeper: {error}; if this process dies now, what it holds is lost");
-            self.want_keeper();
+            tracing::error!(%error, "no keeper can be started: if this process dies now, what it holds is lost");
+            return self.want_keeper();
         }
+        tracing::warn!("the keeper has ended, another one was started");
     }
 
     fn accept_all(&mut self) {
@@ -254,6 +255,7 @@ impl Control {
     fn welcome_or_refuse(&mut self, stream: OwnedFd) {
         let open = self.sessions.len();
         if open >= self.parts.sessions_max as usize {
+            tracing::warn!(sessions = open, "client refused: too many sessions");
             refuse(
                 &stream,
                 &format!(
@@ -265,6 +267,7 @@ impl Control {
         let peer = match socket::peer(&stream) {
             Ok(peer) => peer,
             Err(error) => {
+                tracing::warn!(%error, "client refused: it cannot be told who it is");
                 let out = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
                 refuse(
                     &stream,
@@ -279,9 +282,14 @@ impl Control {
                 return;
             }
         };
-        if peer.uid != self.uid && peer.uid != 0 {
-            let (uid, own) = (peer.uid, self.uid);
-            refuse(&stream, &format!("user {uid} may not use this broker, which serves user {own}"));
+        if let Err(reason) = self.parts.admission.check(&peer) {
+            tracing::warn!(
+                pid = peer.pid,
+                uid = peer.uid,
+                gid = peer.gid,
+                "client refused: it is not allowed"
+            );
+            refuse(&stream, &reason);
             return;
         }
         self.sessions_made += 1;
@@ -289,6 +297,7 @@ impl Control {
         let watched = epoll::add(&self.epoll, &stream, event_of(id, SOCKET), EventFlags::IN)
             .and_then(|()| epoll::add(&self.epoll, &peer.pidfd, event_of(id, PROCESS), EventFlags::IN));
         if let Err(error) = watched {
+            tracing::warn!(pid = peer.pid, uid = peer.uid, %error, "client refused: it cannot be watched");
             refuse(&stream, &format!("the broker cannot watch another session: {error}"));
             return;
         }
@@ -301,6 +310,7 @@ impl Control {
         self.reserve = None;
         let stream = socket::accept(&self.parts.listener);
         if let Ok(stream) = &stream {
+            tracing::warn!("client refused: there are no file descriptors left");
             refuse(stream, &no_descriptor_left());
         }
         let waited = stream.is_ok();
@@ -342,6 +352,13 @@ impl Control {
             refuse(stream, reason);
         }
         if let Some(stream) = session.close() {
+            let (pid, uid, keeps) = (session.pid(), session.uid(), session.holds_anything());
+            match reason {
+                Some(why) => {
+                    tracing::warn!(session = id.0, pid, uid, why, keeps, "session ended by the broker")
+                }
+                None => tracing::info!(session = id.0, pid, uid, keeps, "session closed"),
+            }
             // Dropping the socket would do; being explicit keeps the set exact if it was duplicated.
             let _ = epoll::delete(&self.epoll, &stream);
         }

@@ -112,6 +112,7 @@ impl Control {
         let welcome = self.welcome_to(id, hello.features_optional);
         let session = self.sessions.get_mut(&id).expect("the session has just been read from");
         session.said_hello();
+        tracing::info!(session = id.0, pid = session.pid(), uid = session.uid(), "session opened");
         let stream = session.stream().expect("it has said hello on its socket");
         let sent = send(stream, &frame::encode_fixed(Kind::Welcome, frame.request, &welcome), &[]);
         sent.map_err(|error| format!("the welcome could not be sent: {error}"))
@@ -142,6 +143,13 @@ impl Control {
 
     fn request(&mut self, id: SessionId, request: u32, asked: Request) {
         if asked == Request::Stop {
+            let uid = self.sessions[&id].uid();
+            if !self.parts.admission.is_owner(uid) {
+                let message = format!("user {uid} may not end this broker: its own user and root may");
+                let refusal = Refusal { code: RefusalCode::Denied, message };
+                return self.reply(id, request, &Reply::Refused(refusal), &[]);
+            }
+            tracing::info!(session = id.0, pid = self.sessions[&id].pid(), uid, "told to end");
             self.begin_to_stop();
             self.reply(id, request, &Reply::Done, &[]);
             return;
@@ -319,6 +327,13 @@ impl Control {
     pub(super) fn process_ended(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let held = session.holds_anything();
+        tracing::info!(
+            session = id.0,
+            pid = session.pid(),
+            uid = session.uid(),
+            held,
+            "session ended: its process is gone"
+        );
         if let Some(stream) = session.close() {
             let _ = epoll::delete(&self.epoll, &stream);
         }

@@ -41,6 +41,7 @@ pub(super) struct Session {
     state: State,
     id: SessionId,
     pid: u32,
+    uid: u32,
     pidfd: Arc<OwnedFd>,
     /// What the process ran when it connected, if that can be told.
     program: Option<Program>,
@@ -63,11 +64,12 @@ impl Session {
         deadline: Instant,
         keeping: &Arc<Keeping>,
     ) -> Self {
-        let Peer { pid, pidfd, .. } = peer;
+        let Peer { pid, uid, pidfd, .. } = peer;
         Self {
             state: State::Silent { stream: Arc::new(stream), deadline },
             id,
             pid,
+            uid,
             pidfd: Arc::new(pidfd),
             program: Program::of(pid),
             keeping: Arc::clone(keeping),
@@ -81,7 +83,7 @@ impl Session {
     /// The session of a broker that is gone; `None`: there is none of this number.
     pub(super) fn adopt(id: SessionId, keeping: &Arc<Keeping>, estate: &mut Estate) -> Option<Self> {
         let (entry, kept) = keeping.adopt(Key::Session(id.0), estate)?;
-        let (pid, program) = postcard::from_bytes(&entry.note).ok()?;
+        let (pid, uid, program) = postcard::from_bytes(&entry.note).ok()?;
         let (state, pidfd) = match &entry.descriptors[..] {
             [pidfd, stream] => (State::Open { stream: stream.clone() }, pidfd),
             [pidfd] => (State::Orphaned, pidfd),
@@ -94,14 +96,14 @@ impl Session {
         });
         let (pidfd, keeping) = (pidfd.clone(), Arc::clone(keeping));
         let (kept, last_request, endpoints) = (Some(kept), None, 0);
-        Some(Self { state, id, pid, pidfd, program, keeping, kept, last_request, endpoints, eventfd })
+        Some(Self { state, id, pid, uid, pidfd, program, keeping, kept, last_request, endpoints, eventfd })
     }
 
     /// Has what a successor needs kept, as it is now.
     fn keep(&mut self) {
         let mut descriptors = vec![self.pidfd.clone()];
         descriptors.extend(self.stream().cloned());
-        let note = postcard::to_stdvec(&(self.pid, &self.program)).expect("it can be written down");
+        let note = postcard::to_stdvec(&(self.pid, self.uid, &self.program)).expect("it can be written down");
         let entry = Entry { note, descriptors };
         match &self.kept {
             Some(kept) => self.keeping.replace(kept, entry),
@@ -143,6 +145,11 @@ impl Session {
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The user of its process, when it connected.
+    pub(super) fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// When it must have said hello, unless it has.

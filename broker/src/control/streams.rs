@@ -212,12 +212,23 @@ impl Control {
                 self.finish(reply, request, work);
             }
             (Phase::Act, None) => {
+                let (stream, pid) = (work.name.as_str(), work.caller.pid);
                 match &work.asked {
                     Asked::Declare(settings, _) => {
-                        self.streams.partitions.insert(work.name.clone(), settings.partitions);
+                        let before = self.streams.partitions.insert(work.name.clone(), settings.partitions);
+                        if before.is_none() {
+                            tracing::info!(stream, pid, ?settings, "stream declared");
+                        }
                     }
                     Asked::Delete => {
                         self.streams.partitions.remove(&work.name);
+                        tracing::info!(stream, pid, "stream deleted");
+                    }
+                    Asked::DeclareSubscription(name, ..) => {
+                        tracing::info!(stream, subscription = name.as_str(), pid, "subscription declared");
+                    }
+                    Asked::DeleteSubscription(name) => {
+                        tracing::info!(stream, subscription = name.as_str(), pid, "subscription deleted");
                     }
                     _ => {}
                 }

@@ -189,6 +189,11 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         &mut self.state
     }
 
+    /// Whose log it is.
+    pub(crate) fn shard(&self) -> u32 {
+        self.shard
+    }
+
     /// What wakes the shard.
     pub(crate) fn writer(&mut self) -> &mut W {
         &mut self.writer

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::keeping::{pid, start};
 use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message, Pauses};
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::directory::{DirectoryError, ServedDirectory};
 
@@ -29,6 +30,11 @@ pub enum Notice {
     Ready {
         /// Its process.
         broker: u32,
+    },
+    /// This keeper has taken over from another.
+    TookOver {
+        /// The settings of its broker.
+        config: Box<Config>,
     },
     /// A broker was succeeded.
     Succeeded {
@@ -79,7 +85,8 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> GuardError {
 /// Takes the directory, and has it served by one broker after another until one is told to end, or `stop` (an eventfd) is
 /// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`](super::KEEPER_COMMAND).
 pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
-    let (directory, listener) = ServedDirectory::take(&config.directory)?;
+    let admission = Admission::new(&config.allowed_uids, &config.allowed_gids);
+    let (directory, listener) = ServedDirectory::take(&config.directory, &admission)?;
     let mut estate = Estate::new();
     let note = postcard::to_stdvec(config).expect("a configuration can be written down");
     estate.insert(Key::Config, Entry { note, descriptors: Vec::new() });
@@ -89,7 +96,7 @@ pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Resul
 }
 
 /// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
-pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Result<(), GuardError> {
     let link = Link::of(link);
     let mut estate = Estate::new();
     loop {
@@ -98,6 +105,11 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<
                 let pidfd = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData.into());
                 let pidfd = pidfd.map_err(system("watch its broker"))?;
                 let _directory = take_over_directory(&estate);
+                let config =
+                    estate.get(&Key::Config).and_then(|entry| postcard::from_bytes(&entry.note).ok());
+                if let Some(config) = config {
+                    tell(Notice::TookOver { config });
+                }
                 let watched = Watched { link, pidfd, child: None, since: Instant::now() };
                 let keeper = Keeper {
                     estate,

@@ -399,6 +399,11 @@ impl<M: Medium> Open<M> {
                     (self.preparing, self.no_room) = (false, None);
                     // The first of an epoch may have taken the reserve.
                     self.lacks_reserve = segment.header.begins_epoch();
+                    tracing::debug!(
+                        shard = self.log.shard(),
+                        segment = segment.header.segment,
+                        "segment made"
+                    );
                     self.segments.insert(segment.header.segment);
                     self.log.set_next(segment);
                 }
@@ -412,6 +417,11 @@ impl<M: Medium> Open<M> {
                 }
                 Outcome::Snapshot(written) => {
                     self.writing_snapshot = false;
+                    let shard = self.log.shard();
+                    match &written {
+                        Ok(lsn) => tracing::debug!(shard, lsn, "snapshot written"),
+                        Err(error) => tracing::warn!(shard, %error, "a snapshot could not be written"),
+                    }
                     if let Ok(lsn) = written {
                         (self.last_snapshot, self.from_segment) = (lsn, self.next_from_segment);
                         let Needed { segments, from_segment, .. } = &self.needed;
@@ -426,6 +436,16 @@ impl<M: Medium> Open<M> {
         let lacks_room = self.no_room.is_some() && self.log.left() < self.reserve();
         if lacks_room != self.room_told {
             self.room_told = lacks_room;
+            match &self.no_room {
+                Some((why, _)) if lacks_room => {
+                    tracing::warn!(
+                        shard = self.log.shard(),
+                        why,
+                        "journal full: durable messages are refused"
+                    );
+                }
+                _ => tracing::info!(shard = self.log.shard(), "journal has room again"),
+            }
             let state = if lacks_room { JournalState::NoRoom } else { JournalState::Ready };
             rings.values_mut().for_each(|ring| ring.set_journal_state(state));
         }
@@ -516,6 +536,12 @@ impl<M: Medium> Open<M> {
     fn tell_failure(&mut self, rings: &mut BTreeMap<StreamId, Ring>, said: &mut Vec<FromShard>) {
         if !std::mem::replace(&mut self.failure_told, true) {
             rings.values_mut().for_each(|ring| ring.set_journal_state(JournalState::Failed));
+            let (shard, why) = (self.log.shard(), self.log.failure().unwrap_or_default());
+            tracing::error!(
+                shard,
+                why,
+                "journal failed: nothing more is confirmed until the broker is restarted"
+            );
         }
         let why = self.log.failure().unwrap_or_default();
         let message = format!(

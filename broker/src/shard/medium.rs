@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,8 @@ fn note_shards((path, shards): &(PathBuf, usize)) -> io::Result<()> {
 
 /// Makes the directory and locks it. While a broker that is gone still has writes under way, it is locked.
 fn lock(directory: &Path) -> io::Result<File> {
-    std::fs::create_dir_all(directory)?;
+    // What is in it is for nobody else, whoever may enter what is above it.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let path = directory.join(LOCK);
     let mut file = File::options().create(true).truncate(false).write(true).open(&path)?;
     let began = std::time::Instant::now();

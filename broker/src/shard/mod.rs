@@ -209,6 +209,8 @@ impl<M: Medium> Shard<M> {
         let place = self.place.as_ref().expect("only a shard that has a place for it opens a journal");
         let (journal, recovered) = journaling::open(place, self.core.shard(), &self.wake, lost)?;
         self.journal = Some(journal);
+        let (shard, streams) = (self.core.shard(), recovered.state.streams.len());
+        tracing::info!(shard, directory = ?place.directory(), lsn = recovered.lsn, streams, "journal open");
         Ok(recovered)
     }
 

@@ -17,6 +17,8 @@ use super::frame::PACKET_BYTES_MAX;
 
 /// Most descriptors beside one packet.
 pub const DESCRIPTORS_MAX: usize = 8;
+/// Supplementary groups of a peer that are asked for at first.
+const GROUPS_USUAL_MAX: usize = 32;
 /// Longest path of a socket, in bytes: the kernel's limit.
 pub const PATH_BYTES_MAX: usize = 107;
 
@@ -33,9 +35,15 @@ pub struct Packet {
 
 /// Opens a listening socket at `path`, which must not exist.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    listen_once(path, || Ok(()))
+}
+
+/// The same; nobody can connect before `prepare` has been called, when the path is there.
+pub fn listen_once(path: &Path, prepare: impl FnOnce() -> io::Result<()>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    prepare()?;
     rustix::net::listen(&socket, 128)?;
     Ok(socket)
 }
@@ -103,8 +111,12 @@ fn receive_once(socket: impl AsFd) -> io::Result<Packet> {
 pub struct Peer {
     /// Its process id.
     pub pid: u32,
-    /// Its user id.
+    /// Its user id, when it connected.
     pub uid: u32,
+    /// Its group id, when it connected.
+    pub gid: u32,
+    /// Its supplementary groups, when it connected.
+    pub groups: Vec<u32>,
     /// Becomes readable when the process is gone, and not before.
     pub pidfd: OwnedFd,
 }
@@ -129,5 +141,40 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     }
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Peer { pid: credentials.pid.as_raw_nonzero().get() as u32, uid: credentials.uid.as_raw(), pidfd })
+    Ok(Peer {
+        pid: credentials.pid.as_raw_nonzero().get() as u32,
+        uid: credentials.uid.as_raw(),
+        gid: credentials.gid.as_raw(),
+        groups: groups(socket)?,
+        pidfd,
+    })
+}
+
+/// The supplementary groups of the peer.
+fn groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_USUAL_MAX];
+    loop {
+        let mut length = size_of_val(&groups[..]) as libc::socklen_t;
+        // SAFETY: value and length point to memory of the sizes given, for the time of the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let found = length as usize / size_of::<libc::gid_t>();
+        if result == 0 {
+            groups.truncate(found);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // Then the kernel has said how many there are: they cannot change any more.
+        if error.raw_os_error() != Some(libc::ERANGE) || found <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(found, 0);
+    }
 }

@@ -17,8 +17,13 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// `ringway`, with nothing of the caller's environment that it looks at.
 pub(crate) fn ringway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-    for variable in ["RINGWAY_DIR", "XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
+    for variable in ["XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
         command.env_remove(variable);
+    }
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"RINGWAY_") {
+            command.env_remove(variable);
+        }
     }
     command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
     command
@@ -69,21 +74,47 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with more options; what it says beside its output goes to the file `errors` beside its directory.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
-        let mut process = ringway()
-            .args(["serve", "--dir"])
-            .arg(place.path().join("broker"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut serve = ringway();
+        serve.args(["serve", "--dir"]).arg(place.path().join("broker")).args(options);
+        Self::of(serve, place)
+    }
+
+    /// What this command starts, in a place of its own.
+    pub(crate) fn of(serve: Command, place: TempDir) -> Self {
+        let errors = std::fs::File::create(place.path().join("errors")).unwrap();
+        Self::with_errors(serve, place, errors.into())
+    }
+
+    /// The same; what it says beside its output goes to `errors`.
+    pub(crate) fn with_errors(mut serve: Command, place: TempDir, errors: Stdio) -> Self {
+        let mut process = serve.stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        drop(serve);
         let mut ready = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         assert!(ready.starts_with("ringway: serving "), "{ready}");
         Self { process, ready, place }
     }
 
+    /// The process of the broker, the child of its keeper.
+    pub(crate) fn broker_pid(&self) -> u32 {
+        let pid = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().map_or(0, |pid| pid.parse().unwrap())
+    }
+
     pub(crate) fn directory(&self) -> PathBuf {
         self.place.path().join("broker")
+    }
+
+    /// What it has said beside its output.
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(self.path("errors")).unwrap()
     }
 
     /// A path beside the broker's directory.
@@ -141,6 +172,11 @@ impl Drop for Broker {
         }
         let _ = self.process.wait();
     }
+}
+
+/// Kills a process.
+pub(crate) fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 
 pub(crate) fn signal(child: &Child, signal: Signal) {
