@@ -54,6 +54,7 @@ use crate::memory_log::MemoryLog;
 use crate::runtime::Turn;
 use home::Home;
 use journaling::{Next, Open};
+pub(crate) use lot_log::{LotLog, Remembered};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };
