@@ -1,7 +1,7 @@
 //! The broker's directory: one broker at a time, and nothing left behind.
 //!
-//! 1. The lock on `broker.lock` is held from before the socket is made until after it is removed; so whoever holds it
-//!    may remove a socket that a killed broker left.
+//! 1. The lock on `broker.lock` is held from before the sockets are made until after they are removed; so whoever holds it
+//!    may remove sockets that a killed broker left.
 //! 2. The lock file holds the process id of the broker, or of its keeper, for the error that a second broker shows.
 //! 3. A directory that the broker made it also removes, if nothing else is in it.
 //! 4. Only those whom the broker admits can enter it and open the socket ([`Admission`]).
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX};
-use ringway_shm_protocol::control::{LOCK_NAME, SOCKET_NAME};
+use ringway_shm_protocol::control::{KEEPER_SOCKET_NAME, LOCK_NAME, SOCKET_NAME};
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 
@@ -98,16 +98,24 @@ impl ServedDirectory {
                 return Err(error);
             }
         };
-        match std::fs::remove_file(&socket_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(system("remove the old socket", &socket_path)(error));
+        for old in [&socket_path, &path.join(KEEPER_SOCKET_NAME)] {
+            match std::fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(system("remove the old socket", old)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         admission.open_directory(path, made).map_err(system("set who may enter", path))?;
         let listener = socket::listen_once(&socket_path, || admission.open_socket(&socket_path));
         let listener = listener.map_err(system("listen at", &socket_path))?;
         Ok((served, listener))
+    }
+
+    /// Opens the socket where a keeper shows what it holds.
+    pub(crate) fn listen_as_keeper(&self) -> Result<OwnedFd, DirectoryError> {
+        let path = self.path.join(KEEPER_SOCKET_NAME);
+        socket::listen(&path).map_err(system("listen at", &path))
     }
 
     /// The lock, for a process that is to hold it, too: it is free when nobody holds it any more.
@@ -133,8 +141,9 @@ impl ServedDirectory {
 impl Drop for ServedDirectory {
     fn drop(&mut self) {
         // Nothing can be done about a failure here, and nothing depends on it: the next broker removes the socket.
-        let _ = std::fs::remove_file(self.path.join(SOCKET_NAME));
-        let _ = std::fs::remove_file(self.path.join(LOCK_NAME));
+        for name in [SOCKET_NAME, KEEPER_SOCKET_NAME, LOCK_NAME] {
+            let _ = std::fs::remove_file(self.path.join(name));
+        }
         if self.made {
             let _ = std::fs::remove_dir(&self.path);
         }

@@ -19,6 +19,7 @@ pub mod config;
 mod control;
 pub mod core;
 mod directory;
+pub mod holdings;
 pub mod inspection;
 mod journal;
 pub mod keeper;
@@ -37,7 +38,6 @@ use std::time::Duration;
 
 use ringway_shm_protocol::stops;
 use rustix::event::EventfdFlags;
-use rustix::process::{Resource, Rlimit};
 use thiserror::Error;
 
 use admission::Admission;
@@ -46,7 +46,7 @@ use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
 use directory::ServedDirectory;
 pub use journal::recovery::RecoveryError;
-use keeper::{Estate, Keeping, Kept, Key, Link, Message};
+use keeper::{Estate, Keeping, Kept, Key, Link, Message, raise_descriptor_limit};
 pub use runtime::RuntimeError;
 use runtime::{PinnedThread, Runtime};
 pub use shard::{AdoptError, Restoring};
@@ -165,7 +165,7 @@ impl Broker {
         let config: Config = config.map_err(system("read its configuration"))?;
         begin(&config);
         let listener = directory.exactly().ok_or_else(|| io::ErrorKind::InvalidData.into());
-        let [_lock, listener] = listener.map_err(system("find its socket"))?;
+        let [_lock, listener, _] = listener.map_err(system("find its socket"))?;
         let listener = listener.try_clone().map_err(system("duplicate its socket"))?;
         let mut broker = Self::launch(config, None, listener, keeping, estate, restoring)?;
         broker._kept = vec![config_kept, directory_kept];
@@ -425,12 +425,4 @@ impl Drop for Shards {
             let _ = thread.join();
         }
     }
-}
-
-/// Uses all the descriptors that the hard limit allows: every session costs two, every ring five.
-fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Without it the broker serves fewer clients and says so when they are too many.
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }

@@ -7,6 +7,7 @@
 //! | [`memory`] | the traits that the algorithms are generic over, and their mapped implementation |
 //! | [`ring`] | the algorithms: publish, read, gates, joining, waking, repair |
 //! | [`partition`] | one partition's regions: making, handing over, mapping |
+//! | [`view`] | the same for who only looks |
 //! | [`control`] | the messages on the control socket and the descriptors that travel with them |
 //! | [`attributes`] | what a message says about itself beside its payload |
 //! | [`key`] | which partition the messages of a key go to |
@@ -31,4 +32,5 @@ pub mod name;
 pub mod partition;
 pub mod ring;
 pub mod stops;
+pub mod view;
 pub mod words;

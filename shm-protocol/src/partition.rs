@@ -37,35 +37,35 @@ pub struct RingIdentity {
 }
 
 impl RingIdentity {
-    fn meta(self) -> Identity {
+    pub(crate) fn meta(self) -> Identity {
         self.region(RegionKind::Meta, layout::meta::BYTES)
     }
 
-    fn producers(self) -> Identity {
+    pub(crate) fn producers(self) -> Identity {
         self.region(RegionKind::Producers, layout::producers::BYTES)
     }
 
-    fn slots(self) -> Identity {
+    pub(crate) fn slots(self) -> Identity {
         self.region(RegionKind::Slots, self.geometry.slots_region_bytes())
     }
 
-    fn doorbell(self) -> Identity {
+    pub(crate) fn doorbell(self) -> Identity {
         self.region(RegionKind::Doorbell, layout::doorbell::BYTES)
     }
 
-    fn subscription(self) -> Identity {
+    pub(crate) fn subscription(self) -> Identity {
         self.region(RegionKind::Subscription, layout::subscription::BYTES)
     }
 
-    fn claims(self) -> Identity {
+    pub(crate) fn claims(self) -> Identity {
         self.region(RegionKind::Claims, self.geometry.claims_region_bytes())
     }
 
-    fn feed(self) -> Identity {
+    pub(crate) fn feed(self) -> Identity {
         self.region(RegionKind::Feed, self.geometry.of_feed().feed_region_bytes())
     }
 
-    fn member(self) -> Identity {
+    pub(crate) fn member(self) -> Identity {
         self.region(RegionKind::Member, layout::member::BYTES)
     }
 
@@ -113,7 +113,7 @@ fn journal_doorbell(doorbell: &Arc<Region>) -> Doorbell<Mapped> {
     )
 }
 
-fn watermarks(meta: &Arc<Region>) -> Watermarks<Mapped> {
+pub(crate) fn watermarks(meta: &Arc<Region>) -> Watermarks<Mapped> {
     Watermarks::new(
         meta.word(layout::meta::WRITTEN),
         meta.word(layout::meta::SYNCED),
@@ -121,11 +121,11 @@ fn watermarks(meta: &Arc<Region>) -> Watermarks<Mapped> {
     )
 }
 
-fn active_gates(meta: &Arc<Region>) -> MappedWord {
+pub(crate) fn active_gates(meta: &Arc<Region>) -> MappedWord {
     meta.word(layout::meta::GATES_ACTIVE)
 }
 
-fn gate_mirrors(meta: &Arc<Region>) -> Vec<MappedWord> {
+pub(crate) fn gate_mirrors(meta: &Arc<Region>) -> Vec<MappedWord> {
     (0..GATES_MAX).map(|gate| meta.word(layout::meta::GATES + gate * 8)).collect()
 }
 
@@ -320,7 +320,7 @@ fn live_claims(ring: RingIdentity, slots: &Arc<Region>, claims: &Arc<Region>) ->
 }
 
 /// Claims on the feed's slots.
-fn feed_claims(ring: RingIdentity, feed: &Arc<Region>, claims: &Arc<Region>) -> Claims<Mapped> {
+pub(crate) fn feed_claims(ring: RingIdentity, feed: &Arc<Region>, claims: &Arc<Region>) -> Claims<Mapped> {
     let geometry = ring.geometry.of_feed();
     let first = layout::claims::FIRST + ring.geometry.capacity() as usize * 8;
     Claims::new(feed.slots(geometry), claims.words(first, geometry.capacity()))

@@ -16,6 +16,7 @@ use ringway_shm_protocol::ring::{
     ArenaBlock, Claims, Feed, FeedRecord, Gates, Hazards, Outgoing, Part, Room, Settlement, SettlementWords,
     Settlements, SharedProducer, Verdict,
 };
+use ringway_shm_protocol::view;
 use ringway_shm_protocol::words::{self, *};
 
 const DOCUMENT: &str = include_str!("../LAYOUT.md");
@@ -321,6 +322,24 @@ fn every_kind_and_state_has_its_number() {
     let code =
         [0, 1, 2, 3, 4].map(|state| (state, format!("{:?}", ClaimWord::unpack(state << MEMBER_BITS).state)));
     assert_eq!(states, code);
+}
+
+#[test]
+fn a_slot_is_shown_by_the_names_of_the_document() {
+    let fields = offsets("The region's size is FIRST");
+    let shown = view::SLOT_FIELDS.map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(
+        fields.into_iter().map(|(name, (at, _))| (name, at)).collect::<BTreeMap<_, _>>(),
+        shown.into()
+    );
+    for (word, parts) in [("slot", view::SLOT_WORD_PARTS), ("header", view::HEADER_PARTS)] {
+        let start = DOCUMENT.find("## Words").unwrap();
+        let rows = DOCUMENT[start..].lines().filter(|line| line.starts_with(&format!("| {word} |")));
+        let shown = parts.map(|(part, high, low)| format!("| {word} | {part} | {high} | {low} |"));
+        assert!(rows.eq(shown.iter().map(String::as_str)), "{shown:?}");
+        let whole = parts.iter().fold(0, |whole, part| whole | view::part_of(u64::MAX, *part) << part.2);
+        assert_eq!(whole, u64::MAX, "every bit of {word} has a name");
+    }
 }
 
 #[test]

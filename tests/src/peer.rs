@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use ringway_broker::Broker;
 use ringway_broker::config::{Config, RuntimeChoice};
+use ringway_broker::holdings::Holdings;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
+use ringway_shm_protocol::name::Name;
 use ringway_tests::deaths::worker;
 use ringway_tests::durable::SMALL_SEGMENTS;
 use ringway_tests::failing_disk::{self, fail_segments};
@@ -63,6 +65,16 @@ fn main() -> Result<(), Failure> {
         [KEEPER_COMMAND] => {
             println!("keeper {}", std::process::id());
             Ok(keeper::guard(standard_input()?, &never()?, |notice| say(&notice))?)
+        }
+        ["dump", directory, stream, place, bytes] => {
+            mount_small_disk(place.as_ref(), bytes)?;
+            let path = std::path::Path::new(place).join("dump");
+            let dumped = Holdings::of_keeper(directory.as_ref())?.dump(&Name::parse(stream)?, &[0], &path);
+            let left = std::fs::read_dir(place)?.count();
+            ready(
+                &dumped
+                    .map_or_else(|error| format!("{left} left, {error}"), |bytes| format!("{bytes} bytes")),
+            )
         }
         ["producer", directory, stream] => {
             let connection = Connection::open(directory)?;

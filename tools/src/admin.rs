@@ -12,7 +12,7 @@ use ringway_shm_protocol::name::Name;
 
 use crate::cli::{Kind, Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
 use crate::exit::{Exit, Failure};
-use crate::output::{count, print, print_json, table, thousands};
+use crate::output::{count, lines, print, print_json, table, thousands};
 
 /// Ends the broker.
 pub(crate) fn stop(args: &StopArgs, connection: &Connection) -> Result<(), Failure> {
@@ -156,7 +156,7 @@ fn kind_text(kind: StreamKind) -> &'static str {
     }
 }
 
-fn settings_text(settings: &StreamSettings) -> String {
+pub(crate) fn settings_text(settings: &StreamSettings) -> String {
     let producers = match settings.producers {
         Producers::Shared => "shared producers",
         Producers::Exclusive => "exclusive producers",
@@ -393,11 +393,6 @@ fn subscription_text(subscription: &SubscriptionInfo) -> String {
     let rows: Vec<_> = subscription.partitions.iter().map(row).collect();
     let heads: Vec<&str> = [">PARTITION"].into_iter().chain(CURSOR_HEADS).collect();
     format!("{}\n{}", lines(&fields), table(&heads, &rows))
-}
-
-fn lines(fields: &[(&str, String)]) -> String {
-    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    fields.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
 #[cfg(test)]

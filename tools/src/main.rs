@@ -1,8 +1,8 @@
 //! `ringway`: the broker and everything that people do with it from a shell.
 //!
 //! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
-//! (Ctrl-C), `logging`, `serve`, `admin`, `publish`, `subscribe`, `journal`, `demo`. Every command is a function that ends with a
-//! [`exit::Failure`] or without; nothing panics for what a user or a broker did.
+//! (Ctrl-C), `logging`, `serve`, `admin`, `publish`, `subscribe`, `inspect`, `peek`, `journal`, `demo`. Every command is a function
+//! that ends with a [`exit::Failure`] or without; nothing panics for what a user or a broker did.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,12 @@ mod admin;
 mod cli;
 mod demo;
 mod exit;
+mod inspect;
 mod interrupt;
 mod journal;
 mod logging;
 mod output;
+mod peek;
 mod publish;
 mod serve;
 mod subscribe;
@@ -45,6 +47,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Subscription(command) => admin::subscription(command, &connect(dir)?),
         Command::Pub(args) => publish::run(&args, &connect(dir)?),
         Command::Journal(args) => journal::run(args, dir),
+        Command::Inspect(args) => inspect::run(&args, dir),
+        Command::Peek(args) => peek::run(&args, dir),
         Command::Sub(args) => subscribe::run(&args, &connect(dir)?),
         Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),

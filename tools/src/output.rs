@@ -126,6 +126,12 @@ pub(crate) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// One field a line: its name, and its value beside it.
+pub(crate) fn lines(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
 /// A line of progress on a terminal, at the bottom of standard error; elsewhere nothing.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressLine {

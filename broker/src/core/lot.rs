@@ -42,20 +42,40 @@ pub enum Ended {
 
 /// Where an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum State {
+pub enum State {
+    /// It waits for room in the feed.
     Ready,
-    Delayed { until: Nanos },
-    Fed { at: u64 },
-    Held { member: u32 },
-    Dead { reason: DeathReason },
+    /// It waits for its time.
+    Delayed {
+        /// Not before then.
+        until: Nanos,
+    },
+    /// It is in the feed: to be claimed, or claimed.
+    Fed {
+        /// At this position of the feed.
+        at: u64,
+    },
+    /// A member has it, outside of any ring.
+    Held {
+        /// Which.
+        member: u32,
+    },
+    /// It waits for room in the dead-letter stream.
+    Dead {
+        /// Why.
+        reason: DeathReason,
+    },
 }
 
 /// A message of the lot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
-    acquired: u32,
-    failed: u32,
-    state: State,
+pub struct Entry {
+    /// How often it was delivered.
+    pub acquired: u32,
+    /// How many of these deliveries failed.
+    pub failed: u32,
+    /// Where it is.
+    pub state: State,
 }
 
 /// A message that was just taken over: the ring delivers once.
@@ -172,6 +192,14 @@ impl LotRecord {
             Record::Lease(..) => None,
         }
     }
+
+    /// The lease that it is about, if it is about one: whose it is, and when it ends.
+    pub fn lease(&self) -> Option<(LeaseOn, u32, Nanos)> {
+        match self.0 {
+            Record::Lease(on, member, end) => Some((on, member, end)),
+            Record::Entry(..) => None,
+        }
+    }
 }
 
 impl Lot {
@@ -258,6 +286,11 @@ impl Lot {
             State::Dead { reason } => Waits::Dead(reason),
         };
         Some((acquired, failed, waits))
+    }
+
+    /// All messages in it, in order of their positions.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, Entry)> {
+        self.entries.iter().map(|(position, entry)| (*position, *entry))
     }
 
     /// The positions of all messages in it.

@@ -41,7 +41,7 @@ pub use endpoints::{Ending, EndpointId, Ids};
 use endpoints::{Endpoint, Role};
 use stream::{Stream, Subscription, check_mode};
 use tracked::Tracked;
-pub use view::{StreamView, SubscriptionView};
+pub use view::{Outline, ProducerOutline, StreamView, SubscriptionOutline, SubscriptionView};
 
 /// A session: one connection of one process. Unique for the broker's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,12 +1,13 @@
 //! What the core knows of streams and subscriptions, for an answer. The shard adds what stands in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::control::message::{PIDS_SHOWN_MAX, StreamSettings, SubscriptionMode};
 use ringway_shm_protocol::name::Name;
 
+use super::endpoints::Role;
 use super::stream::{Stream, Subscription};
-use super::{Core, Gate, Partition, StreamId};
+use super::{Core, EndpointId, Gate, Partition, StreamId};
 
 /// A stream, without its positions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,86 @@ pub struct SubscriptionView {
     pub consumer_pid: Option<u32>,
 }
 
+/// All that the core knows of a partition and who has it open, for who looks at it from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The stream's id in its shard.
+    pub id: StreamId,
+    /// The partition.
+    pub partition: Partition,
+    /// The stream's settings.
+    pub settings: StreamSettings,
+    /// Its ring exists.
+    pub opened: bool,
+    /// The gate of the journal, if messages are journaled.
+    pub journal: Option<Gate>,
+    /// Its producers.
+    pub producers: Vec<ProducerOutline>,
+    /// Its subscriptions, in order of their names.
+    pub subscriptions: Vec<SubscriptionOutline>,
+    /// Whose arenas are whose, by their numbers; those of producers that have stopped are nobody's, and so are the shard's own.
+    pub arenas: BTreeMap<u32, ProducerOutline>,
+}
+
+/// A producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerOutline {
+    /// The id that it takes slots with.
+    pub owner: u32,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// A subscription and who consumes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionOutline {
+    /// Its name.
+    pub name: Name,
+    /// Its gate.
+    pub gate: Gate,
+    /// How its messages are given out.
+    pub mode: SubscriptionMode,
+    /// Its consumers, the longest standing first: member id (of a `cursor` 0), process.
+    pub consumers: Vec<(u32, u32)>,
+}
+
 impl Core {
+    /// What is known of a partition; `None`: it is not here.
+    pub fn outline(&self, partition: &Partition) -> Option<Outline> {
+        let id = *self.names.get(partition)?;
+        let stream = self.streams.get(&id)?;
+        let producer = |endpoint: &EndpointId| {
+            let endpoint = self.endpoints.get(endpoint)?;
+            match endpoint.role {
+                Role::Producer { owner, .. } => Some(ProducerOutline { owner, pid: endpoint.caller.pid }),
+                Role::Consumer { .. } | Role::Member { .. } => None,
+            }
+        };
+        let consumer = |(endpoint, member): (&EndpointId, &u32)| {
+            Some((*member, self.endpoints.get(endpoint)?.caller.pid))
+        };
+        let subscription = |(name, of): (&Name, &Subscription)| SubscriptionOutline {
+            name: name.clone(),
+            gate: of.gate,
+            mode: of.mode.clone(),
+            consumers: of.consumers.iter().filter_map(consumer).collect(),
+        };
+        Some(Outline {
+            id,
+            partition: stream.partition.clone(),
+            settings: stream.settings,
+            opened: stream.opened,
+            journal: stream.journal,
+            producers: stream.producers.iter().filter_map(producer).collect(),
+            subscriptions: stream.subscriptions.iter().map(subscription).collect(),
+            arenas: stream
+                .arenas
+                .iter()
+                .filter_map(|(number, arena)| Some((*number, producer(arena.producer.as_ref()?)?)))
+                .collect(),
+        })
+    }
+
     pub(super) fn view(&self, id: StreamId, stream: &Stream) -> StreamView {
         let pids: BTreeSet<u32> =
             stream.producers.iter().map(|endpoint| self.endpoints[endpoint].caller.pid).collect();

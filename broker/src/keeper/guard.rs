@@ -14,7 +14,8 @@ use rustix::process::PidfdFlags;
 use thiserror::Error;
 
 use super::keeping::{pid, start};
-use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message, Pauses};
+use super::visits::Visits;
+use super::{BROKER_COMMAND, Entry, Estate, Key, Link, Message, Pauses, raise_descriptor_limit};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::directory::{DirectoryError, ServedDirectory};
@@ -85,18 +86,21 @@ fn system(action: &'static str) -> impl FnOnce(io::Error) -> GuardError {
 /// Takes the directory, and has it served by one broker after another until one is told to end, or `stop` (an eventfd) is
 /// written to. The executable of this process must answer [`BROKER_COMMAND`] and [`KEEPER_COMMAND`](super::KEEPER_COMMAND).
 pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+    raise_descriptor_limit();
     let admission = Admission::new(&config.allowed_uids, &config.allowed_gids);
     let (directory, listener) = ServedDirectory::take(&config.directory, &admission)?;
     let mut estate = Estate::new();
     let note = postcard::to_stdvec(config).expect("a configuration can be written down");
     estate.insert(Key::Config, Entry { note, descriptors: Vec::new() });
-    let descriptors = vec![directory.lock().map_err(system("keep the lock"))?, Arc::new(listener)];
+    let lock = directory.lock().map_err(system("keep the lock"))?;
+    let descriptors = vec![lock, Arc::new(listener), Arc::new(directory.listen_as_keeper()?)];
     estate.insert(Key::Directory, Entry { note: directory.note(), descriptors });
-    Keeper { estate, stop, tell, failed_starts: 0, pauses: Pauses::default(), was_ready: false }.run(None)
+    Keeper::new(estate, stop, tell, false).run(None)
 }
 
 /// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
 pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Result<(), GuardError> {
+    raise_descriptor_limit();
     let link = Link::of(link);
     let mut estate = Estate::new();
     loop {
@@ -111,15 +115,7 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Res
                     tell(Notice::TookOver { config });
                 }
                 let watched = Watched { link, pidfd, child: None, since: Instant::now() };
-                let keeper = Keeper {
-                    estate,
-                    stop,
-                    tell,
-                    failed_starts: 0,
-                    pauses: Pauses::default(),
-                    was_ready: true,
-                };
-                return keeper.run(Some(watched));
+                return Keeper::new(estate, stop, tell, true).run(Some(watched));
             }
             Some((message, descriptors)) => hold(&mut estate, message, descriptors),
             // It ended before it had said everything.
@@ -131,7 +127,7 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Res
 /// The directory of a keeper that is gone: its lock names this process from now on.
 fn take_over_directory(estate: &Estate) -> Option<ServedDirectory> {
     let entry = estate.get(&Key::Directory)?;
-    let [lock, _] = entry.exactly()?;
+    let [lock, _, _] = entry.exactly()?;
     ServedDirectory::inherit(&entry.note, File::from(lock.try_clone().ok()?))
 }
 
@@ -174,9 +170,15 @@ struct Keeper<'a, F> {
     pauses: Pauses,
     /// Some broker was ready once.
     was_ready: bool,
+    visits: Visits,
 }
 
-impl<F: FnMut(Notice)> Keeper<'_, F> {
+impl<'a, F: FnMut(Notice)> Keeper<'a, F> {
+    fn new(estate: Estate, stop: &'a OwnedFd, tell: F, was_ready: bool) -> Self {
+        let visits = Visits::at_door_of(&estate);
+        Self { estate, stop, tell, failed_starts: 0, pauses: Pauses::default(), was_ready, visits }
+    }
+
     fn run(mut self, broker: Option<Watched>) -> Result<(), GuardError> {
         let mut broker = match broker {
             Some(broker) => broker,
@@ -228,16 +230,18 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
         let (mut ready, mut told, mut open) = (broker.child.is_none(), false, true);
         loop {
             let link_events = if open { PollFlags::IN } else { PollFlags::empty() };
-            let mut polled = [
+            let mut polled = vec![
                 PollFd::new(&broker.link, link_events),
                 PollFd::new(&broker.pidfd, PollFlags::IN),
                 PollFd::new(self.stop, PollFlags::IN),
             ];
-            match poll(&mut polled[usize::from(!open)..], None) {
+            polled.extend(self.visits.polled());
+            match poll(&mut polled[usize::from(!open)..], self.visits.at_most().as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(system("wait for its broker")(error.into())),
             }
-            let [said, ended, stop] = polled.map(|one| !one.revents().is_empty());
+            let fired: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+            let [said, ended, stop] = [0, 1, 2].map(|own| fired[own]);
             if stop && rustix::io::read(self.stop, &mut [0; 8]).is_ok() {
                 // One that cannot hear it is ending.
                 let _ = broker.link.send(&Message::Stop, &[]);
@@ -265,6 +269,7 @@ impl<F: FnMut(Notice)> Keeper<'_, F> {
                 let status = broker.child.as_mut().and_then(|child| child.wait().ok());
                 return Ok((ready, if told { End::Told } else { End::Died(status) }));
             }
+            self.visits.go_on(&fired[3..], &self.estate);
         }
     }
 }

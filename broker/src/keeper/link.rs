@@ -1,4 +1,4 @@
-//! What a keeper and its broker say to each other: packets over a socket pair, descriptors beside them.
+//! What a keeper says to its broker and to its visitors, and they to it: packets over a socket pair, descriptors beside them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,6 +24,11 @@ pub(crate) enum Message {
     Ended,
     /// The broker shall end.
     Stop,
+    /// Show a visitor, for reading only, what memory is held under keys from the first to the second: each as a
+    /// [`Keep`](Self::Keep), then [`All`](Self::All).
+    Show(Key, Key),
+    /// To a visitor: why nothing is shown.
+    Refused(String),
 }
 
 /// One end.

@@ -14,13 +14,17 @@
 //! 3. A successor is started only when the kernel has reported the broker gone (pidfd), and all that it said was heard.
 //! 4. Connections are kept, too: a client's session goes on with the successor, which says so
 //!    ([`Resumed`](ringway_shm_protocol::control::frame::Kind::Resumed)); a request that was under way is sent again.
-//! 5. While there is no broker, connections wait in the queue of the listening socket.
+//! 5. It shows regions and memory logs, for reading only, to whoever of its user asks at a socket of its own (`visits`): also
+//!    when the broker hangs. Nobody who visits can make it wait.
+//! 6. While there is no broker, connections wait in the queue of the listening socket.
 
 mod guard;
 mod keeping;
 mod link;
 mod pauses;
+mod visits;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 pub use guard::{GuardError, Notice, guard, serve};
@@ -38,7 +42,7 @@ pub const KEEPER_COMMAND: &str = "keeper";
 pub(crate) enum Key {
     /// The configuration: a note.
     Config,
-    /// The directory: its lock and the listening socket.
+    /// The directory: its lock, the listening socket, and the keeper's.
     Directory,
     /// A session: the pidfd of its process, and the socket while it is open.
     Session(u64),
@@ -60,6 +64,15 @@ pub(crate) enum Key {
     Arena(u32, u64, u32),
 }
 
+/// Uses all the descriptors that the hard limit allows: every session costs two, every ring five, in the broker and in the
+/// keeper, and whoever looks at a ring needs as many.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Without it fewer are served, and told so when they are too many.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 impl Key {
     /// The number of the shard that it is of.
     pub(crate) fn shard(self) -> Option<u32> {
@@ -79,6 +92,14 @@ impl Key {
     pub(crate) fn session(self) -> Option<u64> {
         match self {
             Self::Session(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// The id of a member.
+    pub(crate) fn member(self) -> Option<u32> {
+        match self {
+            Self::Member(_, _, _, member) => Some(member),
             _ => None,
         }
     }

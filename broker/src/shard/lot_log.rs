@@ -25,15 +25,15 @@ enum Record<B> {
 }
 
 /// Settlements judged, and those of them that came too late.
-pub(super) type Progress = (u64, u64);
+pub(crate) type Progress = (u64, u64);
 
 /// What was remembered.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
-    pub(super) lot: Vec<LotRecord>,
-    pub(super) bodies: BTreeMap<u64, Body>,
-    pub(super) judged: BTreeMap<u32, Progress>,
-    pub(super) dead_total: u64,
+pub(crate) struct Remembered {
+    pub(crate) lot: Vec<LotRecord>,
+    pub(crate) bodies: BTreeMap<u64, Body>,
+    pub(crate) judged: BTreeMap<u32, Progress>,
+    pub(crate) dead_total: u64,
 }
 
 /// Everything that there is, for a log that is written anew.
@@ -44,7 +44,7 @@ pub(super) struct Snapshot<'a> {
 }
 
 /// See the module.
-pub(super) struct LotLog(MemoryLog);
+pub(crate) struct LotLog(MemoryLog);
 
 impl LotLog {
     /// An empty log.
@@ -53,7 +53,7 @@ impl LotLog {
     }
 
     /// What a log says whose writer is gone.
-    pub(super) fn read(entry: &Entry) -> io::Result<Remembered> {
+    pub(crate) fn read(entry: &Entry) -> io::Result<Remembered> {
         let mut remembered = Remembered::default();
         for record in MemoryLog::read(entry)? {
             match record {

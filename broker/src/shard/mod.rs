@@ -56,6 +56,7 @@ use crate::runtime::Turn;
 use clearing::Clearing;
 use home::Home;
 use journaling::{Next, Open};
+pub(crate) use lot_log::{LotLog, Remembered};
 pub(crate) use mailbox::{
     Answer, AnswerInbox, Answers, Command, FromShard, Inbox, Letter, Mailbox, answers, mailbox,
 };

@@ -17,6 +17,8 @@ pub mod socket;
 
 /// Name of the socket in the broker's directory.
 pub const SOCKET_NAME: &str = "control.sock";
+/// Name of the keeper's socket in the broker's directory: what it holds is shown there, for reading only.
+pub const KEEPER_SOCKET_NAME: &str = "keeper.sock";
 /// Name of the lock file in the broker's directory; holds the broker's process id.
 pub const LOCK_NAME: &str = "broker.lock";
 /// The version of the messages that this build speaks.

@@ -14,7 +14,7 @@
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,13 +228,7 @@ impl OwnedRegion {
     pub fn hand_over(&self, access: Access) -> Result<OwnedFd, RegionError> {
         match access {
             Access::Write => self.descriptor.try_clone().map_err(system("duplicate", self.identity())),
-            // Opening the memfd anew is what makes a descriptor that is read-only for good.
-            Access::Read => rustix::fs::open(
-                format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.descriptor)),
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .map_err(|error| system("open read-only", self.identity())(error.into())),
+            Access::Read => read_only(&*self.descriptor).map_err(system("open read-only", self.identity())),
         }
     }
 
@@ -243,10 +237,21 @@ impl OwnedRegion {
     }
 }
 
+/// A descriptor of the same memory by which nothing can be written: opening a memfd anew is what makes it so for good.
+pub fn read_only(descriptor: impl AsFd) -> std::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 impl Region {
     /// Maps a descriptor after checking its size, seals and header.
     pub fn open(descriptor: impl AsFd, expected: Identity, access: Access) -> Result<Self, RegionError> {
         Self::map(descriptor, expected, access, Pages::Now)
+    }
+
+    /// The same for who only looks, and at little of it: for reading, without touching its pages.
+    pub fn look(descriptor: impl AsFd, expected: Identity) -> Result<Self, RegionError> {
+        Self::map(descriptor, expected, Access::Read, Pages::WhenTouched)
     }
 
     fn map(

@@ -126,6 +126,7 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
         ("clock", &[]),
         ("keeper", &["admission", "config", "directory"]),
         ("memory_log", &["keeper"]),
+        ("holdings", &["clock", "core", "keeper", "memory_log", "shard"]),
         ("journal", &["clock", "core"]),
         ("inspection", &["core", "journal"]),
         ("salvage", &["clock", "config", "core", "inspection", "journal"]),

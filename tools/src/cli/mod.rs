@@ -1,7 +1,9 @@
 //! The arguments of `ringway` and their help.
 
 mod demo;
+mod inspect;
 mod journal;
+mod peek;
 mod publish;
 mod serve;
 mod stream;
@@ -15,7 +17,9 @@ use clap::{Parser, Subcommand};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
+pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
+pub(crate) use self::peek::{PeekArgs, PeekFormat, PeekState};
 pub(crate) use self::publish::PubArgs;
 pub(crate) use self::serve::{ServeArgs, StopArgs};
 pub(crate) use self::stream::{Kind, SharedArgs, StreamCommand};
@@ -69,6 +73,12 @@ pub(crate) enum Command {
     /// Print the messages of a queue, or of a stream as one of its subscriptions.
     #[command(after_help = subscribe::SUB_AFTER)]
     Sub(SubArgs),
+    /// Look into the memory of a stream: positions, gates, claims, leases, lots, arenas; also while its broker hangs.
+    #[command(after_help = inspect::INSPECT_AFTER, override_usage = inspect::INSPECT_USAGE)]
+    Inspect(InspectArgs),
+    /// Print messages that wait, are leased, delayed or dead, without taking them.
+    #[command(after_help = peek::PEEK_AFTER)]
+    Peek(PeekArgs),
     /// Look at journals: list, show, verify, also beside a running broker; salvage what is left of a damaged one.
     #[command(after_help = journal::JOURNAL_AFTER)]
     Journal(JournalArgs),
