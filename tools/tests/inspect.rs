@@ -330,9 +330,8 @@ fn a_dump_that_cannot_be_written_leaves_nothing() {
     ]);
     command.arg(broker.directory()).args(["inspect", "s", "--dump"]).arg(&path);
     Ended::from(command.output().unwrap()).expect(1, &["cannot write", "s.dump", "nothing was left there"]);
-    let left: Vec<_> =
-        std::fs::read_dir(broker.path("")).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left, ["broker"]);
+    let left = std::fs::read_dir(broker.path("")).unwrap().flatten().map(|entry| entry.file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().contains("dump")).count(), 0);
 }
 
 #[test]

@@ -279,6 +279,13 @@ impl<D: Disk, W: Writer<D::File>> Log<D, W> {
         self.segment.header.bytes - self.segment.at
     }
 
+    /// The same, behind everything that was appended.
+    pub(crate) fn left_behind(&self) -> u64 {
+        let filling = self.filling.as_ref().filter(|_| !mutations::is(Mutation::AppendedUncounted));
+        let appended = filling.map_or(0, |filling| batch_bytes(filling.used) as u64);
+        self.left().saturating_sub(appended)
+    }
+
     /// The segment that is being filled.
     pub(crate) fn segment(&self) -> &OpenSegment<D::File> {
         &self.segment

@@ -25,14 +25,28 @@ pub(crate) enum Mutation {
     LetterFirst,
     /// The stream of a dead letter does not note where it comes from.
     NoLetterNoted,
+    /// The note of a dead letter stays where the letter is missing.
+    NoteWithoutLetter,
+    /// A subscription that is shared begins without a record.
+    NoFirstRecord,
     /// A snapshot does not say what is in the lots.
     NoLotInSnapshot,
+    /// A snapshot does not say what producers have sent.
+    NoSentInSnapshot,
+    /// A subscription whose visibility is `durable` delivers everything.
+    ShownBeforeSync,
     /// What was acked in the feed is not looked for before a round.
     NoHarvest,
     /// Where a message is is forgotten when the ring has passed it.
     ForgottenEarly,
     /// Letters that wait for a round when the journal fails are not given back.
     LettersForgotten,
+    /// Messages take the room that is for what makes room.
+    NoReserve,
+    /// What is appended and not written yet is no less room.
+    AppendedUncounted,
+    /// A round passes over streams that are parked, whoever waits for it.
+    ParkedUnheard,
     /// A round is done also where something is settled that is not read yet.
     RoundOverUnread,
 }

@@ -559,6 +559,9 @@ impl<D: Disk> Reader<'_, D> {
             if !follows || is_behind || !header.covers(bytes, segment.header.salt) {
                 break;
             }
+            if at.offset == FIRST_BATCH && segment.header.begins_epoch() {
+                recovered.state.begin_epoch();
+            }
             let block = (at.offset / BLOCK_BYTES as u64) as u32;
             let place = Place { segment: at.segment, block };
             let body = &bytes[header.body()];

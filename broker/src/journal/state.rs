@@ -206,6 +206,17 @@ impl State {
         }
     }
 
+    /// A new epoch begins. A letter is noted before its message: where that is missing, its position is another's from now on.
+    pub(crate) fn begin_epoch(&mut self) {
+        if mutations::is(Mutation::NoteWithoutLetter) {
+            return;
+        }
+        for stream in self.streams.values_mut() {
+            let end = stream.end;
+            stream.letters.values_mut().for_each(|last| last.retain(|(_, position)| *position < end));
+        }
+    }
+
     /// Nobody asks for messages of a stream below `position` any more, unless they are in a lot.
     pub(crate) fn forget_below(&mut self, id: StreamId, position: u64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
@@ -256,7 +267,7 @@ impl State {
             let end = StateRecord::End(id, stream.end);
             let letters = stream.letters.values().flatten();
             let letters = letters.map(move |(grave, at)| StateRecord::Letter(id, *grave, *at));
-            let sent = stream.sent.iter();
+            let sent = stream.sent.iter().filter(|_| !mutations::is(Mutation::NoSentInSnapshot));
             let sent = sent.map(move |(producer, sent)| StateRecord::Sent(id, *producer, *sent));
             let subscriptions = stream.subscriptions.iter().flat_map(move |(gate, known)| {
                 let gate = *gate;

@@ -161,7 +161,8 @@ pub(super) fn open<M: Medium>(
     let lock = place.lock().map_err(|(file, source)| failed(file, source))?;
     stops::at("journal.locked");
     let disk = place.disk().map_err(|source| failed("itself", source))?;
-    let recovered = recovery::read(&disk, &directory, lost, &mut Counting::new(place.restoring()))?;
+    let mut recovered = recovery::read(&disk, &directory, lost, &mut Counting::new(place.restoring()))?;
+    recovered.state.begin_epoch();
     stops::at("journal.read");
     let mut random = [0; 24];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
@@ -433,7 +434,7 @@ impl<M: Medium> Open<M> {
                 }
             }
         }
-        let lacks_room = self.no_room.is_some() && self.log.left() < self.reserve();
+        let lacks_room = self.no_room.is_some() && self.log.left_behind() < self.reserve();
         if lacks_room != self.room_told {
             self.room_told = lacks_room;
             match &self.no_room {
@@ -493,6 +494,9 @@ impl<M: Medium> Open<M> {
     /// Bytes of the last segment that are for what makes room.
     fn reserve(&self) -> u64 {
         let bytes = self.log.segment().header.bytes;
+        if mutations::is(Mutation::NoReserve) {
+            return 0;
+        }
         if self.lacks_reserve { bytes } else { bytes / RESERVE_PART }
     }
 
@@ -588,10 +592,11 @@ impl<M: Medium> Open<M> {
 
     /// Reads what there is.
     pub(super) fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
-        // Messages leave room for what makes room.
-        if self.no_room.is_some() && self.log.left() < self.reserve() {
-            return false;
-        }
+        // Messages leave room for what makes room: each is looked at by itself where there is no more to come.
+        let may_take_all = self.no_room.is_none();
+        let may_read = |log: &Log<_, _>, reserve| may_take_all || log.left_behind() >= reserve;
+        let takes_many = may_take_all || mutations::is(Mutation::AppendedUncounted);
+        let (reserve, most) = (self.reserve(), if takes_many { READ_MOST } else { 1 });
         let rests = now < self.rest_until;
         let mut any = false;
         let mut rested = false;
@@ -602,7 +607,10 @@ impl<M: Medium> Open<M> {
                 Attention::Resting { .. } if rests => continue,
                 _ => {}
             }
-            let (read, full) = ring.read_journal(&mut self.log, READ_MOST);
+            if !may_read(&self.log, reserve) {
+                break;
+            }
+            let (read, full) = ring.read_journal(&mut self.log, most);
             any |= read > 0;
             if ring.journaled().is_some_and(Journaled::lags_behind_tombstones) {
                 ring.raise_journal(0, 0);
@@ -634,7 +642,11 @@ impl<M: Medium> Open<M> {
         self.round_at = now + if self.no_room.is_some() { NO_ROOM_ROUND } else { ROUND };
         let mut any = false;
         for (stream, ring) in rings.iter_mut() {
-            if ring.journaled().is_none_or(|journaled| journaled.attention == Attention::Parked) {
+            // One may have been parked, with nothing to be journaled, before a round was possible that somebody waits for.
+            let is_waited_for =
+                self.after_round.contains_key(stream) && !mutations::is(Mutation::ParkedUnheard);
+            let is_parked = |journaled: &Journaled| journaled.attention == Attention::Parked;
+            if ring.journaled().is_none_or(is_parked) && !is_waited_for {
                 continue;
             }
             let (rounds, records) = ring.begin_round();

@@ -390,8 +390,14 @@ impl Ring {
             StartAt::Next => Start::Next,
         };
         self.join_at(gate, mode, start)?;
-        if let (Some(shared), Some(_)) = (self.shared.get_mut(&gate), &self.journaled) {
+        let floor = self.cursor(gate).position;
+        if let (Some(shared), Some(journaled)) = (self.shared.get_mut(&gate), &mut self.journaled) {
             shared.begin_to_journal(&BTreeMap::new(), 0);
+            // Before anything can leave the ring: what is missing in it from here on is in the lot, or settled.
+            if !mutations::is(Mutation::NoFirstRecord) {
+                let (stream, floor) = (self.home.stream, floor.min(journaled.position()));
+                journaled.append_before(StateRecord::Settled { stream, gate, floor, above: Vec::new() });
+            }
         }
         Ok(())
     }
@@ -422,7 +428,8 @@ impl Ring {
 
     /// Which messages a subscription delivers.
     pub(super) fn visibility(&self, gate: Gate) -> Visibility {
-        if self.durable.contains(&gate) { Visibility::Durable } else { Visibility::Committed }
+        let is_durable = self.durable.contains(&gate) && !mutations::is(Mutation::ShownBeforeSync);
+        if is_durable { Visibility::Durable } else { Visibility::Committed }
     }
 
     fn place(&self, gate: Gate, subscription: &SubscriptionRegion, start: Start) {

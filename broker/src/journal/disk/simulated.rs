@@ -128,9 +128,12 @@ impl Inner {
         Ok(())
     }
 
+    fn used(&self) -> u64 {
+        self.names.values().map(|inode| self.contents[inode].len() as u64).sum()
+    }
+
     fn free(&self) -> u64 {
-        let used: usize = self.names.values().map(|inode| self.contents[inode].len()).sum();
-        self.room.map_or(u64::MAX, |room| room.saturating_sub(used as u64))
+        self.room.map_or(u64::MAX, |room| room.saturating_sub(self.used()))
     }
 
     fn check(&mut self) -> io::Result<()> {
@@ -198,6 +201,12 @@ impl SimulatedDisk {
         self.inner().room = room;
     }
 
+    /// From now on all files together may grow by so many bytes, if that is said.
+    pub(crate) fn set_free(&self, bytes: Option<u64>) {
+        let mut inner = self.inner();
+        inner.room = bytes.map(|bytes| inner.used() + bytes);
+    }
+
     /// After so many writes and syncs, the next one fails, or all do.
     pub(crate) fn fail_after(&self, operations: u64, fails: Fails) {
         self.inner().fails_after = Some((operations, fails));
@@ -221,8 +230,8 @@ impl SimulatedDisk {
         let unsynced = events[named..].iter().filter(is_naming).count() as u64;
         let mut unsynced_left = random.below(unsynced + 1);
         let (names, contents) = inner.base.clone();
-        let mut left =
-            Inner { names, contents, inodes: inner.inodes, writes: inner.writes, ..Inner::default() };
+        let Inner { inodes, writes, room, .. } = *inner;
+        let mut left = Inner { names, contents, inodes, writes, room, ..Inner::default() };
         for (index, event) in events.iter().enumerate() {
             match event {
                 Event::Named(naming) if index < named => apply(&mut left.names, &mut left.contents, naming),

@@ -113,8 +113,7 @@ impl Ring {
             // What is in the lot and not in the log was never confirmed.
             shared.restore(of_it.lot.into_iter().filter_map(body).collect(), of_it.dead_total);
         }
-        let letters = known.letters.values().flatten().filter(|(_, position)| *position < end);
-        ring.letters.restore(letters.copied());
+        ring.letters.restore(known.letters.values().flatten().copied());
         Ok(())
     }
 }

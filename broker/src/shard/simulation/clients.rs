@@ -2,25 +2,32 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
+use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, MemberGrant, ProducerGrant, Reply, StreamSettings,
+    ConsumerGrant, MemberGrant, ProducerGrant, Reply, StreamSettings, Visibility,
 };
-use ringway_shm_protocol::layout::Geometry;
+use ringway_shm_protocol::layout::{Geometry, PAGE_BYTES};
+use ringway_shm_protocol::memory::arena::{ArenaView, Arenas, Block};
+use ringway_shm_protocol::memory::mapped::{Access, Region};
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::partition::{
     ConsumerRegions, JournalingRegions, MemberRegions, ProducerRegions, Publishing, RingIdentity, open_gate,
 };
 use ringway_shm_protocol::ring::{
-    FeedRecord, Outgoing, Part, PublishError, Received, Ringer, Settlement, Verdict,
+    Blocks, FeedRecord, Full, JournalState, Outgoing, Part, PublishError, Received, Reclaim, Ringer,
+    Settlement, Verdict,
 };
 use ringway_shm_protocol::words::CursorWord;
 
-use super::ledger::{Fact, Failed, Ledger, Of};
+use super::ledger::{Delivery, Fact, Failed, Ledger, Message, Of};
 use super::world::{MS, World};
-use super::{NEWS, WORK};
 use crate::core::{EndpointId, Gate, Operation, SessionId};
 use crate::shard::Answer;
+
+/// Bytes of an arena, unless one block needs more.
+const ARENA_BYTES: u64 = 64 << 10;
 
 /// A message that says by itself which one it is.
 fn payload(id: u64, bytes: usize) -> Vec<u8> {
@@ -30,9 +37,8 @@ fn payload(id: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// Which message this is.
-fn id(received: Received, body: &[u8]) -> Result<u64, String> {
-    let Part::Inline(found) = received.payload(body) else { return Err("it is in an arena".to_owned()) };
-    let (id, rest) = found.split_first_chunk::<8>().ok_or("it has no number")?;
+fn id_of(payload: &[u8]) -> Result<u64, String> {
+    let (id, rest) = payload.split_first_chunk::<8>().ok_or("it has no number")?;
     let id = u64::from_le_bytes(*id);
     let is_whole = rest.iter().all(|byte| *byte == id as u8);
     if is_whole { Ok(id) } else { Err(format!("message {id} is not what was published")) }
@@ -47,31 +53,104 @@ fn exactly<const COUNT: usize>(descriptors: Vec<OwnedFd>) -> [OwnedFd; COUNT] {
     descriptors.try_into().expect("as many descriptors as belong to the answer")
 }
 
-/// A producer of one stream.
-pub(super) struct Producer {
+/// An endpoint of a client.
+#[derive(Clone, Copy)]
+struct End {
     stream: &'static str,
-    of: Of,
+    session: SessionId,
     endpoint: EndpointId,
     ring: RingIdentity,
+}
+
+impl End {
+    fn request(self, world: &mut World, operation: impl FnOnce(EndpointId) -> Operation) -> Answer {
+        world.request(self.stream, self.session, |_| operation(self.endpoint))
+    }
+
+    /// An arena that is made, or opened; `None`: there is none, or no more may be made.
+    fn arena(
+        self,
+        world: &mut World,
+        access: Access,
+        operation: impl FnOnce(EndpointId) -> Operation,
+    ) -> Option<(u32, Arc<Region>)> {
+        let Answer { reply: Reply::Arena { arena, bytes }, descriptors, .. } = self.request(world, operation)
+        else {
+            return None;
+        };
+        let [descriptor] = exactly(descriptors);
+        let region = Region::open(&descriptor, self.ring.arena(bytes as usize), access);
+        Some((arena, Arc::new(region.expect("an arena's region"))))
+    }
+
+    /// Which message was received. `None`: what it refers to was taken back.
+    fn id(self, world: &mut World, received: Received, body: &[u8]) -> Result<Option<u64>, String> {
+        let block = match received.payload(body) {
+            Part::Inline(payload) => return id_of(payload).map(Some),
+            Part::Arena(block) => block,
+        };
+        let open = |endpoint| Operation::OpenArena(endpoint, block.arena);
+        let Some((_, region)) = self.arena(world, Access::Read, open) else { return Ok(None) };
+        let view = ArenaView::new(&region, block).ok_or("its block cannot be")?;
+        let mut payload = vec![0; view.len()];
+        view.read(0, &mut payload);
+        id_of(&payload).map(Some)
+    }
+}
+
+/// A producer of one stream; one that has a name goes on where it was.
+pub(super) struct Producer {
+    /// As which its messages are seen.
+    of: &'static [Of],
+    pub(super) session: SessionId,
+    /// By which number its name is known; 0: it has none.
+    number: u32,
+    /// What it has to publish again.
+    again: VecDeque<u64>,
+    end: End,
+    arenas: Arenas,
     regions: ProducerRegions,
     data: Ringer,
     journal: Ringer,
 }
 
 impl Producer {
-    pub(super) fn open(world: &mut World, of: Of, session: SessionId) -> Self {
-        let stream = if of == Of::Work { WORK } else { NEWS };
-        let Answer { reply, descriptors, .. } =
-            world.request(stream, session, |partition| Operation::OpenProducer(partition, None));
-        let Reply::Producer(ProducerGrant { endpoint, incarnation, owner, position, settings, .. }) = reply
-        else {
-            panic!("no producer: {reply:?}");
-        };
+    pub(super) fn open(
+        world: &mut World,
+        ledger: &mut Ledger,
+        (of, name): (&'static [Of], Option<&str>),
+        session: SessionId,
+    ) -> Result<Self, String> {
+        let name = name.map(|name| Name::parse(name).expect("a name"));
+        let open = |partition| Operation::OpenProducer(partition, name);
+        let Answer { reply, descriptors, .. } = world.request(of[0].stream(), session, open);
+        let Reply::Producer(grant) = reply else { panic!("no producer: {reply:?}") };
+        let ProducerGrant { endpoint, incarnation, owner, position, number, sent, settings } = grant;
         let publishing = Publishing { exclusive: false, drops: false, detaches: false, journaled: true };
         let ring = identity(incarnation, &settings);
         let regions = ProducerRegions::open(ring, exactly(descriptors), publishing, owner, position);
-        let (regions, endpoint) = (regions.expect("regions that fit"), EndpointId(endpoint));
-        Self { stream, of, endpoint, ring, regions, data: Ringer::default(), journal: Ringer::default() }
+        let mut again = VecDeque::new();
+        if number > 0 {
+            for of in of {
+                again = ledger.producer_came_back(*of, sent)?.into();
+            }
+        }
+        Ok(Self {
+            of,
+            session,
+            number,
+            again,
+            end: End { stream: of[0].stream(), session, endpoint: EndpointId(endpoint), ring },
+            arenas: Arenas::new(),
+            regions: regions.expect("regions that fit"),
+            data: Ringer::default(),
+            journal: Ringer::default(),
+        })
+    }
+
+    /// Whether messages cannot be journaled for now: none is published then.
+    pub(super) fn is_refused(&self) -> bool {
+        self.regions.watermarks.state() == JournalState::NoRoom
     }
 
     /// Publishes; what holds a ring that is full is asked for, or relieved.
@@ -81,36 +160,78 @@ impl Producer {
         ledger: &mut Ledger,
         (next, bytes): (&mut u64, usize),
     ) -> Result<(), String> {
-        let message = payload(*next, bytes);
-        match self.regions.producer.publish(&Outgoing::inline(&message)) {
+        if self.is_refused() {
+            return Ok(());
+        }
+        let id = self.again.front().copied().unwrap_or(*next);
+        let (payload, mut section) = (payload(id, bytes), Vec::new());
+        let attributes = Attributes::new().sequence(id).producer(self.number);
+        let flags = attributes.encode(&mut section).expect("a stamp alone is no more than there may be");
+        let mut message =
+            Outgoing { flags, attributes: Part::Inline(&section), payload: Part::Inline(&payload) };
+        let mut block = None;
+        if message.body_bytes() > self.end.ring.geometry.body_bytes() {
+            let Some(mut taken) = self.take_block(world, payload.len()) else { return Ok(()) };
+            taken.copy_from_slice(&payload);
+            message.payload = Part::Arena(taken.place(payload.len()));
+            block = Some(taken);
+        }
+        match self.regions.producer.publish(&message) {
             Ok(position) => {
-                ledger.published(self.of, position, *next)?;
-                *next += 1;
+                for of in self.of {
+                    ledger.published((*of, id), position, self.number > 0)?;
+                }
+                if self.again.pop_front().is_none() {
+                    *next += 1;
+                }
+                block.into_iter().for_each(|block| self.arenas.published(position, block));
                 self.data.ring(&self.regions.data);
             }
-            Err(PublishError::Full(full)) => {
-                let gate = Gate { index: full.holder.gate, generation: full.holder.generation };
-                let endpoint = self.endpoint;
-                if full.holder.mapped {
-                    let relieve = |_| Operation::RelieveGate(endpoint, gate);
-                    world.request(self.stream, SessionId(1), relieve);
-                } else {
-                    let answer =
-                        world.request(self.stream, SessionId(1), |_| Operation::OpenGate(endpoint, gate));
-                    if let Some(descriptor) = answer.descriptors.first() {
-                        let (cursor, hazards) = open_gate(self.ring, descriptor).expect("a gate's region");
-                        self.regions.producer.gates().map(gate.index, gate.generation, cursor, hazards);
-                    }
-                }
-            }
+            Err(PublishError::Full(full)) => self.ask_for_room(world, full),
             Err(error) => return Err(error.to_string()),
         }
         Ok(())
     }
 
+    /// A block: a free one, or one of a new arena; `None`: not now.
+    fn take_block(&mut self, world: &mut World, bytes: usize) -> Option<Block> {
+        if let Some(block) = self.arenas.take(bytes) {
+            return Some(block);
+        }
+        match self.arenas.reclaim(&mut self.regions.producer, Reclaim::Passed) {
+            Ok(retired) => retired.into_iter().for_each(|arena| {
+                self.end.request(world, |endpoint| Operation::RetireArena(endpoint, arena));
+            }),
+            Err(PublishError::Full(full)) => self.ask_for_room(world, full),
+            Err(error) => panic!("{error}"),
+        }
+        if let Some(block) = self.arenas.take(bytes) {
+            return Some(block);
+        }
+        let needed = Blocks::region_bytes(bytes).next_multiple_of(PAGE_BYTES as u64).max(ARENA_BYTES);
+        let make = |endpoint| Operation::MakeArena(endpoint, needed);
+        let (arena, region) = self.end.arena(world, Access::Write, make)?;
+        self.arenas.add(arena, region);
+        self.arenas.take(bytes)
+    }
+
+    fn ask_for_room(&mut self, world: &mut World, full: Full) {
+        let gate = Gate { index: full.holder.gate, generation: full.holder.generation };
+        if full.holder.mapped {
+            self.end.request(world, |endpoint| Operation::RelieveGate(endpoint, gate));
+            return;
+        }
+        let answer = self.end.request(world, |endpoint| Operation::OpenGate(endpoint, gate));
+        let [descriptor] = exactly(answer.descriptors);
+        let (cursor, hazards) = open_gate(self.end.ring, &descriptor).expect("a gate's region");
+        self.regions.producer.gates().map(gate.index, gate.generation, cursor, hazards);
+    }
+
     /// Sees how far its messages are on the device, and asks for more.
     pub(super) fn confirm(&mut self, ledger: &mut Ledger) {
-        ledger.confirmed(self.of, self.regions.watermarks.synced());
+        for of in self.of {
+            ledger.confirmed(*of, self.regions.watermarks.synced());
+        }
         self.journal.ring(&self.regions.journal);
     }
 }
@@ -142,17 +263,21 @@ impl Settling {
 /// A message that a consumer has.
 #[derive(Clone, Copy)]
 struct Held {
-    id: u64,
+    /// Of a letter: the message that has died.
+    message: Message,
     position: u64,
     attempt: u32,
     failed: u32,
     fed_at: Option<u64>,
 }
 
-/// A consumer of a queue.
+/// One of those who share a subscription.
 pub(super) struct Member {
-    stream: &'static str,
+    of: Of,
+    /// As it was declared.
+    visibility: Visibility,
     pub(super) session: SessionId,
+    end: End,
     regions: MemberRegions,
     buffer: Vec<u8>,
     held: Vec<Held>,
@@ -165,19 +290,19 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn open(world: &mut World, stream: &'static str, session: SessionId) -> Self {
-        let name = Name::parse(stream).expect("a name");
-        let open = |partition| Operation::OpenConsumer(partition, name);
-        let Answer { reply, descriptors, .. } = world.request(stream, session, open);
-        let Reply::Member(MemberGrant { incarnation, member, feed_from, visibility, settings, .. }) = reply
-        else {
-            panic!("no consumer: {reply:?}");
-        };
+    pub(super) fn open(world: &mut World, of: Of, session: SessionId) -> Self {
+        let visibility = world.subscription(of).mode.visibility();
+        let open = |partition| Operation::OpenConsumer(partition, of.subscription());
+        let Answer { reply, descriptors, .. } = world.request(of.stream(), session, open);
+        let Reply::Member(grant) = reply else { panic!("no consumer: {reply:?}") };
+        let MemberGrant { endpoint, incarnation, member, feed_from, settings, .. } = grant;
         let ring = identity(incarnation, &settings);
-        let regions = MemberRegions::open(ring, exactly(descriptors), visibility, member, feed_from);
+        let regions = MemberRegions::open(ring, exactly(descriptors), grant.visibility, member, feed_from);
         Self {
-            stream,
+            of,
+            visibility,
             session,
+            end: End { stream: of.stream(), session, endpoint: EndpointId(endpoint), ring },
             regions: regions.expect("regions that fit"),
             buffer: vec![0; ring.geometry.body_bytes()],
             held: Vec::new(),
@@ -209,14 +334,26 @@ impl Member {
         if self.regions.watch.must_call() {
             self.call(world);
         }
-        let held = Held { id: id(received, &self.buffer)?, ..held };
-        if self.stream == WORK {
-            let place = (Of::Work, held.id, held.position);
-            ledger.delivered(place, held.attempt, held.failed, world.wall())?;
+        let visibility = self.visibility;
+        let Some(id) = self.end.id(world, received, &self.buffer)? else {
+            // What is fed may have been taken back meanwhile; what is in the ring may not.
+            let is_fed = held.fed_at.is_some();
+            return if is_fed {
+                Ok(true)
+            } else {
+                Err("an arena is gone that a claim has not passed".to_owned())
+            };
+        };
+        let mut message = (self.of, id);
+        if self.of == Of::Dead && !ledger.knows(message) {
+            message = (Of::Work, id);
+            ledger.letter_delivered(id)?;
         } else {
-            ledger.letter_delivered(held.id)?;
+            let Held { position, attempt, failed, .. } = held;
+            let delivery = Delivery { message, position, attempt, failed, visibility };
+            ledger.delivered(delivery, world.wall())?;
         }
-        self.held.push(held);
+        self.held.push(Held { message, ..held });
         Ok(true)
     }
 
@@ -224,14 +361,17 @@ impl Member {
         // What was taken over meanwhile comes by the feed.
         let claimed = self.regions.live.claim(&mut self.buffer).ok()??;
         let position = claimed.received.position;
-        Some((claimed.received, Held { id: 0, position, attempt: 1, failed: 0, fed_at: None }))
+        Some((
+            claimed.received,
+            Held { message: (self.of, 0), position, attempt: 1, failed: 0, fed_at: None },
+        ))
     }
 
     fn claim_fed(&mut self) -> Option<(Received, Held)> {
         let claimed = self.regions.feed.claim(&mut self.buffer).ok()??;
         let FeedRecord { position, acquired, failed } = FeedRecord::unpack(claimed.record);
         let (attempt, fed_at) = (acquired + 1, Some(claimed.received.position));
-        Some((claimed.received, Held { id: 0, position, attempt, failed, fed_at }))
+        Some((claimed.received, Held { message: (self.of, 0), position, attempt, failed, fed_at }))
     }
 
     /// Settles everything that it has.
@@ -248,22 +388,22 @@ impl Member {
         }
         let index = world.random.below(self.held.len() as u64) as usize;
         let held = self.held.swap_remove(index);
-        let Held { id, attempt: acquired, failed, .. } = held;
+        let Held { message, attempt: acquired, failed, .. } = held;
         match world.random.below(12) {
             0..=5 => self.ack(held, world, ledger),
             6 | 7 => {
-                let fact = Fact::Failed(id, Failed { acquired, failed: failed + 1, not_before: 0 });
+                let fact = Fact::Failed(message, Failed { acquired, failed: failed + 1, not_before: 0 });
                 self.leave(held, Verdict::Nack { delay_ms: None }, fact, world, ledger);
             }
             8 => {
                 let delay_ms = world.random.below(500);
                 let not_before = world.wall() + delay_ms * MS;
-                let fact = Fact::Failed(id, Failed { acquired, failed: failed + 1, not_before });
+                let fact = Fact::Failed(message, Failed { acquired, failed: failed + 1, not_before });
                 self.leave(held, Verdict::Nack { delay_ms: Some(delay_ms) }, fact, world, ledger);
             }
-            9 => self.leave(held, Verdict::Reject, Fact::Rejected(id), world, ledger),
+            9 => self.reject(held, world, ledger),
             10 => {
-                let fact = Fact::Failed(id, Failed { acquired, failed, not_before: 0 });
+                let fact = Fact::Failed(message, Failed { acquired, failed, not_before: 0 });
                 self.leave(held, Verdict::Release, fact, world, ledger);
             }
             // It is kept until the lease is over.
@@ -271,8 +411,23 @@ impl Member {
         }
     }
 
+    /// Rejects a message that it has, if it has one.
+    pub(super) fn reject_one(&mut self, world: &mut World, ledger: &mut Ledger) {
+        if let Some(held) = self.held.pop() {
+            self.reject(held, world, ledger);
+        }
+    }
+
+    fn reject(&mut self, held: Held, world: &mut World, ledger: &mut Ledger) {
+        let message = held.message;
+        // Where nobody gets the dead letters, that is the end of it.
+        let fact = if self.of == Of::Work { Fact::Rejected(message) } else { Fact::Settled(message) };
+        self.leave(held, Verdict::Reject, fact, world, ledger);
+    }
+
     fn ack(&mut self, held: Held, world: &mut World, ledger: &mut Ledger) {
-        let fact = if self.stream == WORK { Fact::Settled(held.id) } else { Fact::Buried(held.id) };
+        let is_letter = held.message.0 != self.of;
+        let fact = if is_letter { Fact::Buried(held.message) } else { Fact::Settled(held.message) };
         let is_acked = match held.fed_at {
             None => self.regions.live.ack(held.position),
             Some(at) => self.regions.feed.ack(at),
@@ -319,10 +474,18 @@ impl Member {
     pub(super) fn confirm(&mut self) {
         self.settling.ask(&self.regions.journaling);
     }
+
+    /// Whether that is done.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.settling.tickets.is_empty()
+    }
 }
 
 /// A reader of a topic.
 pub(super) struct Reader {
+    pub(super) session: SessionId,
+    end: End,
+    visibility: Visibility,
     regions: ConsumerRegions,
     buffer: Vec<u8>,
     settling: Settling,
@@ -331,31 +494,39 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(world: &mut World, session: SessionId) -> Self {
-        let name = Name::parse(super::READER).expect("a name");
-        let open = |partition| Operation::OpenConsumer(partition, name);
-        let Answer { reply, descriptors, .. } = world.request(NEWS, session, open);
-        let Reply::Consumer(ConsumerGrant { incarnation, cursor, visibility, settings, .. }) = reply else {
-            panic!("no consumer: {reply:?}");
-        };
+        let visibility = world.subscription(Of::News).mode.visibility();
+        let open = |partition| Operation::OpenConsumer(partition, Of::News.subscription());
+        let Answer { reply, descriptors, .. } = world.request(Of::News.stream(), session, open);
+        let Reply::Consumer(grant) = reply else { panic!("no consumer: {reply:?}") };
+        let ConsumerGrant { endpoint, incarnation, cursor, settings, .. } = grant;
         let (ring, cursor) = (identity(incarnation, &settings), CursorWord::unpack(cursor));
-        let regions = ConsumerRegions::open(ring, exactly(descriptors), visibility, cursor, false);
+        let regions = ConsumerRegions::open(ring, exactly(descriptors), grant.visibility, cursor, false);
         let mut regions = regions.expect("regions that fit");
         regions.reader.set_courtesy(false);
         let buffer = vec![0; ring.geometry.body_bytes()];
-        Self { regions, buffer, settling: Settling::default(), space: Ringer::default() }
+        let end = End { stream: Of::News.stream(), session, endpoint: EndpointId(endpoint), ring };
+        let (settling, space) = (Settling::default(), Ringer::default());
+        Self { session, end, visibility, regions, buffer, settling, space }
+    }
+
+    /// Everything below is read.
+    pub(super) fn position(&self) -> u64 {
+        self.regions.reader.position()
     }
 
     /// Reads a message and commits behind it, if there is one.
-    pub(super) fn read(&mut self, world: &World, ledger: &mut Ledger) -> Result<bool, String> {
+    pub(super) fn read(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
         let found = self.regions.reader.read(&mut self.buffer).map_err(|error| error.to_string())?;
         let Some(received) = found else { return Ok(false) };
-        let id = id(received, &self.buffer)?;
-        ledger.delivered((Of::News, id, received.position), 1, 0, world.wall())?;
+        let id = self.end.id(world, received, &self.buffer)?;
+        let message = (Of::News, id.ok_or("an arena is gone that a reader has not passed")?);
+        let (position, visibility) = (received.position, self.visibility);
+        ledger.delivered(Delivery { message, position, attempt: 1, failed: 0, visibility }, world.wall())?;
         let committed = self.regions.reader.commit(self.regions.reader.position());
         committed.map_err(|error| format!("{error:?}"))?;
         self.space.ring(&self.regions.space);
-        ledger.is(Fact::Settled(id));
-        self.settling.facts.push(Fact::Settled(id));
+        ledger.is(Fact::Settled(message));
+        self.settling.facts.push(Fact::Settled(message));
         Ok(true)
     }
 

@@ -5,9 +5,15 @@
 //! 2. A message that is surely there and not settled is delivered again, once: by its stream or, if it may have died, by the dead
 //!    letters. One that is surely settled is never delivered again.
 //! 3. An attempt that was journaled is never counted again, and no delay ends early.
+//! 4. What a subscription of visibility `durable` has shown is as sure as what was confirmed.
+//! 5. A producer that comes back by its name is told its last message that is there: all before it are there, none behind it is.
 
 use std::collections::BTreeMap;
 
+use ringway_shm_protocol::control::message::{Sent, Visibility};
+use ringway_shm_protocol::name::Name;
+
+use super::{DEAD, NEWS, WORK};
 use crate::core::lot::Nanos;
 
 /// Something that is sure now, and something that is sure after a loss of power.
@@ -17,12 +23,39 @@ struct Sure<T> {
     durable: T,
 }
 
-/// Which stream.
+/// Of which stream, as which of its subscriptions sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
     Work,
+    /// What is published where the dead letters go.
+    Dead,
+    /// The topic's reader, and those who share another subscription of it.
     News,
+    Crew,
 }
+
+impl Of {
+    pub(super) fn stream(self) -> &'static str {
+        match self {
+            Self::Work => WORK,
+            Self::Dead => DEAD,
+            Self::News | Self::Crew => NEWS,
+        }
+    }
+
+    pub(super) fn subscription(self) -> Name {
+        let name = match self {
+            Self::News => "reader",
+            Self::Crew => "crew",
+            // A queue's has the name of the queue.
+            Self::Work | Self::Dead => self.stream(),
+        };
+        Name::parse(name).expect("a name")
+    }
+}
+
+/// A message as a subscription sees it, by its number.
+pub(super) type Message = (Of, u64);
 
 /// How far a message has come that will be delivered again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,8 +70,9 @@ pub(super) struct Failed {
 /// What is known of a message.
 #[derive(Clone, Debug)]
 struct Fate {
-    of: Of,
     position: u64,
+    /// Its producer has a name.
+    is_named: bool,
     /// Which life of the host it was published in.
     life: u64,
     is_there: Sure<bool>,
@@ -58,17 +92,27 @@ struct Fate {
 /// What somebody was told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fact {
-    Settled(u64),
-    Rejected(u64),
-    Failed(u64, Failed),
+    Settled(Message),
+    Rejected(Message),
+    Failed(Message, Failed),
     /// Its letter was settled.
-    Buried(u64),
+    Buried(Message),
+}
+
+/// What a consumer was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    pub(super) message: Message,
+    pub(super) position: u64,
+    pub(super) attempt: u32,
+    pub(super) failed: u32,
+    pub(super) visibility: Visibility,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Ledger {
-    fates: BTreeMap<u64, Fate>,
+    fates: BTreeMap<Message, Fate>,
     at: BTreeMap<(Of, u64), u64>,
     life: u64,
     attempts_max: u32,
@@ -79,16 +123,22 @@ impl Ledger {
         Self { fates: BTreeMap::new(), at: BTreeMap::new(), life: 0, attempts_max }
     }
 
-    /// A message was published.
-    pub(super) fn published(&mut self, of: Of, position: u64, id: u64) -> Result<(), String> {
-        if let Some(before) = self.at.insert((of, position), id).map(|id| &self.fates[&id])
+    /// A message was published, by a producer that has a name perhaps.
+    pub(super) fn published(
+        &mut self,
+        message @ (of, id): Message,
+        position: u64,
+        is_named: bool,
+    ) -> Result<(), String> {
+        if let Some(before) = self.at.insert((of, position), id).map(|id| &self.fates[&(of, id)])
             && before.is_there.now
+            && before.position == position
         {
             return Err(format!("{of:?}: position {position} is given again, and was confirmed"));
         }
         let fate = Fate {
-            of,
             position,
+            is_named,
             life: self.life,
             is_there: Sure { now: true, durable: false },
             settled: Sure::default(),
@@ -101,24 +151,66 @@ impl Ledger {
             deliveries: 0,
             is_seen: false,
         };
-        self.fates.insert(id, fate);
+        self.fates.insert(message, fate);
         Ok(())
     }
 
     /// Everything below a position is confirmed, and on the device.
     pub(super) fn confirmed(&mut self, of: Of, end: u64) {
         for (_, id) in self.at.range((of, 0)..(of, end)) {
-            let fate = self.fates.get_mut(id).expect("every position has a message");
+            let fate = self.fates.get_mut(&(of, *id)).expect("every position has a message");
             fate.is_there.durable |= fate.life == self.life;
         }
+    }
+
+    /// A stream has come back, and ends here.
+    pub(super) fn came_back(&self, of: Of, end: u64) -> Result<(), String> {
+        let mut missing = self.of(of).filter(|(_, fate)| fate.is_there.now && fate.position >= end);
+        missing.next().map_or(Ok(()), |(id, Fate { position, .. })| {
+            Err(format!(
+                "message {id} at {position} of {of:?}: the stream ends at {end}, and it was there for sure"
+            ))
+        })
+    }
+
+    /// The producer that has a name has come back, and was told its last message. Returns what it has to publish again.
+    pub(super) fn producer_came_back(&mut self, of: Of, sent: Option<Sent>) -> Result<Vec<u64>, String> {
+        if let Some(Sent { sequence, position }) = sent {
+            let last = self.fates.get(&(of, sequence)).filter(|fate| fate.is_named);
+            if last.is_none_or(|last| last.position != position) {
+                return Err(format!("a producer of {of:?} has not sent message {sequence} at {position}"));
+            }
+        }
+        let (mut again, life) = (Vec::new(), self.life);
+        let named = self.fates.range_mut((of, 0)..=(of, u64::MAX)).filter(|(_, fate)| fate.is_named);
+        for ((_, id), fate) in named {
+            if sent.is_some_and(|sent| *id <= sent.sequence) {
+                fate.is_there.now = true;
+                fate.is_there.durable |= fate.life < life;
+            } else if fate.is_there.now {
+                return Err(format!("message {id} of {of:?}: its producer was told that it is not there"));
+            } else {
+                again.push(*id);
+            }
+        }
+        Ok(again)
+    }
+
+    fn of(&self, of: Of) -> impl Iterator<Item = (u64, &Fate)> {
+        self.fates.range((of, 0)..=(of, u64::MAX)).map(|((_, id), fate)| (*id, fate))
+    }
+
+    /// Whether this is a message that was published, and not a letter.
+    pub(super) fn knows(&self, message: Message) -> bool {
+        self.fates.contains_key(&message)
     }
 
     /// Something was said of a message, and may have an effect from now on.
     pub(super) fn said(&mut self, fact: Fact) {
         match fact {
-            Fact::Settled(id) => self.fate(id).may_be_settled = true,
-            Fact::Rejected(id) => self.fate(id).may_be_rejected = true,
-            Fact::Buried(id) => self.fate(id).may_be_buried = true,
+            Fact::Settled(of) => self.fate(of).may_be_settled = true,
+            Fact::Rejected(of) => self.fate(of).may_be_rejected = true,
+            Fact::Buried(of) => self.fate(of).may_be_buried = true,
             Fact::Failed(..) => {}
         }
     }
@@ -127,21 +219,21 @@ impl Ledger {
     pub(super) fn is(&mut self, fact: Fact) {
         self.said(fact);
         match fact {
-            Fact::Settled(id) => self.fate(id).settled.now = true,
-            Fact::Rejected(id) => self.fate(id).rejected.now = true,
-            Fact::Buried(id) => self.fate(id).buried.now = true,
-            Fact::Failed(id, failed) => self.fate(id).failed.now = failed,
+            Fact::Settled(of) => self.fate(of).settled.now = true,
+            Fact::Rejected(of) => self.fate(of).rejected.now = true,
+            Fact::Buried(of) => self.fate(of).buried.now = true,
+            Fact::Failed(of, failed) => self.fate(of).failed.now = failed,
         }
     }
 
     /// That effect is confirmed to be durable.
     pub(super) fn is_durable(&mut self, fact: Fact) {
         match fact {
-            Fact::Settled(id) => self.fate(id).settled.durable = true,
-            Fact::Rejected(id) => self.fate(id).rejected.durable = true,
-            Fact::Buried(id) => self.fate(id).buried.durable = true,
-            Fact::Failed(id, failed) => {
-                let durable = &mut self.fate(id).failed.durable;
+            Fact::Settled(of) => self.fate(of).settled.durable = true,
+            Fact::Rejected(of) => self.fate(of).rejected.durable = true,
+            Fact::Buried(of) => self.fate(of).buried.durable = true,
+            Fact::Failed(of, failed) => {
+                let durable = &mut self.fate(of).failed.durable;
                 if durable.acquired < failed.acquired {
                     *durable = failed;
                 }
@@ -149,25 +241,20 @@ impl Ledger {
         }
     }
 
-    fn fate(&mut self, id: u64) -> &mut Fate {
-        self.fates.get_mut(&id).expect("what is delivered was published")
+    fn fate(&mut self, message: Message) -> &mut Fate {
+        self.fates.get_mut(&message).expect("what is delivered was published")
     }
 
     /// A message of its own stream was delivered.
-    pub(super) fn delivered(
-        &mut self,
-        (of, id, position): (Of, u64, u64),
-        attempt: u32,
-        failed: u32,
-        now: Nanos,
-    ) -> Result<(), String> {
-        let life = self.life;
+    pub(super) fn delivered(&mut self, delivery: Delivery, now: Nanos) -> Result<(), String> {
+        let Delivery { message, position, attempt, failed, visibility } = delivery;
+        let (life, (of, id)) = (self.life, message);
         let wrong =
             |what: &str| Err(format!("message {id} at {position} of {of:?}, attempt {attempt}: {what}"));
-        let Some(fate) = self.fates.get_mut(&id) else { return wrong("it was never published") };
+        let Some(fate) = self.fates.get_mut(&message) else { return wrong("it was never published") };
         let before = fate.failed.now;
         match () {
-            () if (fate.of, fate.position) != (of, position) => return wrong("it was published elsewhere"),
+            () if fate.position != position => return wrong("it was published elsewhere"),
             () if fate.settled.now => return wrong("it was settled"),
             () if fate.rejected.now => return wrong("it was rejected"),
             () if fate.buried.now => return wrong("it was dead"),
@@ -182,14 +269,14 @@ impl Ledger {
         (fate.is_seen, fate.may_be_settled) = (true, false);
         // What has outlived the host is on the device.
         fate.is_there.now = true;
-        fate.is_there.durable |= fate.life < life;
+        fate.is_there.durable |= fate.life < life || visibility == Visibility::Durable;
         Ok(())
     }
 
     /// The letter of a message was delivered.
     pub(super) fn letter_delivered(&mut self, id: u64) -> Result<(), String> {
         let attempts_max = self.attempts_max;
-        let Some(fate) = self.fates.get_mut(&id) else {
+        let Some(fate) = self.fates.get_mut(&(Of::Work, id)) else {
             return Err(format!("the letter of message {id}: it was never published"));
         };
         let wrong = |what: &str| Err(format!("the letter of message {id}: {what}"));
@@ -208,9 +295,12 @@ impl Ledger {
 
     /// Since this was what is known, something more may have had its effect: what another ledger knows.
     pub(super) fn may_be_as(&mut self, later: &Self) {
-        for (id, later) in &later.fates {
-            let fate =
-                self.fates.entry(*id).or_insert_with(|| Fate { is_there: Sure::default(), ..later.clone() });
+        for (message, later) in &later.fates {
+            let new = || Fate { is_there: Sure::default(), ..later.clone() };
+            let fate = self.fates.entry(*message).or_insert_with(new);
+            if fate.life < later.life {
+                *fate = new();
+            }
             fate.may_be_settled |= later.may_be_settled || later.settled.now;
             fate.may_be_buried |= later.may_be_buried || later.buried.now;
             fate.may_be_rejected |= later.may_be_rejected;
@@ -241,7 +331,7 @@ impl Ledger {
             fate.is_seen || fate.settled.now || fate.buried.now || fate.may_be_settled || fate.may_be_buried
         };
         match self.fates.iter().find(|(_, fate)| fate.is_there.now && !is_over(fate)) {
-            Some((id, Fate { position, of, .. })) => {
+            Some(((of, id), Fate { position, .. })) => {
                 Err(format!("message {id} at {position} of {of:?}: it was confirmed, and is lost"))
             }
             None => Ok(()),

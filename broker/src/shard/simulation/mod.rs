@@ -1,9 +1,10 @@
 //! What if the power is lost, or the broker is killed, while messages are claimed, fail, wait and die?
 //!
 //! ```text
-//!  producer ─▶ work (queue) ─▶ members: ack, nack, delay, reject, release, die ──▶ dead (queue) ─▶ member
-//!  producer ─▶ news (topic) ─▶ reader                     ▲ real shards, rings, lots, logs; simulated disks and clock
-//!                    │
+//!  producers ─▶ work (queue) ─▶ members: ack, nack, delay, reject, release, die ──▶ dead (queue) ─▶ undertaker
+//!  producer ──▶ news (topic) ─▶ reader                                      producer ─┘
+//!                     └───────▶ crew: as members             ▲ real shards, rings, lots, logs; simulated disks and clock
+//!
 //!  at random: loss of power ─▶ recovery ─▶ everything is consumed ─▶ does it agree with the ledger?
 //!             kill of the broker ─▶ successor on the same rings ─▶ …
 //! ```
@@ -17,13 +18,15 @@ mod ledger;
 mod world;
 
 use ringway_shm_protocol::control::message::{
-    Backoff, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+    Backoff, CursorSettings, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+    SubscriptionMode, Visibility,
 };
-use ringway_shm_protocol::name::Name;
 
 use crate::clock;
+use crate::core::lot::Nanos;
 use crate::core::{Operation, SessionId};
-use crate::journal::disk::simulated::seeds;
+use crate::journal::disk::simulated::{Random, seeds};
+use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::mutations::{Mutation, with};
 use clients::{Member, Producer, Reader};
 use ledger::{Ledger, Of};
@@ -33,18 +36,29 @@ use world::{MS, World};
 const WORK: &str = "work";
 const DEAD: &str = "dead";
 const NEWS: &str = "news";
-const READER: &str = "reader";
+/// A producer's messages are those of these; two of the producers have names.
+const WORKER: (&[Of], Option<&str>) = (&[Of::Work], Some("worker"));
+const CASUAL: (&[Of], Option<&str>) = (&[Of::Work], None);
+const WRITER: (&[Of], Option<&str>) = (&[Of::News, Of::Crew], Some("writer"));
+const MOURNER: (&[Of], Option<&str>) = (&[Of::Dead], None);
 const ATTEMPTS_MAX: u32 = 3;
 /// Rounds in which everything that is there must be delivered.
 const DRAIN_ROUNDS: u32 = 2000;
+/// Messages that are more than a disk has room for.
+const TRIES_MOST: u32 = 200;
+/// Rounds in which what is settled must be confirmed: longer than until room is looked for again.
+const SETTLE_ROUNDS: u32 = 100;
 
 /// A broker with its clients.
 struct Life {
     world: World,
     ledger: Ledger,
-    work: Producer,
-    news: Producer,
+    worker: Producer,
+    casual: Producer,
+    writer: Producer,
+    mourner: Producer,
     members: Vec<Member>,
+    crew: Vec<Member>,
     undertaker: Member,
     reader: Reader,
     sessions: u64,
@@ -56,7 +70,7 @@ fn declare(world: &mut World) {
         kind: StreamKind::Queue,
         slots: 16,
         slot_bytes: 512,
-        payload_bytes_max: 4096,
+        payload_bytes_max: 512 << 10,
         durability: Durability::Synced,
         ..StreamSettings::DEFAULT
     };
@@ -67,45 +81,70 @@ fn declare(world: &mut World) {
         Operation::DeclareStream(partition, StreamSettings { slots: 64, ..queue }, Some(dead))
     });
     let dead_letter = Some(DEAD.to_owned());
-    let usual = SharedSettings::default();
-    let work = SharedSettings { lease_ms, attempts_max: ATTEMPTS_MAX, backoff, dead_letter, ..usual };
+    let random = &mut world.random;
+    let mut some_visibility = || if random.one_in(2) { Visibility::Durable } else { Visibility::Committed };
+    let (visibility, of_reader, of_crew) = (some_visibility(), some_visibility(), some_visibility());
+    let usual = SharedSettings { lease_ms, backoff, ..SharedSettings::default() };
+    let crew = SharedSettings { attempts_max: 0, visibility: of_crew, ..usual.clone() };
+    let work = SharedSettings { attempts_max: ATTEMPTS_MAX, dead_letter, visibility, ..usual };
     world.declare(WORK, |partition| Operation::DeclareStream(partition, queue, Some(work)));
     let durability = if world.random.one_in(2) { Durability::Synced } else { Durability::Written };
     let topic = StreamSettings { kind: StreamKind::Topic, slots: 64, slot_bytes: 4096, durability, ..queue };
     world.declare(NEWS, |partition| Operation::DeclareStream(partition, topic, None));
-    let reader = Name::parse(READER).expect("a name");
-    world.declare(NEWS, |partition| Operation::DeclareSubscription(partition, reader, StartAt::First, None));
+    let reader = SubscriptionMode::Cursor(CursorSettings { visibility: of_reader });
+    for (of, mode) in [(Of::News, reader), (Of::Crew, SubscriptionMode::Shared(crew))] {
+        world.declare(NEWS, |partition| {
+            Operation::DeclareSubscription(partition, of.subscription(), StartAt::First, Some(mode))
+        });
+    }
+}
+
+/// How long a message is: now and then too long for a slot, or for a record.
+fn some_bytes(random: &mut Random, usual: u64) -> usize {
+    let most = match random.below(100) {
+        0 => 300 << 10,
+        1..=5 => 8 << 10,
+        _ => usual,
+    };
+    random.below(most) as usize
 }
 
 impl Life {
     fn begin(seed: u64) -> Result<Self, String> {
         let mut world = World::new(seed)?;
         declare(&mut world);
-        Ok(Self::of(world, Ledger::new(ATTEMPTS_MAX), 0))
+        Self::of(world, Ledger::new(ATTEMPTS_MAX), 0)
     }
 
     /// New clients of a broker.
-    fn of(mut world: World, ledger: Ledger, next: u64) -> Self {
+    fn of(mut world: World, mut ledger: Ledger, next: u64) -> Result<Self, String> {
         let session = |number: u64| SessionId(10 + number);
-        Self {
-            work: Producer::open(&mut world, Of::Work, session(0)),
-            news: Producer::open(&mut world, Of::News, session(1)),
-            members: (2..4).map(|number| Member::open(&mut world, WORK, session(number))).collect(),
-            undertaker: Member::open(&mut world, DEAD, session(4)),
-            reader: Reader::open(&mut world, session(5)),
-            sessions: 16,
+        let producer = |world: &mut World, ledger: &mut Ledger, which, number| {
+            Producer::open(world, ledger, which, session(number))
+        };
+        Ok(Self {
+            worker: producer(&mut world, &mut ledger, WORKER, 0)?,
+            casual: producer(&mut world, &mut ledger, CASUAL, 1)?,
+            writer: producer(&mut world, &mut ledger, WRITER, 2)?,
+            mourner: producer(&mut world, &mut ledger, MOURNER, 3)?,
+            members: (4..6).map(|number| Member::open(&mut world, Of::Work, session(number))).collect(),
+            crew: (6..8).map(|number| Member::open(&mut world, Of::Crew, session(number))).collect(),
+            undertaker: Member::open(&mut world, Of::Dead, session(8)),
+            reader: Reader::open(&mut world, session(9)),
+            sessions: 32,
             world,
             ledger,
             next,
-        }
+        })
     }
 
     /// Something happens.
     fn step(&mut self) -> Result<(), String> {
-        let Self { world, ledger, members, .. } = self;
+        let Self { world, ledger, members, crew, .. } = self;
         let member = world.random.below(members.len() as u64) as usize;
+        let of_crew = world.random.below(crew.len() as u64) as usize;
         let shard = world.random.below(world.shards() as u64) as usize;
-        match world.random.below(40) {
+        match world.random.below(50) {
             0..=5 => self.publish()?,
             6..=11 => drop(members[member].claim(world, ledger)?),
             12..=17 => members[member].settle(world, ledger),
@@ -126,6 +165,16 @@ impl Life {
             26 | 27 => drop(world.post()),
             28..=32 => world.turn(shard),
             33 => self.settle_between_two_looks()?,
+            34..=36 => drop(crew[of_crew].claim(world, ledger)?),
+            37 | 38 => crew[of_crew].settle(world, ledger),
+            39 => crew[of_crew].confirm(),
+            40 => self.mourner.publish(world, ledger, (&mut self.next, 8))?,
+            41 => self.end_producer()?,
+            42 => {
+                let left = world.random.below(2 * SEGMENT_BYTES_MIN);
+                world.set_free(shard, Some(left));
+            }
+            43 => world.set_free(shard, None),
             _ => drop(world.turn_of_journal(shard)),
         }
         let nanos = self.world.random.below(MS);
@@ -136,9 +185,9 @@ impl Life {
 
     /// A message is published, consumed and settled while the journal is between its two looks.
     fn settle_between_two_looks(&mut self) -> Result<(), String> {
-        let Self { world, ledger, work, members, next, .. } = self;
+        let Self { world, ledger, casual, members, next, .. } = self;
         world.turn_of_journal_around(0, |world| {
-            work.publish(world, ledger, (next, 8))?;
+            casual.publish(world, ledger, (next, 8))?;
             members[0].claim(world, ledger)?;
             members[0].ack_all(world, ledger);
             members[0].confirm();
@@ -146,15 +195,39 @@ impl Life {
         })
     }
 
-    fn publish(&mut self) -> Result<(), String> {
-        for _ in 0..1 + self.world.random.below(4) {
-            let bytes = self.world.random.below(60) as usize;
-            self.work.publish(&mut self.world, &mut self.ledger, (&mut self.next, bytes))?;
+    /// Something happens on the way to the dead letters.
+    fn let_something_die(&mut self) -> Result<(), String> {
+        let Self { world, ledger, casual, mourner, members, next, .. } = self;
+        let shard = world.random.below(world.shards() as u64) as usize;
+        match world.random.below(12) {
+            0 => {
+                let bytes = if world.random.one_in(2) { 8 } else { 300 << 10 };
+                casual.publish(world, ledger, (next, bytes))?;
+            }
+            1 | 2 => drop(members[0].claim(world, ledger)?),
+            3 | 4 => members[0].reject_one(world, ledger),
+            5 => mourner.publish(world, ledger, (next, 8))?,
+            6 => drop(world.post()),
+            7 | 8 => world.turn(shard),
+            _ => drop(world.turn_of_journal(shard)),
         }
-        if self.world.random.one_in(3) {
-            for _ in 0..self.world.random.below(40) {
-                let bytes = self.world.random.below(3900) as usize;
-                self.news.publish(&mut self.world, &mut self.ledger, (&mut self.next, bytes))?;
+        self.world.advance(MS / 4);
+        self.look();
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), String> {
+        let Self { world, ledger, next, .. } = self;
+        for _ in 0..1 + world.random.below(4) {
+            let bytes = some_bytes(&mut world.random, 60);
+            // One that says nothing for long is known all the same.
+            let producer = if world.random.one_in(8) { &mut self.worker } else { &mut self.casual };
+            producer.publish(world, ledger, (next, bytes))?;
+        }
+        if world.random.one_in(3) {
+            for _ in 0..world.random.below(40) {
+                let bytes = some_bytes(&mut world.random, 3900);
+                self.writer.publish(world, ledger, (next, bytes))?;
             }
         }
         Ok(())
@@ -165,16 +238,57 @@ impl Life {
         self.world.end_session(self.members[member].session);
         self.sessions += 1;
         let session = SessionId(self.sessions);
-        self.members[member] = Member::open(&mut self.world, WORK, session);
+        self.members[member] = Member::open(&mut self.world, Of::Work, session);
+    }
+
+    /// The process of a producer that has a name ends, and comes back.
+    fn end_producer(&mut self) -> Result<(), String> {
+        let Self { world, ledger, .. } = self;
+        let (producer, which) =
+            if world.random.one_in(2) { (&mut self.worker, WORKER) } else { (&mut self.writer, WRITER) };
+        world.end_session(producer.session);
+        self.sessions += 1;
+        *producer = Producer::open(world, ledger, which, SessionId(self.sessions))?;
+        Ok(())
+    }
+
+    /// The files of all disks may grow by so many bytes from now on, if that is said.
+    fn set_free(&mut self, bytes: Option<u64>) {
+        (0..self.world.shards()).for_each(|shard| self.world.set_free(shard, bytes));
+    }
+
+    /// Everybody has a turn.
+    fn pass(&mut self, nanos: Nanos) {
+        (0..self.world.shards()).for_each(|shard| self.world.turn(shard));
+        self.world.advance(nanos);
+        self.look();
+    }
+
+    /// What can be had of the queue is settled, and there is time for that to be confirmed.
+    fn settle_all(&mut self) -> Result<(), String> {
+        for _ in 0..SETTLE_ROUNDS {
+            let Self { world, ledger, members, .. } = self;
+            while members[0].claim(world, ledger)? {
+                members[0].ack_all(world, ledger);
+            }
+            members[0].confirm();
+            self.pass(20 * MS);
+        }
+        for _ in 0..SETTLE_ROUNDS {
+            self.pass(20 * MS);
+        }
+        Ok(())
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.members[0].is_confirmed()
     }
 
     /// Clients take note of what they are told.
     fn look(&mut self) {
-        let ledger = &mut self.ledger;
-        self.work.confirm(ledger);
-        self.news.confirm(ledger);
-        self.members.iter_mut().for_each(|member| member.look(ledger));
-        self.undertaker.look(ledger);
+        let Self { ledger, worker, casual, writer, mourner, members, crew, undertaker, .. } = self;
+        [worker, casual, writer, mourner].into_iter().for_each(|producer| producer.confirm(ledger));
+        members.iter_mut().chain(crew).chain([undertaker]).for_each(|member| member.look(ledger));
         self.reader.look(ledger);
     }
 
@@ -194,8 +308,9 @@ impl Life {
     /// The power is lost. What the disks hold goes on.
     fn lose_power(mut self) -> Result<Self, String> {
         self.ledger.lose_power();
-        let world = self.world.after_power_loss(&self.world.moments(), true)?;
-        Ok(Self::of(world, self.ledger, self.next))
+        let mut world = self.world.after_power_loss(&self.world.moments(), true)?;
+        look_at_ends(&mut world, &self.ledger)?;
+        Self::of(world, self.ledger, self.next)
     }
 
     /// The broker is killed. Rings and clients go on.
@@ -205,26 +320,44 @@ impl Life {
 
     /// All clients end, and everything is consumed.
     fn end(self) -> Result<(), String> {
-        let Self { mut world, ledger, members, undertaker, .. } = self;
-        members.iter().chain([&undertaker]).for_each(|member| world.end_session(member.session));
-        world.end_session(SessionId(15));
+        let Self { mut world, ledger, worker, casual, writer, mourner, .. } = self;
+        let Self { members, crew, undertaker, reader, .. } = self;
+        let members = members.iter().chain(&crew).chain([&undertaker]).map(|member| member.session);
+        let producers = [worker, casual, writer, mourner].map(|producer| producer.session);
+        let sessions = members.chain(producers).chain([reader.session]);
+        sessions.for_each(|session| world.end_session(session));
         drain(world, ledger)
     }
 }
 
+/// Whether streams are as long as is sure; `false`: not all of them are there.
+fn look_at_ends(world: &mut World, ledger: &Ledger) -> Result<bool, String> {
+    for of in [Of::Work, Of::Dead, Of::News, Of::Crew] {
+        let Some(end) = world.end(of.stream()) else { return Ok(false) };
+        ledger.came_back(of, end)?;
+    }
+    Ok(true)
+}
+
 /// Consumes everything that there is.
 fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
-    if [WORK, DEAD, NEWS].iter().any(|stream| world.settings(stream).is_none()) {
+    (0..world.shards()).for_each(|shard| world.set_free(shard, None));
+    if !look_at_ends(&mut world, &ledger)? {
         return ledger.balance();
     }
     ledger.begin_balance();
-    let mut member = Member::open(&mut world, WORK, SessionId(2));
-    let mut undertaker = Member::open(&mut world, DEAD, SessionId(3));
-    let mut reader = Reader::open(&mut world, SessionId(4));
-    while reader.read(&world, &mut ledger)? {}
+    for (which, session) in [(WORKER, 2), (WRITER, 3)] {
+        Producer::open(&mut world, &mut ledger, which, SessionId(session))?;
+    }
+    let shared = [Of::Work, Of::Dead, Of::Crew];
+    let mut members = shared.map(|of| Member::open(&mut world, of, SessionId(4)));
+    let mut reader = Reader::open(&mut world, SessionId(5));
     for _ in 0..DRAIN_ROUNDS {
         let mut is_anything = world.post();
-        for member in [&mut member, &mut undertaker] {
+        while reader.read(&mut world, &mut ledger)? {
+            is_anything = true;
+        }
+        for member in &mut members {
             while member.claim(&mut world, &mut ledger)? {
                 member.ack_all(&mut world, &mut ledger);
                 is_anything = true;
@@ -234,10 +367,11 @@ fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
         if is_anything {
             continue;
         }
-        let left = [WORK, DEAD].map(|stream| world.queue_info(stream));
-        if left.iter().all(|left| left.ready + left.leased + left.delayed + left.dead == 0) {
+        let is_read = world.end(NEWS) == Some(reader.position());
+        if is_read && shared.iter().all(|of| world.is_empty(*of)) {
             return ledger.balance();
         }
+        world.advance(MS);
         world.advance_to_tick();
     }
     Err("not everything that is there is delivered".to_owned())
@@ -255,6 +389,40 @@ fn history(seed: u64) -> Result<(), String> {
         life = if life.world.random.one_in(2) { life.lose_power() } else { life.kill() }.map_err(failed)?;
     }
     life.end().map_err(|error| format!("at the end: {error}"))
+}
+
+/// A disk is full while messages are on their way: what is on it can be settled. Then there is room again.
+fn full_disk(seed: u64) -> Result<(), String> {
+    let mut life = Life::begin(seed)?;
+    life.set_free(Some(0));
+    for _ in 0..TRIES_MOST {
+        if life.casual.is_refused() {
+            break;
+        }
+        let Life { world, ledger, casual, writer, next, .. } = &mut life;
+        let (producer, most) = if world.random.one_in(4) { (casual, 25 << 10) } else { (writer, 200 << 10) };
+        let bytes = world.random.below(most) as usize;
+        producer.publish(world, ledger, (next, bytes))?;
+        life.pass(MS);
+    }
+    life.settle_all()?;
+    // What is not on it can be settled, too; that is confirmed when there is room.
+    if life.world.subscription(Of::Work).mode.visibility() == Visibility::Durable && !life.is_confirmed() {
+        return Err("what is settled is never confirmed while the disk is full".to_owned());
+    }
+    life = match life.world.random.below(3) {
+        0 => life.lose_power()?,
+        1 => life.kill()?,
+        _ => life,
+    };
+    life.set_free(None);
+    life.settle_all()?;
+    let next = life.next;
+    life.casual.publish(&mut life.world, &mut life.ledger, (&mut life.next, 8))?;
+    if life.next == next || !life.is_confirmed() {
+        return Err("there is room again, and the journal does not go on".to_owned());
+    }
+    life.end()
 }
 
 /// A broker whose messages are settled before it has read them.
@@ -301,6 +469,19 @@ fn disk_fails(seed: u64) -> Result<(), String> {
     Err(format!("{} letters count as under way and are not", world.letters(0)))
 }
 
+/// A broker that loses its power again and again while letters are on their way to where others publish, too.
+fn letters_over_losses(seed: u64) -> Result<(), String> {
+    let mut life = Life::begin(seed)?;
+    for number in 0..6 {
+        let failed = |error| format!("life {number}: {error}");
+        for _ in 0..10 + life.world.random.below(60) {
+            life.let_something_die().map_err(failed)?;
+        }
+        life = life.lose_power().map_err(failed)?;
+    }
+    life.end().map_err(|error| format!("at the end: {error}"))
+}
+
 fn check(seed: u64, history: fn(u64) -> Result<(), String>) -> Result<(), String> {
     let checked = history(seed);
     clock::set(None);
@@ -311,6 +492,24 @@ fn check(seed: u64, history: fn(u64) -> Result<(), String>) -> Result<(), String
 fn what_clients_were_told_holds_whenever_the_power_is_lost_or_the_broker_is_killed() {
     for seed in 0..seeds(100) {
         if let Err(error) = check(seed, history) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn a_letter_that_was_on_its_way_is_not_taken_for_what_came_to_its_place() {
+    for seed in 0..seeds(30) {
+        if let Err(error) = check(seed, letters_over_losses) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn while_a_disk_is_full_what_is_there_is_settled_and_nothing_is_lost() {
+    for seed in 0..seeds(20) {
+        if let Err(error) = check(seed, full_disk) {
             panic!("{error}");
         }
     }
@@ -381,4 +580,39 @@ fn without_the_lot_in_a_snapshot_its_messages_are_lost() {
 #[test]
 fn a_message_whose_place_is_forgotten_before_the_journal_knows_its_lot_is_lost() {
     assert!(is_noticed(Mutation::ForgottenEarly, 650, history));
+}
+
+#[test]
+fn without_the_wait_for_the_device_what_was_shown_is_not_there() {
+    assert!(is_noticed(Mutation::ShownBeforeSync, 0, history));
+}
+
+#[test]
+fn a_producer_that_a_snapshot_has_forgotten_is_told_that_its_messages_are_not_there() {
+    assert!(is_noticed(Mutation::NoSentInSnapshot, 0, history));
+}
+
+#[test]
+fn a_note_without_its_letter_is_taken_for_what_came_to_its_place() {
+    assert!(is_noticed(Mutation::NoteWithoutLetter, 180, letters_over_losses));
+}
+
+#[test]
+fn without_a_first_record_what_has_left_the_ring_is_lost() {
+    assert!(is_noticed(Mutation::NoFirstRecord, 0, history));
+}
+
+#[test]
+fn without_room_that_messages_leave_a_full_disk_stays_full() {
+    assert!(is_noticed(Mutation::NoReserve, 0, full_disk));
+}
+
+#[test]
+fn messages_that_were_only_appended_take_the_room_of_settlements() {
+    assert!(is_noticed(Mutation::AppendedUncounted, 240, full_disk));
+}
+
+#[test]
+fn a_round_that_passes_over_a_parked_stream_keeps_its_letters() {
+    assert!(is_noticed(Mutation::ParkedUnheard, 650, history));
 }

@@ -10,10 +10,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use ringway_shm_protocol::control::message::{Reply, SharedInfo, StreamSettings};
+use ringway_shm_protocol::control::message::{Reply, SubscriptionInfo};
 use ringway_shm_protocol::name::Name;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::ledger::Of;
 use crate::clock;
 use crate::core::lot::Nanos;
 use crate::core::{Caller, Event, Grave, Operation, Partition, SessionId, Token};
@@ -97,11 +98,12 @@ struct Now {
 /// See the module.
 pub(super) struct World {
     pub(super) random: Random,
+    /// The keeper's end, and what it holds. `None`: the broker has no keeper. It is dropped first: what a broker gives up that is
+    /// not needed any more nobody hears.
+    keeper: Option<(Link, Estate)>,
     nodes: Vec<Node>,
     heard: AnswerInbox,
     keeping: Arc<Keeping>,
-    /// The keeper's end, and what it holds. `None`: the broker has no keeper.
-    keeper: Option<(Link, Estate)>,
     now: Now,
     submit_bytes: usize,
     tokens: u64,
@@ -154,10 +156,10 @@ impl World {
         let (letters, posted, replies) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
         let mut world = Self {
             random,
+            keeper,
             nodes,
             heard,
             keeping,
-            keeper,
             now,
             submit_bytes,
             tokens: 0,
@@ -183,12 +185,13 @@ impl World {
 
     /// The broker is killed; its successor goes on with the rings.
     pub(super) fn kill(self) -> Result<Self, String> {
-        let Self { mut random, nodes, keeping, keeper, now, .. } = self;
+        let Self { mut random, nodes, keeping, keeper, now, tokens, .. } = self;
         let (_link, kept) = keeper.expect("a broker that is succeeded has a keeper");
         keeping.leave_everything();
         let disks: Vec<_> = nodes.into_iter().map(|node| node.disk).collect();
         let late = disks.iter().map(|disk| disk.after_kill(&mut random)).collect();
-        Self::start(disks, late, kept, true, random, now)
+        // Clients go on counting their requests.
+        Ok(Self { tokens, ..Self::start(disks, late, kept, true, random, now)? })
     }
 
     /// How much has happened to each disk.
@@ -378,22 +381,32 @@ impl World {
         assert!(!matches!(answer.reply, Reply::Refused(_)), "{:?}", answer.reply);
     }
 
-    /// The settings of a stream, as far as it is there.
-    pub(super) fn settings(&mut self, stream: &str) -> Option<StreamSettings> {
+    /// Where a stream ends, if it is there.
+    pub(super) fn end(&mut self, stream: &str) -> Option<u64> {
         match self.request(stream, SessionId(1), Operation::DescribeStream).reply {
-            Reply::Stream(info) => Some(info.settings),
+            Reply::Stream(info) => Some(info.partitions[0].next_position),
             _ => None,
         }
     }
 
-    /// What is where in a queue.
-    pub(super) fn queue_info(&mut self, stream: &str) -> SharedInfo {
-        let name = Name::parse(stream).expect("a name");
-        let describe = |partition| Operation::DescribeSubscription(partition, name);
-        match self.request(stream, SessionId(1), describe).reply {
-            Reply::Subscription(info) => info.partitions[0].shared.expect("a queue's is shared"),
+    /// A subscription as it stands.
+    pub(super) fn subscription(&mut self, of: Of) -> SubscriptionInfo {
+        let describe = |partition| Operation::DescribeSubscription(partition, of.subscription());
+        match self.request(of.stream(), SessionId(1), describe).reply {
+            Reply::Subscription(info) => info,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Whether there is nothing in a subscription that is shared.
+    pub(super) fn is_empty(&mut self, of: Of) -> bool {
+        let info = self.subscription(of).partitions[0].shared.expect("it is shared");
+        info.ready + info.leased + info.delayed + info.dead == 0
+    }
+
+    /// The files of a disk may grow by so many bytes from now on, if that is said.
+    pub(super) fn set_free(&mut self, shard: usize, bytes: Option<u64>) {
+        self.nodes[shard].disk.set_free(bytes);
     }
 
     /// A consumer has called.
