@@ -1,7 +1,7 @@
 //! `ringway`: the broker and everything that people do with it from a shell.
 //!
 //! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
-//! (Ctrl-C), `logging`, `serve`, `admin`, `publish`, `subscribe`, `journal`, `demo`. Every command is a function that ends with a
+//! (Ctrl-C), `logging`, `pace` (messages per second), `serve`, `admin`, `moving`, `publish`, `subscribe`, `journal`, `demo`. Every command is a function that ends with a
 //! [`exit::Failure`] or without; nothing panics for what a user or a broker did.
 
 #![forbid(unsafe_code)]
@@ -13,7 +13,9 @@ mod exit;
 mod interrupt;
 mod journal;
 mod logging;
+mod moving;
 mod output;
+mod pace;
 mod publish;
 mod serve;
 mod subscribe;

@@ -550,15 +550,15 @@ impl<M: Medium> Open<M> {
             let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
             FromShard::Answer(super::Answer::with(token, Reply::Refused(refusal), Vec::new()))
         };
-        // Letters whose deaths are not durable: the shard gives them back to their lots.
-        said.extend(std::mem::take(&mut self.after_round).into_values().flatten());
         // Whoever sends them keeps them, and tries again.
         said.extend(self.letters.drain(..).map(|(.., token)| refused(token)));
         let pending = self.pending.drain(..).filter_map(|pending| match pending {
             Pending::Answers(answers) => Some(answers),
             Pending::State(_) => None,
         });
-        for said_later in self.held.drain(..).map(|(_, answers)| answers).chain(pending) {
+        // Letters are among them whose deaths are not durable: the shard gives them back to their lots.
+        let after_round = std::mem::take(&mut self.after_round).into_values();
+        for said_later in self.held.drain(..).map(|(_, answers)| answers).chain(pending).chain(after_round) {
             said.extend(said_later.into_iter().map(|said| match said {
                 FromShard::Answer(answer) => refused(answer.token),
                 other => other,

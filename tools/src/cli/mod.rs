@@ -2,6 +2,7 @@
 
 mod demo;
 mod journal;
+mod moving;
 mod publish;
 mod serve;
 mod stream;
@@ -16,6 +17,7 @@ use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
+pub(crate) use self::moving::{MoveArgs, MovingLimits, RedriveArgs};
 pub(crate) use self::publish::PubArgs;
 pub(crate) use self::serve::{ServeArgs, StopArgs};
 pub(crate) use self::stream::{Kind, SharedArgs, StreamCommand};
@@ -57,10 +59,10 @@ pub(crate) enum Command {
     /// End the broker and wait until it is gone.
     #[command(after_help = serve::STOP_AFTER)]
     Stop(StopArgs),
-    /// Make, show and delete streams.
+    /// Make, show, purge and delete streams, and move what is in them.
     #[command(subcommand, after_help = stream::STREAM_AFTER)]
     Stream(StreamCommand),
-    /// Make, show and delete subscriptions.
+    /// Make, show, purge and delete subscriptions.
     #[command(subcommand, after_help = subscription::SUBSCRIPTION_AFTER)]
     Subscription(SubscriptionCommand),
     /// Publish messages to a stream.
