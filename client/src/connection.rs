@@ -129,6 +129,26 @@ impl Connection {
         self.ask_done(Request::DeleteStream { name: name.into() })
     }
 
+    /// Gives up, for all subscriptions of a stream, the messages that are there and that nobody has; returns how many, each as often
+    /// as it was given up. What a consumer has leased stays its own, and comes again if it fails; what is dead goes to the dead
+    /// letters. As durable as the stream when this returns; what is published meanwhile may stay. Refused as
+    /// [`InUse`](crate::RefusalCode::InUse) while an ordered subscription is read: its reader would not notice.
+    pub fn purge_stream(&self, name: &str) -> Result<u64, AdminError> {
+        self.purge(Request::Purge { stream: name.into(), subscription: None })
+    }
+
+    /// The same for one subscription.
+    pub fn purge_subscription(&self, stream: &str, name: &str) -> Result<u64, AdminError> {
+        self.purge(Request::Purge { stream: stream.into(), subscription: Some(name.into()) })
+    }
+
+    fn purge(&self, request: Request) -> Result<u64, AdminError> {
+        match self.ask(&request)? {
+            Reply::Purged { messages } => Ok(messages),
+            _ => Err(unexpected("how many messages were purged")),
+        }
+    }
+
     /// Makes a `cursor` subscription that starts at `start`, or confirms that it exists, wherever it stands then. Refused as
     /// [`Conflict`](crate::RefusalCode::Conflict) when it exists as a `shared` one.
     pub fn declare_subscription(

@@ -118,6 +118,27 @@ fn two_members_never_have_the_same_message_and_together_they_have_all() {
     });
 }
 
+#[test]
+fn a_message_is_claimed_or_given_up_and_never_both() {
+    explore("claim: a member and a shard that gives up", || {
+        let queue = Queue::new(Weak::Nothing, &[Role::Claim], Bodies::Checked, 2);
+        let (mut member, shard) = (queue.member::<Sound>(ONE), queue.claims::<Sound>());
+        let consumer = thread::spawn(move || {
+            let mut mine = Vec::new();
+            while let Some(position) = claim_intact(&mut member) {
+                mine.push(position);
+            }
+            mine
+        });
+        let mut all: Vec<_> = (0..2).filter(|position| shard.give_up(*position)).collect();
+        all.extend(consumer.join().unwrap());
+        all.sort_unstable();
+        assert_eq!(all, [0, 1]);
+        assert!(!shard.give_up(2), "nothing is there yet");
+        assert!((0..2).all(|position| !shard.give_up(position)), "nothing twice");
+    });
+}
+
 /// A member that finds a slot unfinished looks past it, where by now the next one of the same producer is finished.
 #[test]
 fn what_one_producer_publishes_one_member_claims_in_its_order() {

@@ -9,9 +9,11 @@ use ringway_client::{
     SubscriptionMode,
 };
 use ringway_shm_protocol::name::Name;
+use serde_json::json;
 
 use crate::cli::{Kind, Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
 use crate::exit::{Exit, Failure};
+use crate::moving;
 use crate::output::{count, lines, print, print_json, table, thousands};
 
 /// Ends the broker.
@@ -63,6 +65,16 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
             let stream = connection.stream(name.as_str())?;
             if json { print_json(&stream) } else { print(&stream_text(&stream)) }
         }
+        StreamCommand::Purge { name, json } => {
+            let messages = connection.purge_stream(name.as_str())?;
+            if json {
+                print_json(&json!({"stream": name.as_str(), "purged": messages}))
+            } else {
+                print(&format!("stream {name}: {} purged\n", count(messages, "message")))
+            }
+        }
+        StreamCommand::Move(args) => moving::run(&args, connection),
+        StreamCommand::Redrive(args) => moving::redrive(&args, connection),
         StreamCommand::Delete { name } => {
             connection.delete_stream(name.as_str())?;
             print(&format!("stream {name}: deleted\n"))
@@ -97,6 +109,17 @@ pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection
         SubscriptionCommand::Show { stream, name, json } => {
             let subscription = connection.subscription(stream.as_str(), name.as_str())?;
             if json { print_json(&subscription) } else { print(&subscription_text(&subscription)) }
+        }
+        SubscriptionCommand::Purge { stream, name, json } => {
+            let messages = connection.purge_subscription(stream.as_str(), name.as_str())?;
+            if json {
+                print_json(
+                    &json!({"stream": stream.as_str(), "subscription": name.as_str(), "purged": messages}),
+                )
+            } else {
+                let messages = count(messages, "message");
+                print(&format!("subscription {name} of stream {stream}: {messages} purged\n"))
+            }
         }
         SubscriptionCommand::Delete { stream, name } => {
             connection.delete_subscription(stream.as_str(), name.as_str())?;

@@ -1,8 +1,9 @@
 //! `ringway`: the broker and everything that people do with it from a shell.
 //!
 //! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
-//! (Ctrl-C), `logging`, `serve`, `admin`, `publish`, `subscribe`, `inspect`, `peek`, `journal`, `demo`. Every command is a function
-//! that ends with a [`exit::Failure`] or without; nothing panics for what a user or a broker did.
+//! (Ctrl-C), `logging`, `pace` (messages per second), `serve`, `admin`, `moving`, `publish`, `subscribe`, `inspect`, `peek`,
+//! `journal`, `demo`. Every command is a function that ends with a [`exit::Failure`] or without; nothing panics for what a user or a
+//! broker did.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,9 @@ mod inspect;
 mod interrupt;
 mod journal;
 mod logging;
+mod moving;
 mod output;
+mod pace;
 mod peek;
 mod publish;
 mod serve;

@@ -18,6 +18,7 @@ use crate::cli::PubArgs;
 use crate::exit::{Exit, Failure};
 use crate::interrupt::{Interrupt, LOOK_EVERY};
 use crate::output::{self, count};
+use crate::pace::Pace;
 
 /// Digits of the largest counter in a generated message.
 const COUNTER_DIGITS_MAX: usize = 20;
@@ -217,27 +218,6 @@ fn waited_of(error: &mut SendError) -> Option<&mut Duration> {
     }
 }
 
-/// When the next message is due: evenly spread, and made up for when one was late.
-#[derive(Debug)]
-struct Pace {
-    began: Instant,
-    rate: f64,
-    messages: f64,
-}
-
-impl Pace {
-    fn new(rate: f64) -> Self {
-        Self { began: Instant::now(), rate, messages: 0.0 }
-    }
-
-    fn next(&mut self) -> Instant {
-        let due = Duration::try_from_secs_f64(self.messages / self.rate).unwrap_or(Duration::MAX);
-        self.messages += 1.0;
-        // Later than a clock can say is as good as never.
-        self.began.checked_add(due).unwrap_or_else(|| self.began + Duration::from_secs(1 << 32))
-    }
-}
-
 /// Messages of a fixed size that open with a counter.
 #[derive(Debug, Clone, Copy)]
 struct Generated {
@@ -375,16 +355,5 @@ mod tests {
         Generated::new(1000, 24).unwrap().write(7, &mut payload);
         assert_eq!(payload, b"00000000000000000007....");
         assert!(matches!(Generated::new(1001, 3), Err(Failure::Failed { exit: Exit::Usage, .. })));
-    }
-
-    #[test]
-    fn a_pace_spreads_messages_evenly_and_never_overflows() {
-        let mut pace = Pace::new(4.0);
-        let began = pace.began;
-        let due: Vec<_> = (0..3).map(|_| (pace.next() - began).as_millis()).collect();
-        assert_eq!(due, [0, 250, 500]);
-        let mut slow = Pace::new(1e-300);
-        slow.next();
-        assert!(slow.next() > began);
     }
 }

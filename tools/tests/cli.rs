@@ -383,7 +383,7 @@ fn a_subscriber_says_that_the_broker_has_gone() {
 
 #[test]
 fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["serve"],
         &["stop"],
@@ -391,11 +391,15 @@ fn every_command_shows_examples_and_the_first_help_the_exit_codes() {
         &["stream", "create"],
         &["stream", "list"],
         &["stream", "show"],
+        &["stream", "purge"],
+        &["stream", "move"],
+        &["stream", "redrive"],
         &["stream", "delete"],
         &["subscription"],
         &["subscription", "create"],
         &["subscription", "list"],
         &["subscription", "show"],
+        &["subscription", "purge"],
         &["subscription", "delete"],
         &["pub"],
         &["sub"],

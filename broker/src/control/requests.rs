@@ -393,6 +393,9 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         Request::DeleteSubscription { stream, name: subscription } => {
             Target::Stream(name(stream)?, Asked::DeleteSubscription(name(subscription)?))
         }
+        Request::Purge { stream, subscription } => {
+            Target::Stream(name(stream)?, Asked::Purge(subscription.map(name).transpose()?))
+        }
         Request::OpenProducer { stream, partition, name: own } => {
             Target::Stream(name(stream)?, Asked::OpenProducer(partition, own.map(name).transpose()?))
         }

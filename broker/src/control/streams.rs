@@ -38,6 +38,7 @@ pub(super) enum Asked {
     DescribeSubscription(Name),
     ListSubscriptions,
     DeleteSubscription(Name),
+    Purge(Option<Name>),
     OpenProducer(u32, Option<Name>),
     OpenConsumer(u32, Name),
 }
@@ -144,7 +145,7 @@ impl Control {
             (_, known) => known.unwrap_or(1),
         };
         let phase = match asked {
-            Asked::Delete | Asked::DeleteSubscription(_) if partitions > 1 => Phase::Check,
+            Asked::Delete | Asked::DeleteSubscription(_) | Asked::Purge(_) if partitions > 1 => Phase::Check,
             _ => Phase::Act,
         };
         let (replies, descriptors) = (Vec::new(), Vec::new());
@@ -232,7 +233,12 @@ impl Control {
                     }
                     _ => {}
                 }
-                self.finish(joined(replies), request, work);
+                let reply = joined(replies);
+                if let (Asked::Purge(subscription), Reply::Purged { messages }) = (&work.asked, &reply) {
+                    let subscription = subscription.as_ref().map(Name::as_str);
+                    tracing::info!(stream = work.name.as_str(), subscription, pid, messages, "purged");
+                }
+                self.finish(reply, request, work);
             }
         }
     }
@@ -329,6 +335,7 @@ impl Work {
             (Phase::Check, Asked::DeleteSubscription(name)) => {
                 Operation::CheckSubscriptionUnused(partition, name)
             }
+            (Phase::Check, Asked::Purge(name)) => Operation::CheckPurge(partition, name),
             (Phase::Undo(_), Asked::DeclareSubscription(name, ..)) => {
                 Operation::DeleteSubscription(partition, name)
             }
@@ -341,6 +348,7 @@ impl Work {
             (_, Asked::DescribeSubscription(name)) => Operation::DescribeSubscription(partition, name),
             (_, Asked::ListSubscriptions) => Operation::ListSubscriptions(partition),
             (_, Asked::DeleteSubscription(name)) => Operation::DeleteSubscription(partition, name),
+            (_, Asked::Purge(name)) => Operation::Purge(partition, name),
             (_, Asked::OpenProducer(_, name)) => Operation::OpenProducer(partition, name),
             (_, Asked::OpenConsumer(_, name)) => Operation::OpenConsumer(partition, name),
         }
@@ -374,6 +382,9 @@ fn joined(replies: Vec<Reply>) -> Reply {
                 join_subscription(joined, part);
             }
             Reply::Subscriptions(joined)
+        }
+        (Reply::Purged { messages }, Reply::Purged { messages: more }) => {
+            Reply::Purged { messages: messages + more }
         }
         (joined, _) => joined,
     })

@@ -621,6 +621,18 @@ impl Lot {
         }
     }
 
+    /// Gives up what is below `end` and waits to be delivered again; returns its positions. What is fed, held or dead stays.
+    pub fn purge(&mut self, end: u64) -> Vec<u64> {
+        let delayed = self.delayed.iter().map(|(_, position)| position);
+        let waiting = self.ready.iter().chain(delayed).filter(|position| **position < end);
+        let given_up: Vec<_> = waiting.copied().collect();
+        for position in &given_up {
+            self.leave(*position, self.entries[position].state);
+            self.remove(*position);
+        }
+        given_up
+    }
+
     fn remove(&mut self, position: u64) {
         self.entries.remove(&position);
         self.changed.push(Changed::Entry(position));

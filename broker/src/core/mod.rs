@@ -130,6 +130,10 @@ pub enum Operation {
     CheckSubscriptionUnused(Partition, Name),
     /// Removes a subscription.
     DeleteSubscription(Partition, Name),
+    /// Asks whether what is there could be given up, for this subscription or for all.
+    CheckPurge(Partition, Option<Name>),
+    /// Gives up what nobody has of the messages that are there, for this subscription or for all.
+    Purge(Partition, Option<Name>),
     /// Opens a stream as producer.
     OpenProducer(Partition, Option<Name>),
     /// Opens a subscription as consumer.
@@ -286,6 +290,8 @@ pub enum Effect {
     Publish(Token, StreamId, Grave, Body),
     /// Take over what consumers of a `shared` subscription have at the beginning of the ring; answer: done.
     Relieve(Token, StreamId, Gate),
+    /// Give up what is there and nobody has, for these subscriptions; answer when that is as durable as the stream.
+    Purge(Token, StreamId, Vec<Gate>),
     /// Hand out the region of a gate for reading.
     GrantGate(Token, StreamId, Gate),
     /// Take a gate out of force if it holds the ring full, wake producers that wait, answer: done.
@@ -473,6 +479,16 @@ impl Core {
                 Ok(vec![Effect::Done(token)])
             }
             Operation::DeleteSubscription(stream, name) => self.delete_subscription(token, stream, name),
+            Operation::CheckPurge(partition, name) => {
+                self.purged_gates(self.find(&partition)?.1, name.as_ref())?;
+                Ok(vec![Effect::Done(token)])
+            }
+            Operation::Purge(partition, name) => {
+                let (id, found) = self.find(&partition)?;
+                let gates = self.purged_gates(found, name.as_ref())?;
+                // Without a ring there are no messages.
+                Ok(vec![Effect::Purge(token, id, if found.opened { gates } else { Vec::new() })])
+            }
             Operation::OpenProducer(partition, name) => self.open_producer(token, caller, partition, name),
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
@@ -676,6 +692,29 @@ impl Core {
         effects.push(Effect::Done(token));
         self.streams.get_mut(&id).expect("found above").subscriptions.remove(&name);
         Ok(effects)
+    }
+
+    /// The gates of the subscriptions for which messages can be given up. What a reader has reached it says itself: it would not
+    /// notice. Who competes for messages does not mind that there are fewer.
+    fn purged_gates(&self, stream: &Stream, name: Option<&Name>) -> Result<Vec<Gate>, Refusal> {
+        let own = &stream.partition.stream;
+        if let (Some(why), true) = (&self.no_journal, stream.settings.durability > Durability::Memory) {
+            return refuse(RefusalCode::Limit, format!("stream {own} cannot be purged durably: {why}"));
+        }
+        let asked = match name {
+            Some(name) => vec![(name, stream.subscription(name)?)],
+            None => stream.subscriptions.iter().collect(),
+        };
+        for (name, subscription) in &asked {
+            if let (None, Some(pid)) = (subscription.shared(), self.consumer_pid(subscription)) {
+                let message = format!(
+                    "subscription {name} of stream {own} is read by process {pid}, which would not notice that it is \
+                     purged; end that first"
+                );
+                return refuse(RefusalCode::InUse, message);
+            }
+        }
+        Ok(asked.into_iter().map(|(_, subscription)| subscription.gate).collect())
     }
 
     fn check_subscription_deletable(

@@ -315,6 +315,55 @@ fn what_is_open_is_not_deleted() {
 }
 
 #[test]
+fn what_is_read_in_order_is_not_purged_and_what_is_competed_for_is() {
+    let mut core = opened();
+    let of = |subscription: Option<&str>| (partition("s"), subscription.map(name));
+    let purge = |core: &mut Core, subscription| {
+        let (partition, name) = of(subscription);
+        let checked = ask(core, 3, Operation::CheckPurge(partition.clone(), name.clone()));
+        let done = ask(core, 3, Operation::Purge(partition, name));
+        assert_eq!(matches!(checked[..], [Effect::Done(_)]), matches!(done[..], [Effect::Purge(..)]));
+        done
+    };
+    let gates = |effects: Vec<Effect>| match &effects[..] {
+        [Effect::Purge(_, _, gates)] => gates.len(),
+        other => panic!("expected a purge, got {other:?}"),
+    };
+    let shared = SubscriptionMode::Shared(SharedSettings::default());
+    ask(
+        &mut core,
+        1,
+        Operation::DeclareSubscription(partition("s"), name("w"), StartAt::First, Some(shared)),
+    );
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("r"), StartAt::First, None));
+    let all = gates(purge(&mut core, None));
+    assert_eq!((gates(purge(&mut core, Some("w"))), gates(purge(&mut core, Some("r")))), (1, 1));
+    ask(&mut core, 2, Operation::OpenConsumer(partition("s"), name("w")));
+    assert_eq!(gates(purge(&mut core, None)), all);
+    ask(&mut core, 2, Operation::OpenConsumer(partition("s"), name("r")));
+    for asked in [None, Some("r")] {
+        let refused = purge(&mut core, asked);
+        let (code, message) = refusal(&refused);
+        assert_eq!(code, RefusalCode::InUse);
+        assert!(message.contains("subscription r of stream s is read by process 1002"), "{message}");
+    }
+    assert_eq!(gates(purge(&mut core, Some("w"))), 1);
+    assert_eq!(refusal(&purge(&mut core, Some("nope"))).0, RefusalCode::NotFound);
+    // Of a stream that nobody has opened yet there are no messages.
+    ask(&mut core, 1, Operation::DeclareStream(partition("t"), SETTINGS, None));
+    ask(&mut core, 1, Operation::DeclareSubscription(partition("t"), name("r"), StartAt::First, None));
+    assert_eq!(gates(ask(&mut core, 1, Operation::Purge(partition("t"), None))), 0);
+    core.set_journal(Err("the disk is gone".to_owned()));
+    assert_eq!(gates(purge(&mut core, Some("w"))), 1, "memory streams go on");
+    let durable = StreamSettings { durability: Durability::Synced, ..SETTINGS };
+    core.set_journal(Ok(()));
+    ask(&mut core, 1, Operation::DeclareStream(partition("d"), durable, None));
+    core.set_journal(Err("the disk is gone".to_owned()));
+    let refused = ask(&mut core, 1, Operation::Purge(partition("d"), None));
+    assert!(refusal(&refused).1.contains("the disk is gone"));
+}
+
+#[test]
 fn the_sixty_fifth_subscription_is_refused_and_a_freed_gate_gets_a_new_generation() {
     let mut core = opened();
     for number in 1..64 {
@@ -649,6 +698,7 @@ impl Books {
                 }
                 Effect::GrantGate(token, ..)
                 | Effect::Relieve(token, ..)
+                | Effect::Purge(token, ..)
                 | Effect::Publish(token, ..)
                 | Effect::Detach(token, ..)
                 | Effect::Done(token)

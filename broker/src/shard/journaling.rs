@@ -555,17 +555,19 @@ impl<M: Medium> Open<M> {
             let refusal = Refusal { code: RefusalCode::Limit, message: message.clone() };
             FromShard::Answer(super::Answer::with(token, Reply::Refused(refusal), Vec::new()))
         };
-        // Letters whose deaths are not durable: the shard gives them back to their lots.
-        if !mutations::is(Mutation::LettersForgotten) {
-            said.extend(std::mem::take(&mut self.after_round).into_values().flatten());
-        }
         // Whoever sends them keeps them, and tries again.
         said.extend(self.letters.drain(..).map(|(.., token)| refused(token)));
         let pending = self.pending.drain(..).filter_map(|pending| match pending {
             Pending::Answers(answers) => Some(answers),
             Pending::State(_) => None,
         });
-        for said_later in self.held.drain(..).map(|(_, answers)| answers).chain(pending) {
+        // Letters are among them whose deaths are not durable: the shard gives them back to their lots.
+        let mut after_round = std::mem::take(&mut self.after_round);
+        if mutations::is(Mutation::LettersForgotten) {
+            after_round.clear();
+        }
+        let held = self.held.drain(..).map(|(_, answers)| answers);
+        for said_later in held.chain(pending).chain(after_round.into_values()) {
             said.extend(said_later.into_iter().map(|said| match said {
                 FromShard::Answer(answer) => refused(answer.token),
                 other => other,

@@ -588,6 +588,7 @@ impl<M: Medium> Shard<M> {
                 self.look((stream, gate));
                 self.answer(token, Reply::Done);
             }
+            Effect::Purge(token, stream, gates) => self.purge(token, stream, gates),
             Effect::Publish(token, stream, grave, body) => match self.ring(stream).publish(grave, &body) {
                 Ok(position) => {
                     stops::at("letter.published");
@@ -648,6 +649,21 @@ impl<M: Medium> Shard<M> {
                 self.answer(token, Reply::Subscriptions(all));
             }
             Effect::Refuse(token, refusal) => self.answer(token, Reply::Refused(refusal)),
+        }
+    }
+
+    /// Gives up what nobody has of what is there, and answers when that is as durable as the stream.
+    fn purge(&mut self, token: Token, stream: StreamId, gates: Vec<Gate>) {
+        let mut messages = 0;
+        for gate in gates {
+            messages += self.ring(stream).purge(gate);
+            self.look((stream, gate));
+        }
+        let answer = FromShard::Answer(Answer::with(token, Reply::Purged { messages }, Vec::new()));
+        let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
+        match (&mut self.journal, journaled) {
+            (Some(journal), Some(journaled)) => journal.hold_until_settled(journaled, stream, answer),
+            _ => self.unsaid.push(answer),
         }
     }
 

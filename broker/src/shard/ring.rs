@@ -537,6 +537,36 @@ impl Ring {
         looked
     }
 
+    /// Gives up what a subscription has not consumed and nobody has; returns how many messages. Nobody reads it if it is a `cursor`. What
+    /// the journal has not read is as if it came later: that could not be given up durably.
+    pub(super) fn purge(&mut self, gate: Gate) -> u64 {
+        let end = self.partition.ring.end();
+        let end = self.journaled.as_ref().map_or(end, |journaled| journaled.position().min(end));
+        let messages = if self.shared.contains_key(&gate) {
+            self.with_shared(gate, |shared, around, _| shared.purge(around, end))
+        } else {
+            self.skip_to(gate, end)
+        };
+        self.partition.space.ring_always();
+        messages
+    }
+
+    fn skip_to(&self, gate: Gate, end: u64) -> u64 {
+        let (ring, word) = (&self.partition.ring, &self.subscriptions[&gate].cursor);
+        let found = word.load(Ordering::Acquire);
+        let cursor = CursorWord::unpack(found);
+        let end = ring.finished_end(cursor.position).min(end);
+        if end <= cursor.position {
+            return 0;
+        }
+        let skipped = CursorWord { position: end, ..cursor }.pack();
+        // AcqRel: as a reader's commit. Only a reader that was told to stop and did not can be in the way: it has moved on itself.
+        match word.compare_exchange(found, skipped, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => end - cursor.position.max(end.saturating_sub(self.capacity())),
+            Err(_) => 0,
+        }
+    }
+
     /// Publishes a dead letter, unless it has got it already.
     pub(super) fn publish(&mut self, grave: Grave, body: &Body) -> Result<u64, ShardPublishError> {
         if let Some(position) = self.letters.find(grave) {

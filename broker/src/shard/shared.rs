@@ -408,6 +408,21 @@ impl Shared {
         }
     }
 
+    /// Gives up what is below `end` and nobody has; returns how many messages. What consumers have stays theirs, what is dead goes its
+    /// way. Look afterwards.
+    pub(super) fn purge(&mut self, around: &mut Around<'_>, end: u64) -> u64 {
+        let range = self.range(around.partition);
+        let live = (range.start..range.end.min(end)).filter(|position| self.regions.live.give_up(*position));
+        let (live, feed) = (live.count(), &self.regions.feed);
+        let is_below = |at: &u64| self.lot.at_feed(*at).is_some_and(|position| position < end);
+        let fed = feed.in_use().filter(|at| is_below(at) && feed.claims().give_up(*at)).count();
+        self.harvest(around);
+        let waiting = self.lot.purge(end);
+        waiting.iter().for_each(|position| self.forget_body(around, *position));
+        self.remember();
+        (live + fed + waiting.len()) as u64
+    }
+
     /// Does all that there is to do now; lets at most so many dead messages go.
     pub(super) fn look(&mut self, around: &mut Around<'_>, now: Nanos, letters: usize) -> Looked {
         for member in self.members.keys().copied().collect::<Vec<_>>() {

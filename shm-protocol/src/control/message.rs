@@ -561,6 +561,14 @@ pub enum Request {
     },
     /// Ends the broker.
     Stop,
+    /// Gives up what nobody has of the messages that are there: for one subscription, or for all of the stream. Answered when that
+    /// is as durable as the stream.
+    Purge {
+        /// The stream.
+        stream: Vec<u8>,
+        /// The subscription; `None`: all.
+        subscription: Option<Vec<u8>>,
+    },
 }
 
 /// What a producer is given, beside the descriptors.
@@ -701,4 +709,9 @@ pub enum Reply {
     Attached(u64),
     /// Not done.
     Refused(Refusal),
+    /// Messages were given up.
+    Purged {
+        /// How many; one counts for each subscription that it was given up for.
+        messages: u64,
+    },
 }

@@ -85,6 +85,22 @@ impl<M: Memory> Claims<M> {
         moving
     }
 
+    /// The shard's: settles the message at `position` for good if nobody has claimed it. `false`: it is not there, or somebody has.
+    pub fn give_up(&self, position: u64) -> bool {
+        let lap = self.geometry.lap(position);
+        // Acquire: pairs with the release store of `committed` in the producer. What is still being written is not there.
+        let slot = SlotWord::unpack(self.slots.word(position).load(Ordering::Acquire));
+        let word = self.words.at(position);
+        // Relaxed: only whether the exchange has a chance.
+        let found = word.load(Ordering::Relaxed);
+        if slot.lap != lap || slot.state != SlotState::Committed || ClaimWord::unpack(found).lap >= lap {
+            return false;
+        }
+        let settled = ClaimWord { lap, state: ClaimState::Acked, member: 0 }.pack();
+        // As a claim and its ack in one: of the shard and a member, one has the message.
+        word.compare_exchange(found, settled, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// The shard's: what was begun is done, and the shard's own copy can be relied on. `member` is who had it.
     pub fn end_move(&self, position: u64, member: u32) {
         // Only the shard changes a word that is moving.

@@ -160,6 +160,16 @@ impl<M: Memory> ShardRing<M> {
         self.end_below(LimitWord::unpack(self.limit.load(Ordering::Acquire)))
     }
 
+    /// The first position from `from` on that a producer has taken and not finished, or the end of the log.
+    pub fn finished_end(&self, from: u64) -> u64 {
+        let (geometry, end) = (self.slots.geometry(), self.end());
+        let is_open = |position: &u64| {
+            let slot = SlotWord::unpack(self.slots.word(*position).load(Ordering::Acquire));
+            slot.lap == geometry.lap(*position) && slot.state == SlotState::Reserved
+        };
+        (from.max(end.saturating_sub(geometry.capacity()))..end).find(is_open).unwrap_or(end)
+    }
+
     /// The first position that may not be taken yet.
     pub fn limit(&self) -> u64 {
         LimitWord::unpack(self.limit.load(Ordering::Acquire)).position

@@ -3,6 +3,7 @@
 mod demo;
 mod inspect;
 mod journal;
+mod moving;
 mod peek;
 mod publish;
 mod serve;
@@ -19,6 +20,7 @@ use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
 pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
+pub(crate) use self::moving::{MoveArgs, MovingLimits, RedriveArgs};
 pub(crate) use self::peek::{PeekArgs, PeekFormat, PeekState};
 pub(crate) use self::publish::PubArgs;
 pub(crate) use self::serve::{ServeArgs, StopArgs};
@@ -61,10 +63,10 @@ pub(crate) enum Command {
     /// End the broker and wait until it is gone.
     #[command(after_help = serve::STOP_AFTER)]
     Stop(StopArgs),
-    /// Make, show and delete streams.
+    /// Make, show, purge and delete streams, and move what is in them.
     #[command(subcommand, after_help = stream::STREAM_AFTER)]
     Stream(StreamCommand),
-    /// Make, show and delete subscriptions.
+    /// Make, show, purge and delete subscriptions.
     #[command(subcommand, after_help = subscription::SUBSCRIPTION_AFTER)]
     Subscription(SubscriptionCommand),
     /// Publish messages to a stream.

@@ -7,6 +7,7 @@ use ringway_client::{
 };
 use ringway_shm_protocol::name::Name;
 
+use super::moving::{MOVE_AFTER, MoveArgs, REDRIVE_AFTER, RedriveArgs};
 use super::values::{factor, milliseconds, name_parser, overflow};
 
 pub(super) const STREAM_AFTER: &str = "\
@@ -15,6 +16,8 @@ Examples:
   ringway stream create jobs --kind queue
   ringway stream list
   ringway stream show orders --json
+  ringway stream purge jobs
+  ringway stream redrive jobs.dead
   ringway stream delete orders";
 
 /// What can be done with streams.
@@ -73,6 +76,22 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Give up, for all subscriptions, the messages that are there and that nobody has.
+    #[command(after_help = STREAM_PURGE_AFTER)]
+    Purge {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move the messages of a queue to another stream.
+    #[command(after_help = MOVE_AFTER)]
+    Move(MoveArgs),
+    /// Move dead letters back to where they came from.
+    #[command(after_help = REDRIVE_AFTER)]
+    Redrive(RedriveArgs),
     /// Delete a stream that nobody has open, with its subscriptions and messages.
     #[command(after_help = "Examples:\n  ringway stream delete orders")]
     Delete {
@@ -202,6 +221,15 @@ impl SharedArgs {
         (CursorSettings { visibility }, Self { visibility: None, ..self })
     }
 }
+
+const STREAM_PURGE_AFTER: &str = "\
+Given up is what is ready, and what waits for a retry. What a consumer has leased stays its own, and comes again if it fails; what is
+dead goes to the dead letters. Refused while an ordered subscription is read. It is as durable as the stream when this returns. A
+message counts once for each subscription. Where there is none, nothing is given up: a stream keeps its last messages for whoever comes.
+
+Examples:
+  ringway stream purge jobs
+  ringway stream purge orders --json";
 
 const STREAM_CREATE_AFTER: &str = "\
 Examples:

@@ -12,7 +12,16 @@ Examples:
   ringway subscription create orders billing --from first
   ringway subscription list orders
   ringway subscription show orders billing --json
+  ringway subscription purge orders billing
   ringway subscription delete orders billing";
+
+const SUBSCRIPTION_PURGE_AFTER: &str = "\
+Other subscriptions keep their messages. What a consumer has leased stays its own, and comes again if it fails; what is dead goes to the
+dead letters. Refused while an ordered subscription is read. It is as durable as the stream when this returns.
+
+Examples:
+  ringway subscription purge orders billing
+  ringway subscription purge jobs jobs --json";
 
 const SUBSCRIPTION_CREATE_AFTER: &str = "\
 Examples:
@@ -56,6 +65,19 @@ pub(crate) enum SubscriptionCommand {
     /// Show one subscription.
     #[command(after_help = "Examples:\n  ringway subscription show orders billing")]
     Show {
+        /// Name of the stream
+        #[arg(value_parser = name_parser())]
+        stream: Name,
+        /// Name of the subscription
+        #[arg(value_parser = name_parser())]
+        name: Name,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give up the messages that are there and that nobody has: skip to the end.
+    #[command(after_help = SUBSCRIPTION_PURGE_AFTER)]
+    Purge {
         /// Name of the stream
         #[arg(value_parser = name_parser())]
         stream: Name,

@@ -116,6 +116,22 @@ fn a_nacked_message_waits_for_its_backoff() {
 }
 
 #[test]
+fn what_waits_is_given_up_and_what_somebody_has_or_is_dead_is_not() {
+    let mut lot = Lot::new(SharedSettings { attempts_max: 0, ..SETTINGS });
+    lot.take_held(1, ANN, 0);
+    lot.take(2, Ended::Released);
+    feed(&mut lot, 2, 0);
+    lot.settle_taken(on(3, 1, Verdict::Reject), 0);
+    lot.settle_taken(on(4, 1, Verdict::Nack { delay_ms: Some(5) }), 0);
+    lot.take(5, Ended::Expired);
+    lot.take(6, Ended::Expired);
+    assert_eq!(lot.purge(6), [5, 4], "and what is behind the end stays, too");
+    assert_eq!(lot.counts(), LotCounts { ready: 1, delayed: 0, fed: 1, held: 1, dead: 1 });
+    assert_eq!(lot.settle(on(1, 1, NACK), ANN, 0), Judged::Done, "it comes again to whoever had it");
+    assert_eq!(lot.purge(6), [1]);
+}
+
+#[test]
 fn without_a_limit_no_message_dies_of_failing_and_none_waits_that_need_not() {
     let mut lot = Lot::new(SharedSettings { attempts_max: 0, ..SETTINGS });
     lot.take(7, Ended::Died);
@@ -245,6 +261,10 @@ enum Happening {
         whole: bool,
         unwritten: u64,
     },
+    /// What nobody has is given up, but for so many positions at the end.
+    Purge {
+        but: u64,
+    },
 }
 
 fn happening((kind, pick, member, choice): (u8, u8, u32, u8)) -> Happening {
@@ -288,12 +308,13 @@ fn happening((kind, pick, member, choice): (u8, u8, u32, u8)) -> Happening {
         }
         54 => Happening::ForgeMember { pick, member },
         55 => Happening::Succeed { whole: choice % 2 == 0, unwritten: u64::from(pick % 4) },
+        56 => Happening::Purge { but: u64::from(pick % 8) },
         _ => Happening::ForgeClaim { pick, member, ended, verdict },
     }
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
-    let one = (0..57_u8, 0..64_u8, 1..4_u32, any::<u8>()).prop_map(happening);
+    let one = (0..58_u8, 0..64_u8, 1..4_u32, any::<u8>()).prop_map(happening);
     prop::collection::vec(one, 0..=1000)
 }
 
@@ -558,6 +579,19 @@ impl World {
                     self.lot.take(self.records[i].position, ended);
                     self.end(i, ended);
                 }
+            }
+            Happening::Purge { but } => {
+                let end = self.positions.saturating_sub(but);
+                let is_given_up = |record: &Record| {
+                    matches!(record.place, Place::Ready | Place::Delayed) && record.position < end
+                };
+                let mut expected: Vec<_> =
+                    self.records.extract_if(.., |record| is_given_up(record)).collect();
+                expected.sort_by_key(|record| record.position);
+                let mut found = self.lot.purge(end);
+                found.sort_unstable();
+                prop_assert_eq!(found, expected.iter().map(|record| record.position).collect::<Vec<_>>());
+                self.settled += expected.len() as u64;
             }
             Happening::TakeHeld { pick } => {
                 if let Some(i) = self.pick(pick, on_ring) {
