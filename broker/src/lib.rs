@@ -19,6 +19,7 @@ pub mod config;
 mod control;
 pub mod core;
 mod directory;
+mod embedded;
 pub mod holdings;
 pub mod inspection;
 mod journal;
@@ -41,10 +42,11 @@ use rustix::event::EventfdFlags;
 use thiserror::Error;
 
 use admission::Admission;
-use config::{Config, RuntimeChoice};
+use config::{Config, ConfigError, RuntimeChoice};
 use control::{Before, Control, Parts};
 pub use directory::DirectoryError;
 use directory::ServedDirectory;
+pub use embedded::Embedded;
 pub use journal::recovery::RecoveryError;
 use keeper::{Estate, Keeping, Kept, Key, Link, Message, raise_descriptor_limit};
 pub use runtime::RuntimeError;
@@ -64,6 +66,9 @@ pub enum StartError {
     /// The directory cannot be used, or another broker uses it.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// There is no configuration that it could start with.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The runtime cannot run here.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -137,9 +142,19 @@ impl Broker {
     /// Takes the directory, starts a shard on each configured core and the control plane; returns when clients
     /// can connect. There is no keeper: what it holds ends with this process.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::begin(config, true)
+    }
+
+    /// The same without journals: streams that are to be durable are refused.
+    fn start_in_memory(config: Config) -> Result<Self, StartError> {
+        Self::begin(config, false)
+    }
+
+    fn begin(config: Config, journals: bool) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let (directory, listener) = ServedDirectory::take(&config.directory, &admission_of(&config))?;
-        Self::launch(config, Some(directory), listener, Arc::default(), Estate::new(), &Arc::default())
+        let (keeping, estate) = (Arc::default(), Estate::new());
+        Self::launch(config, journals, Some(directory), listener, keeping, estate, &Arc::default())
     }
 
     /// Becomes the broker of the keeper at the other end of `link`, and goes on where the one before has stopped, if there was
@@ -167,13 +182,14 @@ impl Broker {
         let listener = directory.exactly().ok_or_else(|| io::ErrorKind::InvalidData.into());
         let [_lock, listener, _] = listener.map_err(system("find its socket"))?;
         let listener = listener.try_clone().map_err(system("duplicate its socket"))?;
-        let mut broker = Self::launch(config, None, listener, keeping, estate, restoring)?;
+        let mut broker = Self::launch(config, true, None, listener, keeping, estate, restoring)?;
         broker._kept = vec![config_kept, directory_kept];
         Ok(broker)
     }
 
     fn launch(
         config: Config,
+        journals: bool,
         directory: Option<ServedDirectory>,
         listener: OwnedFd,
         keeping: Arc<Keeping>,
@@ -189,7 +205,9 @@ impl Broker {
         let stop_reader = stop.try_clone().map_err(system("duplicate an eventfd"))?;
         let (answers, answer_inbox) = shard::answers().map_err(system("make an eventfd"))?;
 
-        check_shards(&config)?;
+        if journals {
+            check_shards(&config)?;
+        }
         let (mut mailboxes, mut prepared) = (Vec::new(), Vec::new());
         notices.extend(denied.map(|denied| {
             format!("{denied}. This broker runs on plain threads: durable messages take longer")
@@ -197,15 +215,15 @@ impl Broker {
         for number in 0..config.cores.len() {
             let (mailbox, inbox, wake) = shard::mailbox().map_err(system("make an eventfd"))?;
             let payload_bytes_max = config.payload_bytes_max;
-            let place = JournalPlace {
+            let place = journals.then(|| JournalPlace {
                 directory: config.data.join(format!("shard-{number}")),
                 segment_bytes: config.segment_bytes,
                 runtime,
                 restoring: Arc::clone(restoring),
                 shards: (config.data.join(journal::SHARDS), config.cores.len()),
-            };
+            });
             let own = wake.try_clone().map_err(system("duplicate an eventfd"))?;
-            let journal = (Some(place), own);
+            let journal = (place, own);
             let shard =
                 Shard::new(number as u32, payload_bytes_max, inbox, answers.clone(), &keeping, journal);
             mailboxes.push(mailbox);
