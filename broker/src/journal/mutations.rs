@@ -33,6 +33,8 @@ pub(crate) enum Mutation {
     ForgottenEarly,
     /// A round is done also where something is settled that is not read yet.
     RoundOverUnread,
+    /// A purge is answered before the journal knows of it.
+    PurgeAnsweredEarly,
 }
 
 #[cfg(not(test))]

@@ -149,6 +149,20 @@ impl Ledger {
         }
     }
 
+    /// Messages of this stream that are on the device and that nobody has ever been given: what a purge surely gives up.
+    pub(super) fn untouched(&self, of: Of) -> Vec<u64> {
+        let is_untouched = |fate: &Fate| {
+            let is_over = fate.settled.now || fate.rejected.now || fate.may_be_settled;
+            fate.of == of && fate.is_there.durable && fate.is_there.now && fate.deliveries == 0 && !is_over
+        };
+        self.fates.iter().filter(|(_, fate)| is_untouched(fate)).map(|(id, _)| *id).collect()
+    }
+
+    /// What is there of this stream may be given up from now on.
+    pub(super) fn may_be_purged(&mut self, of: Of) {
+        self.fates.values_mut().filter(|fate| fate.of == of).for_each(|fate| fate.may_be_settled = true);
+    }
+
     fn fate(&mut self, id: u64) -> &mut Fate {
         self.fates.get_mut(&id).expect("what is delivered was published")
     }

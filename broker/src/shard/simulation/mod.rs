@@ -17,7 +17,7 @@ mod ledger;
 mod world;
 
 use ringway_shm_protocol::control::message::{
-    Backoff, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+    Backoff, Durability, Reply, SharedSettings, StartAt, StreamKind, StreamSettings,
 };
 use ringway_shm_protocol::name::Name;
 
@@ -26,7 +26,7 @@ use crate::core::{Operation, SessionId};
 use crate::journal::disk::simulated::seeds;
 use crate::journal::mutations::{Mutation, with};
 use clients::{Member, Producer, Reader};
-use ledger::{Ledger, Of};
+use ledger::{Fact, Ledger, Of};
 use world::{MS, World};
 
 /// A queue whose messages fail now and then, where they go then, and a topic.
@@ -49,6 +49,8 @@ struct Life {
     reader: Reader,
     sessions: u64,
     next: u64,
+    /// Now and then the queue is purged.
+    purges: bool,
 }
 
 fn declare(world: &mut World) {
@@ -97,11 +99,15 @@ impl Life {
             world,
             ledger,
             next,
+            purges: false,
         }
     }
 
     /// Something happens.
     fn step(&mut self) -> Result<(), String> {
+        if self.purges && self.world.random.one_in(20) {
+            self.purge();
+        }
         let Self { world, ledger, members, .. } = self;
         let member = world.random.below(members.len() as u64) as usize;
         let shard = world.random.below(world.shards() as u64) as usize;
@@ -144,6 +150,21 @@ impl Life {
             members[0].confirm();
             Ok(())
         })
+    }
+
+    /// What nobody has of the queue is given up; when that is answered, it is for ever.
+    fn purge(&mut self) {
+        let untouched = self.ledger.untouched(Of::Work);
+        self.ledger.may_be_purged(Of::Work);
+        let purge = |partition| Operation::Purge(partition, None);
+        let answer = self.world.request(WORK, SessionId(1), purge);
+        if let Reply::Purged { messages } = answer.reply {
+            assert!(messages >= untouched.len() as u64, "{messages} of {} at least", untouched.len());
+            for fact in untouched.into_iter().map(Fact::Settled) {
+                self.ledger.is(fact);
+                self.ledger.is_durable(fact);
+            }
+        }
     }
 
     fn publish(&mut self) -> Result<(), String> {
@@ -195,7 +216,7 @@ impl Life {
     fn lose_power(mut self) -> Result<Self, String> {
         self.ledger.lose_power();
         let world = self.world.after_power_loss(&self.world.moments(), true)?;
-        Ok(Self::of(world, self.ledger, self.next))
+        Ok(Self { purges: self.purges, ..Self::of(world, self.ledger, self.next) })
     }
 
     /// The broker is killed. Rings and clients go on.
@@ -245,7 +266,15 @@ fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
 
 /// One history: a broker that is killed and loses its power now and then.
 fn history(seed: u64) -> Result<(), String> {
-    let mut life = Life::begin(seed)?;
+    live(Life::begin(seed)?)
+}
+
+/// The same with purges.
+fn history_with_purges(seed: u64) -> Result<(), String> {
+    live(Life { purges: true, ..Life::begin(seed)? })
+}
+
+fn live(mut life: Life) -> Result<(), String> {
     for number in 0..3 {
         let failed = |error| format!("life {number}: {error}");
         for _ in 0..20 + life.world.random.below(120) {
@@ -285,6 +314,20 @@ fn what_clients_were_told_holds_whenever_the_power_is_lost_or_the_broker_is_kill
             panic!("{error}");
         }
     }
+}
+
+#[test]
+fn what_was_given_up_is_never_delivered_again_whenever_the_power_is_lost_or_the_broker_is_killed() {
+    for seed in 0..seeds(100) {
+        if let Err(error) = check(seed, history_with_purges) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
+fn a_purge_that_is_answered_before_it_is_journaled_gives_up_what_comes_again() {
+    assert!(is_noticed(Mutation::PurgeAnsweredEarly, 0, history_with_purges));
 }
 
 #[test]
