@@ -112,7 +112,10 @@ pub enum ConnectError {
         message: String,
     },
     /// This user may not use the socket.
-    #[error("this user may not connect to the broker in {}: ask its owner for access", .directory.display())]
+    #[error(
+        "this user may not connect to the broker in {}: ask its owner to name it in allowed_uids of the broker's settings",
+        .directory.display()
+    )]
     Denied {
         /// The directory.
         directory: PathBuf,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Broker, Ended, until};
+use support::{Broker, Ended, until, without_environment};
 
 /// Users and groups that nobody has.
 const BROKER: u32 = 61_001;
@@ -38,7 +38,7 @@ fn open_place() -> Option<(tempfile::TempDir, PathBuf)> {
 
 /// `command` as a user, in its own group and these.
 fn of_user(command: &Path, uid: u32, groups: &[u32]) -> Command {
-    let mut setpriv = Command::new("setpriv");
+    let mut setpriv = without_environment(Command::new("setpriv"));
     setpriv.args([format!("--reuid={uid}"), format!("--regid={uid}")]);
     match groups {
         [] => setpriv.arg("--clear-groups"),
@@ -85,7 +85,7 @@ fn nobody_but_the_brokers_user_and_root_may_connect_when_nothing_is_said() {
 fn allowed_users_and_members_of_allowed_groups_exchange_messages_and_nobody_else_does() {
     let Some((place, command)) = open_place() else { return };
     let directory = place.path().join("broker");
-    let mut serve = Command::new(&command);
+    let mut serve = without_environment(Command::new(&command));
     serve.args([
         "serve",
         "--allowed-uids",
@@ -126,7 +126,7 @@ fn allowed_users_and_members_of_allowed_groups_exchange_messages_and_nobody_else
 fn a_successor_admits_the_same_and_knows_whose_its_sessions_are() {
     let Some((place, command)) = open_place() else { return };
     let directory = place.path().join("broker");
-    let mut serve = Command::new(&command);
+    let mut serve = without_environment(Command::new(&command));
     serve.args(["serve", "--allowed-uids", &FRIEND.to_string(), "--dir"]).arg(&directory);
     let broker = Broker::of(serve, place);
     let friend = |arguments: &[&str]| {

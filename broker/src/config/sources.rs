@@ -231,7 +231,10 @@ fn suggestion(name: &str, known: impl Iterator<Item = String>) -> String {
     let distance = |other: &String| strsim::osa_distance(&name.to_lowercase(), &other.to_lowercase());
     let near = known.iter().map(|other| (distance(other), other)).min();
     match near {
-        Some((distance, other)) if distance <= (other.len() / 3).max(2) => format!("did you mean {other}?"),
+        // What all of them begin with makes none more alike.
+        Some((distance, other)) if distance <= (other.trim_start_matches(PREFIX).len() / 3).max(2) => {
+            format!("did you mean {other}?")
+        }
         _ => format!("there are {}.", known.join(", ")),
     }
 }

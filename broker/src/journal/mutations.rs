@@ -49,6 +49,8 @@ pub(crate) enum Mutation {
     ParkedUnheard,
     /// A round is done also where something is settled that is not read yet.
     RoundOverUnread,
+    /// A purge is answered before the journal knows of it.
+    PurgeAnsweredEarly,
 }
 
 #[cfg(not(test))]

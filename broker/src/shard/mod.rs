@@ -662,7 +662,9 @@ impl<M: Medium> Shard<M> {
         let answer = FromShard::Answer(Answer::with(token, Reply::Purged { messages }, Vec::new()));
         let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
         match (&mut self.journal, journaled) {
-            (Some(journal), Some(journaled)) => journal.hold_until_settled(journaled, stream, answer),
+            (Some(journal), Some(journaled)) if !mutations::is(Mutation::PurgeAnsweredEarly) => {
+                journal.hold_until_settled(journaled, stream, answer);
+            }
             _ => self.unsaid.push(answer),
         }
     }

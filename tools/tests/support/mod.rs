@@ -16,7 +16,11 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// `ringway`, with nothing of the caller's environment that it looks at.
 pub(crate) fn ringway() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    without_environment(Command::new(env!("CARGO_BIN_EXE_ringway")))
+}
+
+/// A command with nothing of the caller's environment that `ringway` looks at.
+pub(crate) fn without_environment(mut command: Command) -> Command {
     for variable in ["XDG_RUNTIME_DIR", "LC_ALL", "LC_CTYPE", "LANG"] {
         command.env_remove(variable);
     }

@@ -241,6 +241,20 @@ impl Ledger {
         }
     }
 
+    /// Messages of this stream that are on the device and that nobody has ever been given: what a purge surely gives up.
+    pub(super) fn untouched(&self, of: Of) -> Vec<Message> {
+        let is_untouched = |fate: &Fate| {
+            let is_over = fate.settled.now || fate.rejected.now || fate.may_be_settled;
+            fate.is_there.durable && fate.is_there.now && fate.deliveries == 0 && !is_over
+        };
+        self.of(of).filter(|(_, fate)| is_untouched(fate)).map(|(id, _)| (of, id)).collect()
+    }
+
+    /// What is there of this stream may be given up from now on.
+    pub(super) fn may_be_purged(&mut self, of: Of) {
+        self.fates.range_mut((of, 0)..=(of, u64::MAX)).for_each(|(_, fate)| fate.may_be_settled = true);
+    }
+
     fn fate(&mut self, message: Message) -> &mut Fate {
         self.fates.get_mut(&message).expect("what is delivered was published")
     }

@@ -18,7 +18,7 @@ mod ledger;
 mod world;
 
 use ringway_shm_protocol::control::message::{
-    Backoff, CursorSettings, Durability, SharedSettings, StartAt, StreamKind, StreamSettings,
+    Backoff, CursorSettings, Durability, Reply, SharedSettings, StartAt, StreamKind, StreamSettings,
     SubscriptionMode, Visibility,
 };
 
@@ -29,7 +29,7 @@ use crate::journal::disk::simulated::{Random, seeds};
 use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::mutations::{Mutation, with};
 use clients::{Member, Producer, Reader};
-use ledger::{Ledger, Of};
+use ledger::{Fact, Ledger, Of};
 use world::{MS, World};
 
 /// A queue whose messages fail now and then, where they go then, and a topic.
@@ -63,6 +63,8 @@ struct Life {
     reader: Reader,
     sessions: u64,
     next: u64,
+    /// Now and then the queue is purged.
+    purges: bool,
 }
 
 fn declare(world: &mut World) {
@@ -135,11 +137,15 @@ impl Life {
             world,
             ledger,
             next,
+            purges: false,
         })
     }
 
     /// Something happens.
     fn step(&mut self) -> Result<(), String> {
+        if self.purges && self.world.random.one_in(20) {
+            self.purge();
+        }
         let Self { world, ledger, members, crew, .. } = self;
         let member = world.random.below(members.len() as u64) as usize;
         let of_crew = world.random.below(crew.len() as u64) as usize;
@@ -214,6 +220,21 @@ impl Life {
         self.world.advance(MS / 4);
         self.look();
         Ok(())
+    }
+
+    /// What nobody has of the queue is given up; when that is answered, it is for ever.
+    fn purge(&mut self) {
+        let untouched = self.ledger.untouched(Of::Work);
+        self.ledger.may_be_purged(Of::Work);
+        let purge = |partition| Operation::Purge(partition, None);
+        let answer = self.world.request(WORK, SessionId(1), purge);
+        if let Reply::Purged { messages } = answer.reply {
+            assert!(messages >= untouched.len() as u64, "{messages} of {} at least", untouched.len());
+            for fact in untouched.into_iter().map(Fact::Settled) {
+                self.ledger.is(fact);
+                self.ledger.is_durable(fact);
+            }
+        }
     }
 
     fn publish(&mut self) -> Result<(), String> {
@@ -310,7 +331,7 @@ impl Life {
         self.ledger.lose_power();
         let mut world = self.world.after_power_loss(&self.world.moments(), true)?;
         look_at_ends(&mut world, &self.ledger)?;
-        Self::of(world, self.ledger, self.next)
+        Ok(Self { purges: self.purges, ..Self::of(world, self.ledger, self.next)? })
     }
 
     /// The broker is killed. Rings and clients go on.
@@ -379,7 +400,15 @@ fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
 
 /// One history: a broker that is killed and loses its power now and then.
 fn history(seed: u64) -> Result<(), String> {
-    let mut life = Life::begin(seed)?;
+    live(Life::begin(seed)?)
+}
+
+/// The same with purges.
+fn history_with_purges(seed: u64) -> Result<(), String> {
+    live(Life { purges: true, ..Life::begin(seed)? })
+}
+
+fn live(mut life: Life) -> Result<(), String> {
     for number in 0..3 {
         let failed = |error| format!("life {number}: {error}");
         for _ in 0..20 + life.world.random.below(120) {
@@ -507,12 +536,26 @@ fn a_letter_that_was_on_its_way_is_not_taken_for_what_came_to_its_place() {
 }
 
 #[test]
+fn what_was_given_up_is_never_delivered_again_whenever_the_power_is_lost_or_the_broker_is_killed() {
+    for seed in 0..seeds(100) {
+        if let Err(error) = check(seed, history_with_purges) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
 fn while_a_disk_is_full_what_is_there_is_settled_and_nothing_is_lost() {
     for seed in 0..seeds(20) {
         if let Err(error) = check(seed, full_disk) {
             panic!("{error}");
         }
     }
+}
+
+#[test]
+fn a_purge_that_is_answered_before_it_is_journaled_gives_up_what_comes_again() {
+    assert!(is_noticed(Mutation::PurgeAnsweredEarly, 0, history_with_purges));
 }
 
 #[test]
