@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use ringway_shm_protocol::layout::{Geometry, RegionHeader, slot};
 use ringway_shm_protocol::memory::arena::ArenaView;
-use ringway_shm_protocol::memory::mapped::{Identity, OwnedRegion, read_only};
+use ringway_shm_protocol::memory::mapped::{Access, Identity, OwnedRegion, Region, RegionError, read_only};
 use ringway_shm_protocol::partition::{
     MemberRegion, PartitionRegions, ProducerRegions, Publishing, RingIdentity, SharedRegions,
     SubscriptionRegion,
@@ -116,6 +116,18 @@ fn a_position_whose_slot_may_be_written_anew_is_not_held() {
         (0..14).filter(|position| ring.holds(*position)).collect::<Vec<_>>(),
         (5..12).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn what_is_for_reading_only_cannot_be_written_to() {
+    let made = Made::new();
+    for region in made.regions() {
+        let shown = read_only(region).unwrap();
+        assert_eq!(rustix::io::pwrite(&shown, b"x", 100), Err(rustix::io::Errno::BADF));
+    }
+    let shown = read_only(made.arena.descriptor()).unwrap();
+    let mapped = Region::open(&shown, made.identity.arena(8192), Access::Write);
+    assert!(matches!(mapped, Err(RegionError::System { action: "map", .. })));
 }
 
 #[test]

@@ -71,8 +71,8 @@ pub enum HoldingsError {
     },
     /// It hangs.
     #[error(
-        "the keeper in {} (process {pid}) has not answered for {} s: it is stopped, or very busy; if it is stopped, let it go on: \
-         kill -CONT {pid}", .directory.display(), ANSWER_AT_MOST.as_secs()
+        "the keeper in {} (process {pid}) has not answered for {} s: it is stopped, very busy, or has no file descriptor left; \
+         if it is stopped, let it go on: kill -CONT {pid}", .directory.display(), ANSWER_AT_MOST.as_secs()
     )]
     NoAnswer {
         /// Where it serves.
@@ -335,7 +335,11 @@ impl Holdings {
             Source::Keeper { link, directory } => (link, directory),
         };
         let failed = |error| unanswered(directory, error);
-        link.send(&Message::Show(from, to), &[]).map_err(failed)?;
+        match link.send(&Message::Show(from, to), &[]) {
+            // Why it has hung up can still be heard.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent.map_err(failed)?,
+        }
         let mut entries = Estate::new();
         loop {
             match link.receive().map_err(failed)? {

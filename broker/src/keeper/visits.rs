@@ -84,9 +84,14 @@ impl Visits {
     }
 
     fn let_in(&mut self) {
-        let Some(Ok(socket)) = self.door.as_ref().map(socket::accept) else {
-            self.is_deaf = true;
-            return;
+        let Some(door) = &self.door else { return };
+        let socket = match socket::accept(door) {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Who has given up meanwhile takes nobody's time; else it would be tried again at once, for ever.
+                self.is_deaf = error.kind() != io::ErrorKind::WouldBlock;
+                return;
+            }
         };
         if let Some(visit) = Visit::of(socket) {
             if self.visits.len() == VISITORS_MAX {

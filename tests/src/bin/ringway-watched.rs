@@ -4,7 +4,7 @@
 //! a producer and a consumer, both spinning, with messages of 64 B as fast as they go. In each round once with nothing beside and
 //! once while `ringway inspect --watch INTERVAL` runs; which comes first changes from round to round.
 //!
-//! Prints messages per second of each, and at the end both medians, their spreads and the loss in percent: the mark is 2. Run it
+//! Prints messages per second of each, and at the end both medians, their spreads and the difference in percent: the mark is −2. Run it
 //! with `--release` on a machine that does nothing else. `ringway-test-peer` and `ringway` must lie beside this program: `cargo
 //! build --release -p ringway-tests -p ringway-tools`.
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Failure> {
     for (what, (median, low, high)) in ["alone", "watched"].into_iter().zip(medians) {
         println!("{what}: median {median:.0} messages/s ({low:.0} to {high:.0})");
     }
-    println!("watched is {:.2} % lower", (1.0 - medians[1].0 / medians[0].0) * 100.0);
+    println!("watched is {:+.2} % of alone", (medians[1].0 / medians[0].0 - 1.0) * 100.0);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use ringway_shm_protocol::control::{KEEPER_SOCKET_NAME, socket};
 use ringway_shm_protocol::name::Name;
 use ringway_tests::kept::KeptBroker;
 use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
-use rustix::process::Uid;
+use rustix::process::{Resource, Rlimit, Uid, getrlimit, prlimit};
 
 const PEER: &str = env!("CARGO_BIN_EXE_ringway-test-peer");
 const USUAL: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
@@ -93,6 +93,30 @@ fn visitors_who_say_nothing_or_nonsense_hold_up_nobody() {
     broker.succeed();
     assert_eq!(connection.stream("s").unwrap().partitions[0].next_position, 1);
     drop((silent, noisy));
+}
+
+#[test]
+fn a_keeper_without_a_descriptor_left_says_nothing_and_goes_on() {
+    let broker = KeptBroker::start(Path::new(PEER));
+    let connection = broker.connect();
+    connection.declare_stream("s", USUAL).unwrap();
+    connection.producer("s").open().unwrap().send(b"x").unwrap();
+    let path = broker.path();
+    let pid = rustix::process::Pid::from_raw(broker.keeper_pid() as i32);
+    let is_free = |fd: &u64| !Path::new(&format!("/proc/{}/fd/{fd}", broker.keeper_pid())).exists();
+    let mut free = (0..).filter(is_free);
+    let (first, second) = (free.next().unwrap(), free.next().unwrap());
+    let usual = getrlimit(Resource::Nofile);
+    let limit = |current| prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), ..usual }).unwrap();
+    // Of one that it could open, and of none.
+    limit(second);
+    let cut_off = Holdings::of_keeper(&path).unwrap().partitions(&stream()).unwrap_err();
+    assert!(matches!(cut_off, HoldingsError::HungUp(_)), "{cut_off}");
+    limit(first);
+    let unanswered = Holdings::of_keeper(&path).unwrap().partitions(&stream()).unwrap_err();
+    assert!(unanswered.to_string().contains("has no file descriptor left"), "{unanswered}");
+    limit(1024);
+    assert_eq!(end(&mut Holdings::of_keeper(&path).unwrap()), 1);
 }
 
 #[test]
