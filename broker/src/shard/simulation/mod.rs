@@ -224,6 +224,8 @@ impl Life {
 
     /// What nobody has of the queue is given up; when that is answered, it is for ever.
     fn purge(&mut self) {
+        // It is not answered before there is room for it.
+        self.set_free(None);
         let untouched = self.ledger.untouched(Of::Work);
         self.ledger.may_be_purged(Of::Work);
         let purge = |partition| Operation::Purge(partition, None);
