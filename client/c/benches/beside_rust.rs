@@ -83,7 +83,8 @@ fn twin(directory: &str) {
         let start = Instant::now();
         for count in 0..MESSAGES {
             payload[1] = count as u8;
-            producer.send(black_box(&payload)).unwrap();
+            // Of a length that the compiler does not know, as it cannot know that of a caller in C.
+            producer.send(black_box(&payload[..])).unwrap();
         }
         let published = Instant::now();
         for _ in 0..MESSAGES {

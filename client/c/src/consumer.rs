@@ -91,7 +91,7 @@ impl Ordered {
     fn all<'a>(&mut self) -> (&'a mut Consumer, &'a mut MessageHandle) {
         // SAFETY: made by `none`, freed by the drop only; the one who uses the consumer uses the message.
         let message = unsafe { self.message.as_mut() };
-        drop(message.take());
+        message.end();
         // SAFETY: what was lent has just ended.
         (unsafe { self.consumer.lend() }, message)
     }
@@ -182,22 +182,37 @@ pub unsafe extern "C" fn ringway_consumer_close(consumer: *mut ConsumerHandle) -
 unsafe fn receive(
     consumer: *mut ConsumerHandle,
     message: *mut *const MessageOf,
-    receive: impl FnOnce(&'static mut Consumer) -> Result<Option<Message<'static>>, RecvError>,
+    receive: impl FnOnce(&'static mut Consumer, &mut MessageHandle) -> Result<bool, RecvError>,
 ) -> Code {
     enter(|| {
         // SAFETY: the caller's promise.
         let (ordered, message) = unsafe { (borrow(consumer)?, out("message", message)?) };
         message.write(ptr::null());
         let (consumer, lent) = ordered.all();
-        match receive(consumer)? {
-            Some(received) => {
-                lent.lend(received);
-                message.write(MessageHandle::for_program(ordered.message));
-                Ok(Code::Ok)
-            }
-            None => Ok(Code::Empty),
+        if !receive(consumer, lent)? {
+            return Ok(Code::Empty);
         }
+        message.write(MessageHandle::for_program(ordered.message));
+        Ok(Code::Ok)
     })
+}
+
+/// Puts what was received, if it is something.
+#[inline(always)]
+fn put(
+    received: Result<Option<Message<'static>>, RecvError>,
+    lent: &mut MessageHandle,
+) -> Result<bool, RecvError> {
+    // By reference: see `note_plain`.
+    match &received {
+        Ok(Some(message)) if lent.note_plain(message) => return Ok(true),
+        Ok(None) => return Ok(false),
+        _ => {}
+    }
+    if let Some(message) = received? {
+        lent.lend(message);
+    }
+    Ok(true)
 }
 
 /// The next message; waits for it as long as the broker is there. What was returned before is over, and counts as consumed.
@@ -212,7 +227,16 @@ pub unsafe extern "C" fn ringway_consumer_recv(
     message: *mut *const MessageOf,
 ) -> Code {
     // SAFETY: the caller's promise.
-    unsafe { receive(consumer, message, |consumer| consumer.recv().map(Some)) }
+    unsafe {
+        receive(consumer, message, |consumer, lent| {
+            let received = consumer.recv();
+            match &received {
+                Ok(message) if lent.note_plain(message) => {}
+                _ => lent.lend(received?),
+            }
+            Ok(true)
+        })
+    }
 }
 
 /// The next message, if there is one now; otherwise `RINGWAY_EMPTY`, and `*message` is null.
@@ -226,7 +250,7 @@ pub unsafe extern "C" fn ringway_consumer_try_recv(
     message: *mut *const MessageOf,
 ) -> Code {
     // SAFETY: the caller's promise.
-    unsafe { receive(consumer, message, Consumer::try_recv) }
+    unsafe { receive(consumer, message, |consumer, lent| put(consumer.try_recv(), lent)) }
 }
 
 /// The next message; waits for it `timeout_ns` at the most, then `RINGWAY_EMPTY`.
@@ -240,8 +264,11 @@ pub unsafe extern "C" fn ringway_consumer_recv_timeout(
     timeout_ns: u64,
     message: *mut *const MessageOf,
 ) -> Code {
+    let within = |consumer: &'static mut Consumer, lent: &mut _| {
+        put(consumer.recv_timeout(duration(timeout_ns)), lent)
+    };
     // SAFETY: the caller's promise.
-    unsafe { receive(consumer, message, |consumer| consumer.recv_timeout(duration(timeout_ns))) }
+    unsafe { receive(consumer, message, within) }
 }
 
 /// Declares everything returned so far consumed, at once. The message that was returned last is over.

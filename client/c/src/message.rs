@@ -53,6 +53,10 @@ impl Sort for MessageOf {
 pub(crate) enum Body {
     /// There is none.
     Over,
+    /// Of an ordered consumer, and nothing but a payload in its buffer, as most are: what C knows of it is all there is.
+    Plain,
+    /// A copy of such a one: the program's.
+    Copied(Box<[u8]>),
     /// Of an ordered consumer.
     Lent(Message<'static>),
     /// The program's.
@@ -100,7 +104,22 @@ impl MessageHandle {
         unsafe { ptr::write_volatile(&raw mut handle.public.word, 0) };
     }
 
-    /// What is there instead of the message from now on is none.
+    /// Ends what was lent. What is plain refers to nothing: it may stay.
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        if !matches!(self.body, Body::Plain) {
+            self.set_body(Body::Over);
+        }
+    }
+
+    /// Out of the way of plain messages: to drop what was there takes more time than they do.
+    #[cold]
+    #[inline(never)]
+    fn set_body(&mut self, body: Body) {
+        self.body = body;
+    }
+
+    /// Takes the message out.
     #[inline]
     pub(crate) fn take(&mut self) -> Body {
         std::mem::replace(&mut self.body, Body::Over)
@@ -124,16 +143,50 @@ impl MessageHandle {
         }
     }
 
-    /// Puts the message that was just received.
+    /// Notes a message that was just received; `false`: it is more than a payload, to be [lent](Self::lend) as a whole. Most are
+    /// not, and to move those here would cost more than to receive them.
     #[inline]
-    pub(crate) fn lend(&mut self, message: Message<'static>) {
+    pub(crate) fn note_plain(&mut self, message: &Message<'_>) -> bool {
         self.public.position = message.position();
         self.public.partition = message.partition();
+        if message.view().is_some() || message.attributes().parts().0 != 0 {
+            return false;
+        }
+        self.set_payload(message.payload());
+        if !matches!(self.body, Body::Plain) {
+            self.set_body(Body::Plain);
+        }
+        true
+    }
+
+    /// Puts a message that was noted, and is more than a payload.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn lend(&mut self, message: Message<'static>) {
         match message.view() {
             None => self.set_payload(message.payload()),
             Some(view) => self.set_view(view),
         }
         self.body = Body::Lent(message);
+    }
+
+    /// Puts a copy, which the program has, of a plain message.
+    fn copy(&mut self, plain: &Self) {
+        let payload: Box<[u8]> = plain.payload().into();
+        self.public.position = plain.public.position;
+        self.public.partition = plain.public.partition;
+        self.set_payload(&payload);
+        self.body = Body::Copied(payload);
+    }
+
+    /// The payload of a plain message, or of any that is not in place.
+    fn payload(&self) -> &[u8] {
+        if let Body::Copied(payload) = &self.body {
+            return payload;
+        }
+        // SAFETY: it lies in the buffer of the consumer, which is not used as long as the message is there, or in what the
+        // body has.
+        unsafe { std::slice::from_raw_parts(self.public.payload, self.public.payload_bytes) }
     }
 
     /// Puts a message that the program holds.
@@ -200,6 +253,7 @@ impl MessageHandle {
     fn attributes(&self) -> Result<AttributesView<'_>, Failure> {
         match &self.body {
             Body::Over => Err(over()),
+            Body::Plain | Body::Copied(_) => Ok(AttributesView::default()),
             Body::Lent(message) => Ok(message.attributes()),
             Body::Held(message) => Ok(message.attributes()),
             Body::Delivered(delivery) => Ok(delivery.attributes()),
@@ -397,18 +451,15 @@ pub unsafe extern "C" fn ringway_message_read(
             into.write_bytes(0, bytes);
             std::slice::from_raw_parts_mut(into, bytes)
         };
-        match &message.body {
+        let view = match &message.body {
             Body::Over => return Err(over()),
-            Body::Lent(lent) => match lent.view() {
-                Some(view) => view.read(at, into),
-                None => into.copy_from_slice(&lent.payload()[at..at + bytes]),
-            },
-            Body::Held(held) => match held.view() {
-                Some(view) => view.read(at, into),
-                None => into.copy_from_slice(&held.payload()[at..at + bytes]),
-            },
-            Body::Delivered(delivery) => into.copy_from_slice(&delivery.payload()[at..at + bytes]),
-            Body::Kept(leased) => into.copy_from_slice(&leased.payload()[at..at + bytes]),
+            Body::Lent(lent) => lent.view(),
+            Body::Held(held) => held.view(),
+            _ => None,
+        };
+        match view {
+            Some(view) => view.read(at, into),
+            None => into.copy_from_slice(&message.payload()[at..at + bytes]),
         }
         Ok(Code::Ok)
     })
@@ -430,13 +481,22 @@ pub unsafe extern "C" fn ringway_message_hold(
         let (message, held) = unsafe { (MessageHandle::of(message)?, out("held", held)?) };
         held.write(ptr::null());
         let kept = match &message.body {
-            Body::Lent(lent) => lent.hold()?,
+            Body::Lent(lent) => Some(lent.hold()?),
+            Body::Plain => None,
             Body::Over => return Err(over()),
-            _ => return Err(Failure::argument("only a message of an ordered consumer can be held")),
+            _ => {
+                return Err(Failure::argument(
+                    "only a message that an ordered consumer has lent can be held",
+                ));
+            }
         };
         let mut handle = MessageHandle::none(true);
         // SAFETY: just made, and nobody else's yet.
-        unsafe { handle.as_mut() }.hold(kept);
+        let new = unsafe { handle.as_mut() };
+        match kept {
+            Some(kept) => new.hold(kept),
+            None => new.copy(message),
+        }
         held.write(MessageHandle::for_program(handle));
         Ok(Code::Ok)
     })

@@ -47,6 +47,7 @@ fn crates_depend_only_as_drawn() {
         (CLIENT, &[PROTOCOL]),
         // The harness runs brokers for its programs.
         ("ringway-c", &[CLIENT, TESTS]),
+        ("ringway-python", &[CLIENT]),
         (BROKER, &[PROTOCOL]),
         ("ringway-tools", &[PROTOCOL, CLIENT, BROKER]),
         (BENCHES, &[PROTOCOL, CLIENT, BROKER]),
