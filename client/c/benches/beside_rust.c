@@ -1,4 +1,4 @@
-/* The C side of beside_rust.rs: prints the nanoseconds of a publish and of a receive, on the average of all messages.
+/* The C side of beside_rust.rs: prints the nanoseconds of this thread for a publish and for a receive, in the median of all laps.
  *
  * usage: beside_rust DIRECTORY LAPS MESSAGES */
 
@@ -17,8 +17,18 @@ static void check(ringway_code code) {
 
 static double now_ns(void) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
+}
+
+static int in_order(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *of, size_t count) {
+    qsort(of, count, sizeof *of, in_order);
+    return of[count / 2];
 }
 
 int main(int argc, char **argv) {
@@ -33,7 +43,10 @@ int main(int argc, char **argv) {
     check(ringway_producer_open(connection, "beside", NULL, &producer));
     check(ringway_consumer_open(connection, "beside", "s", NULL, &consumer));
     unsigned char payload[64] = {1};
-    double publishing = 0, receiving = 0;
+    double *publishing = calloc((size_t)laps, sizeof *publishing), *receiving = calloc((size_t)laps, sizeof *receiving);
+    if (publishing == NULL || receiving == NULL) {
+        return 2;
+    }
     unsigned long sum = 0;
     for (long lap = 0; lap < laps; lap++) {
         const double start = now_ns();
@@ -47,11 +60,12 @@ int main(int argc, char **argv) {
             check(ringway_consumer_recv(consumer, &message));
             sum += message->payload[1] + message->payload_bytes;
         }
-        publishing += published - start;
-        receiving += now_ns() - published;
+        publishing[lap] = (published - start) / (double)messages;
+        receiving[lap] = (now_ns() - published) / (double)messages;
     }
-    const double all = (double)laps * (double)messages;
-    printf("%.3f %.3f %lu\n", publishing / all, receiving / all, sum);
+    printf("%.3f %.3f %lu\n", median(publishing, (size_t)laps), median(receiving, (size_t)laps), sum);
+    free(publishing);
+    free(receiving);
     check(ringway_consumer_close(consumer));
     check(ringway_producer_close(producer));
     check(ringway_connection_close(connection));

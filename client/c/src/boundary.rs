@@ -45,10 +45,12 @@ thread_local! {
 /// Around every function of the library.
 #[inline(always)]
 pub(crate) fn enter(body: impl FnOnce() -> Result<Code, Failure>) -> Code {
+    // Not what the closure returns: that would be read back wider than it was written, which stalls.
+    let mut code = Code::Defect;
     // Whatever state a panic leaves behind, the caller is told that the handle may be in none to be used.
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(code)) => code,
-        Ok(Err(failure)) => fail(failure),
+    let entered = catch_unwind(AssertUnwindSafe(|| code = body().unwrap_or_else(fail)));
+    match entered {
+        Ok(()) => code,
         Err(panic) => fail(defect(panic.as_ref())),
     }
 }

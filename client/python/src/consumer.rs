@@ -20,7 +20,7 @@ use crate::message::{Message, Position, Taken};
 const UNCOMMITTED_MAX: u64 = 256;
 const UNCOMMITTED_PART: u64 = 8;
 /// How long a waiting thread has the handle before it looks whether somebody else wants it.
-const WAIT_SLICE: Duration = Duration::from_millis(50);
+const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 /// A set of one: it waits without receiving.
 struct Ordered {

@@ -25,7 +25,7 @@ use crate::message::{Said, lend};
 /// Largest payload that becomes `bytes`.
 const BYTES_MAX: usize = 4096;
 /// How long a waiting thread has the handle before it looks whether somebody else wants it.
-const WAIT_SLICE: Duration = Duration::from_millis(50);
+const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 struct Competing {
     consumer: client::SharedConsumer,

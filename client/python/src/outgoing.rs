@@ -4,7 +4,7 @@
 //!    used where they are only while the interpreter lock is held: see [`Argument::pinned`].
 //! 2. What a message says about itself is encoded when it is made, once for any number of sends.
 
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyString};
@@ -16,7 +16,7 @@ use crate::errors::OrRaise;
 /// What is given to be sent.
 pub(crate) enum Argument<'py> {
     Bytes(Bound<'py, PyBytes>),
-    Buffer(PyBuffer<u8>),
+    Buffer(PyUntypedBuffer),
     Copied(Vec<u8>),
     Message(Bound<'py, Outgoing>),
 }
@@ -37,11 +37,11 @@ impl<'py> Argument<'py> {
         if object.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err("a payload is bytes, not str: encode it"));
         }
-        let buffer = pyo3::buffer::PyUntypedBuffer::get(object)?;
+        let buffer = PyUntypedBuffer::get(object)?;
         if !buffer.is_c_contiguous() {
             return Err(PyBufferError::new_err("a payload's bytes must lie in a row: copy it"));
         }
-        Ok(Self::Buffer(PyBuffer::get(object)?))
+        Ok(Self::Buffer(buffer))
     }
 
     /// The same, to be used without the interpreter lock: what may change is copied.

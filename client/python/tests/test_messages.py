@@ -1,5 +1,6 @@
 """Sending and receiving in order."""
 
+import array
 import gc
 import threading
 import time
@@ -22,11 +23,13 @@ def test_what_is_sent_is_received_in_order(stream):
         assert producer.try_send(bytearray(b"two")) > ringway.Position(0, 0)
         assert producer.send(memoryview(b"xthree")[1:], timeout=1.0).position == 2
         assert producer.send(b"") == ringway.Position(0, 3)
-        received = [consumer.recv() for _ in range(4)]
-        assert [message.payload for message in received] == [b"one", b"two", b"three", b""]
-        assert [message.position for message in received] == [0, 1, 2, 3]
+        numbers = array.array("d", [1.5, 2.5])
+        producer.send_many([numbers, memoryview(b"")])
+        received = [consumer.recv() for _ in range(6)]
+        assert [message.payload for message in received] == [b"one", b"two", b"three", b"", numbers.tobytes(), b""]
+        assert [message.position for message in received] == [0, 1, 2, 3, 4, 5]
         assert consumer.try_recv() is None and consumer.recv(timeout=0.01) is None
-        assert consumer.positions() == [ringway.Position(0, 4)] and consumer.missed == 0
+        assert consumer.positions() == [ringway.Position(0, 6)] and consumer.missed == 0
         assert not received[0].is_in_place and bytes(received[0]) == b"one" and len(received[2]) == 5
         assert received[0].key is None and received[0].attributes == {}
 
