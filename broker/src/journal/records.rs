@@ -123,10 +123,12 @@ pub(crate) struct Extent {
     /// The positions.
     pub(crate) first: u64,
     pub(crate) end: u64,
-    /// The segment.
+    /// The segment that they begin in.
     pub(crate) segment: u64,
     /// Where the batch begins, in blocks from the beginning of the segment.
     pub(crate) block: u32,
+    /// The segment that they end in: a later one, where a message is in parts.
+    pub(crate) last_segment: u64,
 }
 
 /// What a body cannot be.

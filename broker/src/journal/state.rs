@@ -72,9 +72,9 @@ impl StreamState {
         }
     }
 
-    /// Messages from `first` up to `end` stand in the batch at `place`. What was known of these positions, or of later ones, is
+    /// Messages from `first` up to `end` stand from the batch at `place` on, up to some batch of `last_segment`. What was known of these positions, or of later ones, is
     /// of a history that was not confirmed, or the same once more.
-    fn add(&mut self, first: u64, end: u64, place: Place) {
+    fn add(&mut self, first: u64, end: u64, place: Place, last_segment: u64) {
         while let Some(last) = self.extents.back_mut().filter(|last| last.end > first) {
             if last.first < first {
                 last.end = first;
@@ -84,8 +84,10 @@ impl StreamState {
         }
         let Place { segment, block } = place;
         match self.extents.back_mut() {
-            Some(last) if (last.segment, last.block, last.end) == (segment, block, first) => last.end = end,
-            _ => self.extents.push_back(Extent { first, end, segment, block }),
+            Some(last) if (last.segment, last.block, last.end) == (segment, block, first) => {
+                (last.end, last.last_segment) = (end, last_segment);
+            }
+            _ => self.extents.push_back(Extent { first, end, segment, block, last_segment }),
         }
         self.end = end;
     }
@@ -129,7 +131,7 @@ impl State {
     pub(crate) fn add_messages(&mut self, stream: StreamId, first: u64, end: u64, place: Place) {
         // One that is gone: its messages were on their way.
         if let Some(stream) = self.streams.get_mut(&stream) {
-            stream.add(first, end, place);
+            stream.add(first, end, place, place.segment);
         }
     }
 
@@ -144,7 +146,7 @@ impl State {
         };
         let so_far = part.offset.saturating_add(bytes);
         if so_far >= part.body_bytes {
-            stream.add(part.position, part.position.saturating_add(1), first);
+            stream.add(part.position, part.position.saturating_add(1), first, place.segment);
         } else {
             stream.part = Some((part.position, so_far, first));
         }
@@ -190,9 +192,9 @@ impl State {
                     last.pop_front();
                 }
             }),
-            StateRecord::Extent(id, Extent { first, end, segment, block }) => self.with(id, |stream| {
-                stream.add(first, end, Place { segment, block });
-            }),
+            StateRecord::Extent(id, Extent { first, end, segment, block, last_segment }) => {
+                self.with(id, |stream| stream.add(first, end, Place { segment, block }, last_segment));
+            }
             StateRecord::End(id, end) => self.with(id, |stream| stream.end = end),
             StateRecord::Sent(id, producer, sent) => self.with(id, |stream| {
                 stream.sent.insert(producer, sent);
@@ -255,7 +257,7 @@ impl State {
     /// The segments that hold something that somebody may ask for.
     pub(crate) fn segments(&self) -> BTreeSet<u64> {
         let extents = self.streams.values().flat_map(|stream| stream.extents.iter());
-        extents.map(|extent| extent.segment).collect()
+        extents.flat_map(|extent| extent.segment..=extent.last_segment).collect()
     }
 
     /// Everything, for a snapshot.

@@ -80,7 +80,37 @@ on_both_runtimes! {
     brokers_are_killed_and_nothing_confirmed_is_missing_and_nothing_settled_comes_back,
     without_subscriptions_a_durable_stream_keeps_its_last_messages_too,
     a_queue_goes_on_where_it_was,
+    a_message_over_several_segments_keeps_each_of_them,
     what_was_settled_stays_settled_and_deleted_streams_stay_deleted,
+}
+
+fn a_message_over_several_segments_keeps_each_of_them(runtime: RuntimeChoice) {
+    let mut host = Host::new(runtime);
+    let large: Vec<u8> = (0..10 << 20_u32).map(|byte: u32| (byte / 13) as u8).collect();
+    let connection = host.connect();
+    connection.declare_queue("q", USUAL, SharedSettings::default()).unwrap();
+    let mut producer = connection.producer("q").open().unwrap();
+    let position = producer.send(&large).unwrap();
+    producer.confirm(position).unwrap();
+    drop((producer, connection));
+    // Each start has a snapshot of its own, and gives up what is not needed.
+    for _ in 0..4 {
+        let connection = host.connect();
+        let mut producer = connection.producer("q").open().unwrap();
+        let position = producer.send(b"small").unwrap();
+        producer.confirm(position).unwrap();
+        let mut worker = connection.queue_consumer("q").open().unwrap();
+        let mut both = [(); 2].map(|()| worker.recv_timeout(PATIENCE).unwrap().unwrap().keep());
+        both.sort_by_key(|message| message.payload().len());
+        assert!(both[0].payload() == b"small" && both[1].payload() == large);
+        worker.ack(&both[0]).unwrap();
+        worker.confirm_settled(PATIENCE).unwrap();
+        drop((producer, worker, connection));
+        host.lose_rings();
+    }
+    let connection = host.connect();
+    let mut worker = connection.queue_consumer("q").open().unwrap();
+    assert!(worker.recv().unwrap().payload() == large);
 }
 
 fn what_is_confirmed_is_read_back_when_the_rings_are_gone(runtime: RuntimeChoice) {
