@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Literal, Self, final
 
@@ -240,6 +241,10 @@ class Connection:
 
 @final
 class Loan(Buffer):
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+        def __release_buffer__(self, buffer: memoryview, /) -> None: ...
+
     def truncate(self, size: int) -> None: ...
     def close(self) -> None: ...
     def __len__(self) -> int: ...
@@ -273,6 +278,9 @@ class Producer:
     def __exit__(self, *_error: object) -> None: ...
 
 class _Received(Buffer):
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
     @property
     def partition(self) -> int: ...
     @property
