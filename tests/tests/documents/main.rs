@@ -51,6 +51,46 @@ fn fixture() -> (TestBroker, PathBuf, Connection) {
     (broker, connection.directory().to_owned(), connection)
 }
 
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn read(document: &str) -> String {
+    std::fs::read_to_string(workspace().join(document)).unwrap()
+}
+
+/// What a heading is called in links to it.
+fn anchors(text: &str) -> Vec<String> {
+    let headings =
+        text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |character: &char| character.is_alphanumeric() || " -_".contains(*character);
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn links_lead_somewhere_and_the_guide_names_every_example() {
+    for document in ["README.md", "client/GUIDE.md", "client/COMING_FROM.md"] {
+        let text = read(document);
+        let folder = workspace().join(document).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.starts_with("http")) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { workspace().join(document) } else { folder.join(path) };
+            assert!(target.exists(), "{document} links to {link}, which is not there");
+            let found = anchor.is_empty()
+                || anchors(&std::fs::read_to_string(target).unwrap()).contains(&anchor.to_owned());
+            assert!(found, "{document} links to {link}, where there is no such heading");
+        }
+    }
+    let guide = read("client/GUIDE.md");
+    for example in std::fs::read_dir(workspace().join("client/examples")).unwrap() {
+        let name = example.unwrap().file_name().into_string().unwrap();
+        assert!(guide.contains(&format!("(examples/{name})")), "the guide does not name {name}");
+    }
+}
+
 /// The row of the guide's table of limits that begins so.
 fn limit(guide: &str, what: &str) -> String {
     let start = format!("| {what} | ");
@@ -60,8 +100,7 @@ fn limit(guide: &str, what: &str) -> String {
 
 #[test]
 fn the_limits_in_the_guide_are_those_of_the_code() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client/GUIDE.md");
-    let guide = std::fs::read_to_string(path).unwrap();
+    let guide = read("client/GUIDE.md");
     let check = |what: &str, numbers: &[u64]| {
         let row = limit(&guide, what);
         let words: Vec<_> = row.split(|character: char| !character.is_ascii_digit()).collect();
