@@ -303,6 +303,19 @@ impl Lane {
 /// [`Producer::confirmation`](crate::Producer::confirmation). It belongs to no runtime: one helper thread for the whole process
 /// sleeps where confirms are announced, and wakes the tasks. The producer may be used, or closed, meanwhile.
 ///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut producer = connection.producer("payments").open()?;
+/// let position = producer.send("42 EUR")?;
+/// let confirmation = producer.confirmation(position)?;
+/// // On the runtime of your choice; the producer may go on meanwhile.
+/// let wait = async { println!("it is {}", confirmation.await?.name()); Ok::<(), ringway_client::ConfirmError>(()) };
+/// # let _ = wait;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// When the journal has no room or has failed, it asks the broker for the reason, and blocks for that for 0.1 s at the most.
 #[must_use = "futures do nothing unless polled"]
 pub struct Confirmation {

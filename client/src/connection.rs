@@ -22,6 +22,19 @@ use crate::wait::Deadline;
 
 /// A session with the broker. Clones share it, and any thread may use it; one request is under way at a time.
 ///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::{Connection, StartAt, StreamSettings, directory::default_directory};
+///
+/// let connection = Connection::open(default_directory())?;
+/// connection.declare_stream("orders", StreamSettings::DEFAULT)?;
+/// connection.declare_subscription("orders", "billing", StartAt::First)?;
+/// println!("{} streams", connection.streams()?.len());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// The session ends when the last clone is dropped, and with it the last producer and consumer opened through it;
 /// if the broker ends first, [`is_open`](Self::is_open) says `false` for ever: open a new one. A broker that was killed while it
 /// had a keeper (as `ringway serve` has) is succeeded within milliseconds, and the session goes on by itself; messages between

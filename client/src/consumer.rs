@@ -18,6 +18,17 @@ use crate::task::{Armed, MessageStream, Readiness, Waiting};
 use crate::wait::{Deadline, WaitStrategy};
 
 /// What a [`Consumer`] will be like; made by [`Connection::consumer`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::WaitStrategy;
+///
+/// let consumer = connection.consumer("accounts", "ledger").partitions([0, 1]).wait(WaitStrategy::Spin).open()?;
+/// # let _ = consumer;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct ConsumerBuilder {
@@ -70,6 +81,18 @@ impl ConsumerBuilder {
 }
 
 /// The one consumer of a subscription, or of some of its partitions.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut consumer = connection.consumer("orders", "billing").open()?;
+/// while let Some(message) = consumer.try_recv()? {
+///     println!("{}: {} bytes", message.position(), message.payload_bytes());
+/// }
+/// consumer.close()?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// It may move between threads and be used by one at a time. Dropping it does what [`close`](Self::close) does, waits
 /// at most a second for the broker and ignores errors; during a panic it commits nothing, so that the message

@@ -15,6 +15,20 @@ use crate::message::Position;
 use crate::sharing::{Claim, Sharing};
 
 /// A message that a [`SharedConsumer`](crate::SharedConsumer) has, until it says what becomes of it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut worker = connection.queue_consumer("jobs").open()?;
+/// let job = worker.recv()?;
+/// match job.payload() {
+///     b"" => job.reject()?,
+///     _ if job.failed() < 3 => job.nack()?,
+///     _ => job.ack()?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a delivery that is dropped gives its message back"]
 pub struct Delivery<'a> {
     sharing: &'a mut Sharing,
@@ -136,6 +150,18 @@ impl fmt::Debug for Delivery<'_> {
 }
 
 /// A message that was [kept](Delivery::keep): to be settled by its consumer.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut worker = connection.queue_consumer("jobs").open()?;
+/// let first = worker.recv()?.keep();
+/// let second = worker.recv()?.keep();
+/// worker.ack(&second)?;
+/// worker.nack(&first)?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "its consumer has the message until it is settled"]
 pub struct Leased {
     pub(crate) position: Position,

@@ -21,6 +21,18 @@ use crate::message::Position;
 use crate::wait_set::ConsumerKey;
 
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::{AdminError, ProtocolError};
+///
+/// if let Err(AdminError::Protocol(ProtocolError::Version { found, expected })) = connection.streams() {
+///     eprintln!("the broker speaks version {found}, this program {expected}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -82,6 +94,22 @@ pub enum ProtocolError {
 }
 
 /// Why no session with a broker could be opened.
+///
+/// ```
+/// use std::{thread::sleep, time::Duration};
+/// use ringway_client::{ConnectError, Connection};
+///
+/// /// Waits until a broker is there.
+/// fn connect(directory: &str) -> Result<Connection, ConnectError> {
+///     loop {
+///         match Connection::open(directory) {
+///             Err(error) if error.is_retryable() => sleep(Duration::from_millis(100)),
+///             opened => return opened,
+///         }
+///     }
+/// }
+/// # let _ = connect;
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -167,6 +195,20 @@ impl ConnectError {
 }
 
 /// Why a request to the broker failed.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::{AdminError, RefusalCode};
+///
+/// match connection.delete_stream("orders") {
+///     Err(error) if error.code() == Some(RefusalCode::InUse) => println!("later: {error}"),
+///     Err(AdminError::Disconnected) => println!("open a new connection"),
+///     deleted => deleted?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AdminError {
@@ -230,6 +272,17 @@ impl AdminError {
 }
 
 /// Why a producer or consumer could not be opened.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// match connection.consumer("orders", "billing").open() {
+///     Err(error) if error.is_retryable() => println!("somebody else has it: {error}"),
+///     opened => drop(opened?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -317,6 +370,23 @@ impl From<AdminError> for OpenError {
 }
 
 /// Why messages are not confirmed (yet). They are published all the same; whether they would survive is not known.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use std::time::Duration;
+/// use ringway_client::ConfirmError;
+///
+/// let mut producer = connection.producer("payments").open()?;
+/// let position = producer.send("42 EUR")?;
+/// match producer.confirm_timeout(position, Duration::from_secs(1)) {
+///     Ok(level) => println!("it is {}", level.name()),
+///     Err(ConfirmError::Timeout { confirmed, .. }) => println!("not yet: everything below {confirmed} is"),
+///     Err(error) => println!("whether it would survive is unknown: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfirmError {
@@ -408,6 +478,21 @@ impl ConfirmError {
 }
 
 /// Why a message was not sent. It is not in the stream.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::SendError;
+///
+/// let mut producer = connection.producer("orders").open()?;
+/// match producer.try_send("one pizza") {
+///     Ok(position) => println!("at {position}"),
+///     Err(SendError::Full { subscription, lag, .. }) => println!("{subscription:?} is {lag} behind"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -608,6 +693,19 @@ impl SendError {
 }
 
 /// Why a loan was not sent. It is here, as it was.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut producer = connection.producer("frames").open()?;
+/// let loan = producer.loan(1 << 20)?;
+/// if let Err(error) = producer.send_loan(loan) {
+///     println!("not sent: {}", error.source);
+///     producer.send_loan(*error.loan)?; // It is still what it was.
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[error("{source}")]
 pub struct SendLoanError {
@@ -661,6 +759,18 @@ fn grouped(number: u64) -> String {
 }
 
 /// Why a batch was sent in part or not at all.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut producer = connection.producer("orders").open()?;
+/// let orders = ["one", "two", "three"];
+/// if let Err(error) = producer.send_batch(orders) {
+///     println!("{:?} are not sent: {}", &orders[error.sent..], error.source);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[error("{sent} messages of the batch were sent, the next was not: {source}")]
 pub struct SendBatchError {
@@ -678,6 +788,23 @@ impl SendBatchError {
 }
 
 /// Why nothing was received or committed.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::RecvError;
+///
+/// let mut consumer = connection.consumer("orders", "billing").open()?;
+/// loop {
+///     match consumer.recv() {
+///         Ok(message) => println!("{} bytes", message.payload_bytes()),
+///         Err(RecvError::Attributes { position, .. }) => println!("message {position} is passed over"),
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecvError {
@@ -748,6 +875,20 @@ impl RecvError {
 }
 
 /// Why a message was not settled as it was said.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::SettleError;
+///
+/// let mut worker = connection.queue_consumer("jobs").open()?;
+/// match worker.recv()?.ack() {
+///     Err(SettleError::Late { attempt, .. }) => println!("delivery {attempt} took too long: it comes again"),
+///     settled => settled?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SettleError {
@@ -789,6 +930,22 @@ impl SettleError {
 }
 
 /// A consumer of a set failed. Remove it, and the others go on.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use std::time::Duration;
+/// use ringway_client::WaitSet;
+///
+/// let mut set = WaitSet::new();
+/// set.add(connection.consumer("orders", "billing").open()?);
+/// if let Err(error) = set.wait(Duration::from_secs(1)) {
+///     println!("{}", error.source);
+///     set.remove(error.key);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[error("{source}")]
 pub struct WaitError {
@@ -799,6 +956,19 @@ pub struct WaitError {
 }
 
 /// Why a message cannot be held in place.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut consumer = connection.consumer("frames", "viewer").open()?;
+/// let message = consumer.recv()?;
+/// match message.hold() {
+///     Ok(held) => println!("held at {}", held.position()),
+///     Err(error) => println!("{} are held already: copy {} bytes", error.held, message.payload().len()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "this consumer holds {held} messages in place already, as many as it may: drop one first, or copy this one"
@@ -809,6 +979,19 @@ pub struct HoldError {
 }
 
 /// Why a consumer was not closed as it should be. It is closed all the same.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::CloseError;
+///
+/// let consumer = connection.consumer("orders", "billing").open()?;
+/// if let Err(CloseError::Commit(error)) = consumer.close() {
+///     println!("the last messages will come again: {error}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CloseError {

@@ -43,6 +43,7 @@
 //! | confirm | waiting until messages, and what was settled, are as durable as their stream |
 //! | task | the face for tasks and event loops: futures, streams, descriptors |
 //! | typed | values instead of payloads |
+//! | protocol | what of the protocol is the client's, too |
 //! | error | one error type per operation |
 //!
 //! What always holds:
@@ -73,6 +74,7 @@ mod message;
 mod outgoing;
 mod partitions;
 mod producer;
+mod protocol;
 mod reading;
 mod session;
 mod shared_consumer;
@@ -95,25 +97,7 @@ pub use loan::Loan;
 pub use message::{HeldMessage, Message, Position};
 pub use outgoing::Outgoing;
 pub use producer::{Producer, ProducerBuilder};
-pub use ringway_shm_protocol::attributes::{
-    AttributeMap, Attributes, AttributesError, AttributesView, CORRELATION_BYTES_MAX, CorruptAttributes,
-    KEY_BYTES_MAX, MAP_BYTES_MAX, Stamp, Value,
-};
-pub use ringway_shm_protocol::control::frame::FrameError;
-pub use ringway_shm_protocol::control::message::{
-    Backoff, CursorInfo, CursorSettings, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow,
-    PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal,
-    RefusalCode, Sent, SharedInfo, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings,
-    SubscriptionInfo, SubscriptionMode, Visibility,
-};
-pub use ringway_shm_protocol::key::partition_of;
-pub use ringway_shm_protocol::layout::{
-    CAPACITY_DEFAULT, CAPACITY_MAX, CAPACITY_MIN, GeometryError, PARTITIONS_MAX, SLOT_BYTES_DEFAULT,
-    SLOT_BYTES_MAX, SLOT_BYTES_MIN,
-};
-pub use ringway_shm_protocol::memory::arena::ArenaView;
-pub use ringway_shm_protocol::memory::mapped::RegionError;
-pub use ringway_shm_protocol::ring::{CursorLost, PublishError, ReadError};
+pub use protocol::*;
 pub use shared_consumer::{SharedConsumer, SharedConsumerBuilder};
 pub use task::{Deliveries, DeliveryStream, MessageStream, Messages, Readiness};
 #[cfg(feature = "serde")]

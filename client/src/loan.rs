@@ -12,6 +12,18 @@ use ringway_shm_protocol::ring::ArenaBlock;
 /// [`Producer::send_loan`](crate::Producer::send_loan) of the same producer. Its bytes are left over from earlier
 /// payloads of that producer until they are written.
 ///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut producer = connection.producer("frames").open()?;
+/// let mut frame = producer.loan(4 << 20)?;
+/// frame[..3].copy_from_slice(b"raw");
+/// frame.truncate(1 << 20);
+/// producer.send_loan(frame)?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// In a forked child its use panics: the memory is the parent's.
 #[derive(Debug)]
 pub struct Loan {

@@ -37,6 +37,13 @@ pub(crate) enum Body<'a> {
 }
 
 /// Where a message is in its stream.
+///
+/// ```
+/// use ringway_client::Position;
+///
+/// let position = Position { partition: 3, position: 17 };
+/// assert_eq!(position.to_string(), "3:17");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The partition's number.
@@ -52,6 +59,16 @@ impl fmt::Display for Position {
 }
 
 /// A message, as it is until the consumer is used again.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut consumer = connection.consumer("orders", "billing").open()?;
+/// let message = consumer.recv()?;
+/// println!("{}:{} {:?} {:?}", message.partition(), message.position(), message.key(), message.payload());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Message<'a> {
     pub(crate) partition: u32,
     pub(crate) position: u64,
@@ -152,6 +169,17 @@ impl fmt::Debug for Message<'_> {
 }
 
 /// A message that was kept by [`Message::hold`]. Its memory is given back when it is dropped.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut consumer = connection.consumer("frames", "viewer").open()?;
+/// let held = consumer.recv()?.hold()?;
+/// consumer.recv()?; // The consumer goes on, and so may the message, on another thread.
+/// std::thread::spawn(move || println!("{} bytes", held.payload().len()));
+/// # Ok(())
+/// # }
+/// ```
 pub struct HeldMessage {
     partition: u32,
     position: u64,

@@ -31,6 +31,15 @@ use crate::task::Waiting;
 use crate::wait::{Deadline, Step, WaitStrategy};
 
 /// What a [`Producer`] will be like; made by [`Connection::producer`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let producer = connection.producer("payments").name("importer").timestamps(true).open()?;
+/// println!("it begins with {:?}", producer.next_sequence());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct ProducerBuilder {
@@ -91,6 +100,20 @@ impl ProducerBuilder {
 }
 
 /// A producer of a stream.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::Outgoing;
+///
+/// let mut producer = connection.producer("orders").open()?;
+/// producer.send("one pizza")?;
+/// producer.send(Outgoing::new(b"two").key(b"customer 7"))?;
+/// producer.send_batch(["three", "four"])?;
+/// producer.confirm_all()?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// It may move between threads and be used by one at a time. Dropping it gives the stream back as
 /// [`close`](Self::close) does, waits at most a second for the broker and ignores errors.

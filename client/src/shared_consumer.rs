@@ -24,6 +24,15 @@ use crate::wait::{Deadline, WaitStrategy};
 const PREFETCH_MAX: usize = 4096;
 
 /// What a [`SharedConsumer`] will be like; made by [`Connection::shared_consumer`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let worker = connection.queue_consumer("jobs").prefetch(16).open()?;
+/// # let _ = worker;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct SharedConsumerBuilder {

@@ -20,6 +20,13 @@ const LOOKS_PER_TURN: u32 = 32;
 const PAUSES: u32 = 2;
 
 /// How a producer or consumer waits.
+///
+/// ```
+/// use std::time::Duration;
+/// use ringway_client::WaitStrategy;
+///
+/// assert_eq!(WaitStrategy::default(), WaitStrategy::Adaptive { spin: Duration::from_micros(20) });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {

@@ -29,6 +29,19 @@ use crate::error::{RecvError, WaitError};
 use crate::wait::{Deadline, SLEEP_MAX, Step, WaitStrategy, Waiter};
 
 /// Names a consumer of a [`WaitSet`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::WaitSet;
+///
+/// let mut set = WaitSet::new();
+/// let key = set.add(connection.consumer("orders", "billing").open()?);
+/// let consumer = set.remove(key);
+/// assert!(consumer.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerKey(usize);
 

@@ -19,6 +19,23 @@ use crate::wait::SLEEP_MAX;
 /// Readable when a consumer may have something to receive; made by
 /// [`Consumer::readiness`](crate::Consumer::readiness) and [`SharedConsumer::readiness`](crate::SharedConsumer::readiness). Its
 /// clones are the same descriptor. Only to be waited for: reading from it is the consumer's.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// let mut consumer = connection.consumer("orders", "billing").open()?;
+/// let readiness = consumer.readiness()?;
+/// loop {
+///     poll(&mut [PollFd::new(&readiness, PollFlags::IN)], None)?;
+///     while let Some(message) = consumer.try_recv()? {
+///         println!("{} bytes", message.payload_bytes());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<OwnedFd>);
 

@@ -123,6 +123,25 @@ impl IntoIterator for SharedConsumer {
 
 /// The messages of a [`Consumer`] as a [`Stream`]; made by [`Consumer::into_stream`]. Asking for the next one consumes those
 /// before.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use std::{future::poll_fn, pin::Pin};
+/// use futures_core::Stream;
+///
+/// let mut messages = connection.consumer("orders", "billing").open()?.into_stream();
+/// // Or `messages.next()` of the extensions of your runtime.
+/// let print = async move {
+///     while let Some(message) = poll_fn(|context| Pin::new(&mut messages).poll_next(context)).await {
+///         println!("{} bytes", message?.payload().len());
+///     }
+///     Ok::<(), ringway_client::RecvError>(())
+/// };
+/// # let _ = print;
+/// # Ok(())
+/// # }
+/// ```
 pub struct MessageStream {
     consumer: Consumer,
     waiting: Waiting,
@@ -167,6 +186,24 @@ impl FusedStream for MessageStream {
 
 /// The messages of a [`SharedConsumer`] as a [`Stream`], kept, to be settled by the [consumer](Self::consumer); made by
 /// [`SharedConsumer::into_stream`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use std::{future::poll_fn, pin::Pin};
+/// use futures_core::Stream;
+///
+/// let mut jobs = connection.queue_consumer("jobs").open()?.into_stream();
+/// let work = async move {
+///     while let Some(job) = poll_fn(|context| Pin::new(&mut jobs).poll_next(context)).await.transpose()? {
+///         jobs.consumer().ack(&job)?;
+///     }
+///     Ok::<(), Box<dyn std::error::Error>>(())
+/// };
+/// # let _ = work;
+/// # Ok(())
+/// # }
+/// ```
 pub struct DeliveryStream {
     consumer: SharedConsumer,
     waiting: Waiting,

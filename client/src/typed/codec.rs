@@ -68,6 +68,17 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<T> for Plain {
 }
 
 /// Values of any type that `serde` knows, in the compact format of the `postcard` crate.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use ringway_client::{Codec, Postcard};
+///
+/// let mut buffer = Vec::new();
+/// let payload = <Postcard as Codec<(u32, String)>>::encode(&(7, "espresso".into()), &mut buffer)?.to_vec();
+/// assert_eq!(<Postcard as Codec<(u32, String)>>::decode(&payload)?, (7, "espresso".to_owned()));
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(feature = "serde")]
 #[derive(Clone, Copy, Debug)]
 pub struct Postcard;
@@ -89,6 +100,13 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Postcard {
 }
 
 /// Why a value has no payload, or a payload is no value.
+///
+/// ```
+/// use ringway_client::{Codec, CodecError, Plain};
+///
+/// let decoded = <Plain as Codec<u64>>::decode(b"short");
+/// assert!(matches!(decoded, Err(CodecError::Size { found: 5, expected: 8, .. })));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CodecError {

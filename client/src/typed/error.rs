@@ -7,6 +7,20 @@ use crate::error::{RecvError, SendError, SettleError};
 use crate::message::Position;
 
 /// Why a value was not published.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::TypedSendError;
+///
+/// let mut numbers = connection.producer("numbers").open()?.typed::<u64>();
+/// match numbers.try_send(&7) {
+///     Err(TypedSendError::Send(error)) if error.is_retryable() => println!("later: {error}"),
+///     sent => println!("at {}", sent?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TypedSendError {
@@ -26,6 +40,21 @@ impl TypedSendError {
 }
 
 /// Why there is no value.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::TypedRecvError;
+///
+/// let mut numbers = connection.consumer("numbers", "reader").open()?.typed::<u64>();
+/// match numbers.recv() {
+///     Ok(number) => println!("{}", *number),
+///     Err(TypedRecvError::Value { position, source }) => println!("{position} is none: {source}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TypedRecvError {

@@ -235,6 +235,17 @@ impl<T, C: Codec<T>> TypedSharedConsumer<T, C> {
 }
 
 /// A value, and the message that it came in: a [`Message`], or a [`Delivery`] to be settled.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// let mut jobs = connection.queue_consumer("jobs").open()?.typed::<u64>();
+/// let (number, job) = jobs.recv()?.into_parts();
+/// println!("{number} at {}", job.position());
+/// job.ack()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Typed<T, M> {
     value: T,
