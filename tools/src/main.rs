@@ -1,18 +1,22 @@
 //! `ringway`: the broker and everything that people do with it from a shell.
 //!
 //! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
-//! (Ctrl-C), `serve`, `admin`, `publish`, `subscribe`, `journal`, `demo`. Every command is a function that ends with a
+//! (Ctrl-C), `processes` (what a command starts), `plot`, and one for each command or family of commands. Every command is a function that ends with a
 //! [`exit::Failure`] or without; nothing panics for what a user or a broker did.
 
 #![forbid(unsafe_code)]
 
 mod admin;
+mod bench;
 mod cli;
 mod demo;
+mod doctor;
 mod exit;
 mod interrupt;
 mod journal;
 mod output;
+mod plot;
+mod processes;
 mod publish;
 mod serve;
 mod subscribe;
@@ -45,6 +49,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(&args, &connect(dir)?),
         Command::Journal(args) => journal::run(args, dir),
         Command::Sub(args) => subscribe::run(&args, &connect(dir)?),
+        Command::Bench(args) => bench::run(&args, dir),
+        Command::BenchRole(args) => bench::run_role(&args, || connect(dir)),
+        Command::BenchSweeper(args) => bench::sweep(&args, dir),
+        Command::Doctor(args) => doctor::run(&args, dir),
         Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),
         Command::DemoConsumer(args) => demo::roles::consume(&args, || connect(dir)),

@@ -1,6 +1,8 @@
 //! The arguments of `ringway` and their help.
 
+mod bench;
 mod demo;
+mod doctor;
 mod journal;
 mod publish;
 mod serve;
@@ -14,7 +16,11 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 
+pub(crate) use self::bench::{
+    BenchArgs, BenchCommand, BenchRoleArgs, BenchSweeperArgs, BenchWait, Common, Paced,
+};
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
 pub(crate) use self::publish::PubArgs;
 pub(crate) use self::serve::{ServeArgs, StopArgs};
@@ -72,6 +78,12 @@ pub(crate) enum Command {
     /// Look at journals: list, show, verify, also beside a running broker; salvage what is left of a damaged one.
     #[command(after_help = journal::JOURNAL_AFTER)]
     Journal(JournalArgs),
+    /// Measure latency, throughput, waking, fan-out and queues between processes.
+    #[command(after_help = bench::BENCH_AFTER)]
+    Bench(BenchArgs),
+    /// Check whether this machine is as Ringway wants it, and say how to make it so.
+    #[command(after_help = doctor::DOCTOR_AFTER)]
+    Doctor(DoctorArgs),
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
     #[command(after_help = demo::DEMO_AFTER)]
     Demo(DemoArgs),
@@ -81,6 +93,12 @@ pub(crate) enum Command {
     /// Another keeper for such a broker, which is at standard input.
     #[command(hide = true, name = KEEPER_COMMAND)]
     Keeper,
+    /// A producer or a consumer of `ringway bench`.
+    #[command(hide = true)]
+    BenchRole(BenchRoleArgs),
+    /// Removes what `ringway bench` has made.
+    #[command(hide = true)]
+    BenchSweeper(BenchSweeperArgs),
     /// The producer of `ringway demo`.
     #[command(hide = true)]
     DemoProducer(DemoProducerArgs),
