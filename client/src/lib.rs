@@ -104,7 +104,7 @@ pub use ringway_shm_protocol::control::message::{
     Backoff, CursorInfo, CursorSettings, DeathReason, Durability, LEASE_MS_MAX, Lag, Overflow,
     PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX_DEFAULT, PartitionInfo, Producers, RETRY_MS_MAX, Refusal,
     RefusalCode, Sent, SharedInfo, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings,
-    SubscriptionInfo, SubscriptionMode, Visibility,
+    SubscriptionInfo, SubscriptionMode, Visibility, Watermarks,
 };
 pub use ringway_shm_protocol::key::partition_of;
 pub use ringway_shm_protocol::layout::{

@@ -14,12 +14,14 @@ mod doctor;
 mod exit;
 mod interrupt;
 mod journal;
+mod manual;
 mod output;
 mod plot;
 mod processes;
 mod publish;
 mod serve;
 mod subscribe;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +54,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(&args, dir),
         Command::BenchRole(args) => bench::run_role(&args, || connect(dir)),
         Command::BenchSweeper(args) => bench::sweep(&args, dir),
+        Command::Top(args) => top::run(&args, dir),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Doctor(args) => doctor::run(&args, dir),
         Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),

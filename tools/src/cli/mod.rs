@@ -4,11 +4,13 @@ mod bench;
 mod demo;
 mod doctor;
 mod journal;
+mod manual;
 mod publish;
 mod serve;
 mod stream;
 mod subscribe;
 mod subscription;
+mod top;
 mod values;
 
 use std::path::PathBuf;
@@ -22,11 +24,13 @@ pub(crate) use self::bench::{
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
+pub(crate) use self::manual::{CompletionsArgs, ManArgs};
 pub(crate) use self::publish::PubArgs;
 pub(crate) use self::serve::{ServeArgs, StopArgs};
 pub(crate) use self::stream::{Kind, SharedArgs, StreamCommand};
 pub(crate) use self::subscribe::{Format, SubArgs};
 pub(crate) use self::subscription::{Mode, SubscriptionCommand};
+pub(crate) use self::top::TopArgs;
 use crate::exit::EXIT_CODES;
 
 /// A message broker for one host.
@@ -78,6 +82,9 @@ pub(crate) enum Command {
     /// Look at journals: list, show, verify, also beside a running broker; salvage what is left of a damaged one.
     #[command(after_help = journal::JOURNAL_AFTER)]
     Journal(JournalArgs),
+    /// Watch a running broker: streams, rates, who is behind, shards.
+    #[command(after_help = top::TOP_AFTER)]
+    Top(TopArgs),
     /// Measure latency, throughput, waking, fan-out and queues between processes.
     #[command(after_help = bench::BENCH_AFTER)]
     Bench(BenchArgs),
@@ -87,6 +94,12 @@ pub(crate) enum Command {
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
     #[command(after_help = demo::DEMO_AFTER)]
     Demo(DemoArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = manual::COMPLETIONS_AFTER)]
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command.
+    #[command(after_help = manual::MAN_AFTER)]
+    Man(ManArgs),
     /// The broker of `ringway serve`, with its keeper at standard input.
     #[command(hide = true, name = BROKER_COMMAND)]
     Broker,
