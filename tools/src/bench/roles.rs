@@ -39,6 +39,8 @@ const STALLED: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// A producer that may sleep wakes so long before a message is due: the kernel wakes late.
 const AWAKE_BEFORE_NS: u64 = 200_000;
+/// Looks at the clock between two times that a spinning producer gives the processor away.
+const LOOKS_PER_YIELD: u32 = 32;
 /// Messages between two looks at the clock, where no message needs one.
 const PER_LOOK: u64 = 64;
 const NOT_ENDED: u64 = u64::MAX;
@@ -130,15 +132,17 @@ pub(crate) fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Sleeps while there is time for it, then spins.
+/// Sleeps while there is time for it, then spins, and gives the processor away now and then, as the client's own spinners do.
 fn wait_until(due_ns: u64, may_sleep: bool) {
-    loop {
+    for look in 1_u32.. {
         let left_ns = due_ns.saturating_sub(now_ns());
         if left_ns == 0 {
             return;
         }
         if may_sleep && left_ns > AWAKE_BEFORE_NS {
             std::thread::sleep(Duration::from_nanos(left_ns - AWAKE_BEFORE_NS));
+        } else if look.is_multiple_of(LOOKS_PER_YIELD) {
+            rustix::thread::sched_yield();
         } else {
             std::hint::spin_loop();
         }

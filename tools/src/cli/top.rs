@@ -8,8 +8,8 @@ use super::values::duration;
 
 pub(super) const TOP_AFTER: &str = "\
 Keys: ↑ ↓ choose a stream, Enter looks into it and Esc goes back, < > choose the column to sort by, r turns the order around,
-/ filters by text, Tab shows the shards, ? helps, q ends it. The broker is asked once per interval and session, whatever goes
-through it; with NO_COLOR set there are no colours. Without a terminal it prints one table, as with --once.
+/ filters by text, Tab shows the shards, ? helps, q ends it. With NO_COLOR set there are no colours. Without a terminal it prints
+one table, as with --once. Once per interval the broker is asked what there is; the messages on their way do not notice.
 
 Examples:
   ringway top

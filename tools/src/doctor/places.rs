@@ -230,7 +230,7 @@ fn syncs(median: io::Result<Duration>) -> Finding {
     if median < SYNC_MIN {
         SYNC.warning(
             found,
-            "so fast no device is: see that it is a disk, with barriers (no nobarrier, no cache=unsafe)",
+            "so fast no device is: see that it is a disk, with barriers (no nobarrier; cache=none in a virtual machine)",
         )
     } else if median > SYNC_WISHED {
         SYNC.warning(found, "--data DIR on an SSD or NVMe disk; confirm many messages at once (confirm_all)")

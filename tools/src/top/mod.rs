@@ -14,9 +14,10 @@ mod columns;
 mod model;
 mod screen;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use ratatui::crossterm::event::{self, Event};
@@ -77,19 +78,27 @@ fn live(
 ) -> Result<(), Failure> {
     let palette = Palette::of_environment();
     let failed = |error: io::Error| Failure::new(format!("the terminal failed: {error}"));
+    let mut is_shown = false;
     loop {
-        if let Some(looked) = asker.turn(&app) {
+        if let Some(looked) = asker.turn(&app)? {
             app.update(looked);
+            is_shown = false;
         }
-        terminal.draw(|frame| screen::draw(frame, &app, palette)).map_err(failed)?;
+        if !is_shown {
+            terminal.draw(|frame| screen::draw(frame, &app, palette)).map_err(failed)?;
+            is_shown = true;
+        }
         if interrupt.is_set() {
             return Err(Failure::Interrupted);
         }
-        if event::poll(TURN).map_err(failed)?
-            && let Event::Key(key) = event::read().map_err(failed)?
-            && !app.key(key)
-        {
-            return Ok(());
+        if event::poll(TURN).map_err(failed)? {
+            // Keys, and a terminal of another size.
+            is_shown = false;
+            if let Event::Key(key) = event::read().map_err(failed)?
+                && !app.key(key)
+            {
+                return Ok(());
+            }
         }
     }
 }
@@ -102,7 +111,7 @@ type Wanted = Option<Vec<String>>;
 struct Asker {
     wanted: Sender<Wanted>,
     looks: Receiver<Looked>,
-    /// When the look was asked for that has not come yet, or the last that has.
+    /// When it was asked last.
     asked_at: Option<Instant>,
     is_asking: bool,
 }
@@ -130,15 +139,21 @@ impl Asker {
     }
 
     /// The look that has come, if one has; asks for the next when it is time.
-    fn turn(&mut self, app: &App) -> Option<Looked> {
+    fn turn(&mut self, app: &App) -> Result<Option<Looked>, Failure> {
+        let ended = || Failure::new("the thread that asks the broker has ended");
         if !self.is_asking && self.asked_at.is_none_or(|at| at.elapsed() >= app.interval) {
-            // The thread is there for as long as this is.
-            self.is_asking = self.wanted.send(app.wanted()).is_ok();
+            self.wanted.send(app.wanted()).map_err(|_| ended())?;
+            self.is_asking = true;
             self.asked_at = Some(Instant::now());
         }
-        let looked = self.looks.try_recv().ok()?;
-        self.is_asking = false;
-        Some(looked)
+        match self.looks.try_recv() {
+            Ok(looked) => {
+                self.is_asking = false;
+                Ok(Some(looked))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(ended()),
+        }
     }
 }
 
@@ -156,10 +171,11 @@ fn ask(connection: &mut Option<Connection>, directory: &Path, wanted: Wanted, be
 }
 
 fn look(connection: &Connection, wanted: Wanted, began: Instant) -> Result<Look, AdminError> {
-    let streams = connection.streams()?;
+    let streams = connection.streams()?.into_iter().map(|stream| (stream.name.clone(), stream));
+    let streams: BTreeMap<_, _> = streams.collect();
     let at = began.elapsed();
     let wanted = wanted.unwrap_or_else(|| {
-        let with_some = streams.iter().filter(|stream| stream.subscriptions > 0);
+        let with_some = streams.values().filter(|stream| stream.subscriptions > 0);
         with_some.map(|stream| stream.name.clone()).take(app::ASKED_MAX).collect()
     });
     let asked = wanted.into_iter().filter_map(|name| match connection.subscriptions(&name) {

@@ -15,7 +15,8 @@ pub(crate) struct Look {
     pub(crate) at: Duration,
     pub(crate) broker_pid: u32,
     pub(crate) shards: u16,
-    pub(crate) streams: Vec<StreamInfo>,
+    /// By their names.
+    pub(crate) streams: BTreeMap<String, StreamInfo>,
     /// Of the streams that it was asked about.
     pub(crate) subscriptions: BTreeMap<String, Vec<SubscriptionInfo>>,
 }
@@ -100,7 +101,7 @@ impl Model {
 
     /// All streams, in order of their names.
     pub(crate) fn streams(&self) -> Vec<StreamRow> {
-        let streams = self.now.iter().flat_map(|look| &look.streams);
+        let streams = self.now.iter().flat_map(|look| look.streams.values());
         streams.map(|stream| self.stream_row(stream)).collect()
     }
 
@@ -161,7 +162,7 @@ impl Model {
 
     /// The stream as the broker described it.
     pub(crate) fn stream(&self, name: &str) -> Option<&StreamInfo> {
-        self.now.as_ref()?.streams.iter().find(|stream| stream.name == name)
+        self.now.as_ref()?.streams.get(name)
     }
 
     /// All shards, those without a partition too.
@@ -171,7 +172,7 @@ impl Model {
         let mut rows: BTreeMap<u32, ShardRow> =
             (0..u32::from(now.shards)).map(|shard| (shard, empty(shard))).collect();
         let partitions =
-            now.streams.iter().flat_map(|stream| stream.partitions.iter().map(move |part| (stream, part)));
+            now.streams.values().flat_map(|stream| stream.partitions.iter().map(move |part| (stream, part)));
         for (stream, partition) in partitions {
             let row = rows.entry(partition.shard).or_insert_with(|| empty(partition.shard));
             row.partitions += 1;
@@ -191,7 +192,7 @@ impl Model {
     }
 
     fn published(&self, stream: &StreamInfo, partition: &PartitionInfo) -> Option<f64> {
-        let before = self.before.as_ref()?.streams.iter().find(|before| before.name == stream.name)?;
+        let before = self.before.as_ref()?.streams.get(&stream.name)?;
         let before = before.partitions.iter().find(|before| before.partition == partition.partition)?;
         self.rate(before.next_position, partition.next_position)
     }
@@ -303,6 +304,7 @@ pub(super) mod tests {
         for one in all {
             subscriptions.entry(one.stream.clone()).or_default().push(one);
         }
+        let streams = streams.into_iter().map(|stream| (stream.name.clone(), stream)).collect();
         Look { at: Duration::from_millis(at_ms), broker_pid: 1234, shards: 2, streams, subscriptions }
     }
 
