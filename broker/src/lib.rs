@@ -49,7 +49,7 @@ use directory::ServedDirectory;
 pub use embedded::Embedded;
 pub use journal::recovery::RecoveryError;
 use keeper::{Estate, Keeping, Kept, Key, Link, Message, raise_descriptor_limit};
-pub use runtime::RuntimeError;
+pub use runtime::{LOCKED_MEMORY_BYTES_MIN, RuntimeError};
 use runtime::{PinnedThread, Runtime};
 pub use shard::{AdoptError, Restoring};
 use shard::{Command, JournalPlace, Mailbox, Shard};
@@ -315,13 +315,18 @@ impl Broker {
     }
 }
 
+/// Checks that shards may use io_uring here. Where they may not, a broker runs on plain threads, unless it was told not to.
+pub fn check_io_uring() -> Result<(), RuntimeError> {
+    let denied = |source| RuntimeError::IoUring { source };
+    runtime::probe().and_then(|()| journal::disk::uring::probe().map_err(denied))
+}
+
 /// The runtime, and why it is not the one that was wished for.
 fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, Option<RuntimeError>), RuntimeError> {
     if choice == RuntimeChoice::Threads {
         return Ok((Runtime::Threads, None));
     }
-    let denied = |source| RuntimeError::IoUring { source };
-    match runtime::probe().and_then(|()| journal::disk::uring::probe().map_err(denied)) {
+    match check_io_uring() {
         Ok(()) => Ok((Runtime::IoUring, None)),
         Err(error) if choice == RuntimeChoice::Auto => Ok((Runtime::Threads, Some(error))),
         Err(error) => Err(error),

@@ -335,6 +335,19 @@ pub use ringway_shm_protocol::control::message::SubscriptionMode;
 /// ```
 pub use ringway_shm_protocol::control::message::Visibility;
 
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// for partition in connection.stream("payments")?.partitions {
+///     if let Some(watermarks) = partition.durable {
+///         println!("{} messages are on the device", watermarks.synced);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub use ringway_shm_protocol::control::message::Watermarks;
+
 /// ```
 /// use ringway_client::partition_of;
 ///

@@ -434,6 +434,7 @@ mod tests {
             arenas_bytes: 0,
             slowest: Some(Lag { subscription: "billing".into(), messages: 3, consumer_pid: Some(7) }),
             journal: None,
+            durable: None,
         }
     }
 

@@ -1,27 +1,32 @@
 //! `ringway`: the broker and everything that people do with it from a shell.
 //!
 //! One file per concept: `cli` (arguments and help), `exit` (exit codes), `output` (standard output), `interrupt`
-//! (Ctrl-C), `logging`, `pace` (messages per second), `serve`, `admin`, `moving`, `publish`, `subscribe`, `inspect`, `peek`,
-//! `journal`, `demo`. Every command is a function that ends with a [`exit::Failure`] or without; nothing panics for what a user or a
-//! broker did.
+//! (Ctrl-C), `logging`, `pace` (messages per second), `processes` (what a command starts), `plot`, and one for each command or family of
+//! commands. Every command is a function that ends with a [`exit::Failure`] or without; nothing panics for what a user or a broker did.
 
 #![forbid(unsafe_code)]
 
 mod admin;
+mod bench;
 mod cli;
 mod demo;
+mod doctor;
 mod exit;
 mod inspect;
 mod interrupt;
 mod journal;
 mod logging;
+mod manual;
 mod moving;
 mod output;
 mod pace;
 mod peek;
+mod plot;
+mod processes;
 mod publish;
 mod serve;
 mod subscribe;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +58,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&args, dir),
         Command::Peek(args) => peek::run(&args, dir),
         Command::Sub(args) => subscribe::run(&args, &connect(dir)?),
+        Command::Bench(args) => bench::run(&args, dir),
+        Command::BenchRole(args) => bench::run_role(&args, || connect(dir)),
+        Command::BenchSweeper(args) => bench::sweep(&args, dir),
+        Command::Top(args) => top::run(&args, dir),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Doctor(args) => doctor::run(&args, dir),
         Command::Demo(args) => demo::run(&args, dir),
         Command::DemoProducer(args) => demo::roles::produce(&args, || connect(dir)),
         Command::DemoConsumer(args) => demo::roles::consume(&args, || connect(dir)),

@@ -17,8 +17,8 @@ use super::{RuntimeError, Turn};
 
 /// Memory that an executor registers for I/O, in bytes. Shards do no file I/O through glommio.
 const IO_MEMORY_BYTES: usize = 1 << 20;
-/// Below this an executor does not start, in bytes.
-const LOCKED_MEMORY_BYTES_MIN: u64 = 512 << 10;
+/// Memory that a shard on io_uring must be allowed to lock, in bytes: below this it does not start.
+pub const LOCKED_MEMORY_BYTES_MIN: u64 = 512 << 10;
 
 /// A thread made by [`spawn`].
 pub(crate) struct PinnedThread {

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 
 use thiserror::Error;
 
+pub use self::glommio::LOCKED_MEMORY_BYTES_MIN;
 pub(crate) use self::glommio::probe;
 
 /// Which runtime: everything in the broker that waits for the kernel uses the same.

@@ -35,6 +35,7 @@ use ringway_shm_protocol::attributes::Value;
 use ringway_shm_protocol::control::message::{
     ConsumerGrant, CursorInfo, DeathReason, Durability, Lag, MemberGrant, PartitionInfo, ProducerGrant,
     Refusal, RefusalCode, Reply, SharedInfo, StreamInfo, StreamSettings, SubscriptionInfo, SubscriptionMode,
+    Watermarks,
 };
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
@@ -819,6 +820,10 @@ impl<M: Medium> Shard<M> {
             arenas_bytes: view.arenas_bytes,
             slowest: lags.chain(journal.filter(|lag| lag.messages > 0)).max_by_key(|lag| lag.messages),
             journal: trouble,
+            durable: ring.filter(|ring| ring.journaled().is_some()).map(|ring| {
+                let watermarks = &ring.partition.watermarks;
+                Watermarks { written: watermarks.written(), synced: watermarks.synced() }
+            }),
         };
         StreamInfo {
             name: view.partition.stream.to_string(),

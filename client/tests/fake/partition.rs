@@ -191,6 +191,7 @@ impl Partition {
                 consumer_pid: None,
             }),
             journal: None,
+            durable: None,
         };
         StreamInfo {
             name: "s".to_owned(),

@@ -330,6 +330,17 @@ pub struct PartitionInfo {
     pub slowest: Option<Lag>,
     /// Why its messages cannot be journaled now, where they are to be.
     pub journal: Option<String>,
+    /// How far it is journaled, where it is.
+    pub durable: Option<Watermarks>,
+}
+
+/// How far a partition is journaled: all messages before these positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermarks {
+    /// Handed to the kernel.
+    pub written: u64,
+    /// On the device.
+    pub synced: u64,
 }
 
 /// How far a subscription is behind the end of a partition.

@@ -1,8 +1,11 @@
 //! The arguments of `ringway` and their help.
 
+mod bench;
 mod demo;
+mod doctor;
 mod inspect;
 mod journal;
+mod manual;
 mod moving;
 mod peek;
 mod publish;
@@ -10,6 +13,7 @@ mod serve;
 mod stream;
 mod subscribe;
 mod subscription;
+mod top;
 mod values;
 
 use std::path::PathBuf;
@@ -17,9 +21,14 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 
+pub(crate) use self::bench::{
+    BenchArgs, BenchCommand, BenchRoleArgs, BenchSweeperArgs, BenchWait, Common, Paced,
+};
 pub(crate) use self::demo::{DemoArgs, DemoConsumerArgs, DemoProducerArgs, DemoWorkerArgs, Wait};
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::journal::{JournalArgs, JournalCommand, JournalFormat, JournalShowArgs};
+pub(crate) use self::manual::{CompletionsArgs, ManArgs};
 pub(crate) use self::moving::{MoveArgs, MovingLimits, RedriveArgs};
 pub(crate) use self::peek::{PeekArgs, PeekFormat, PeekState};
 pub(crate) use self::publish::PubArgs;
@@ -27,6 +36,7 @@ pub(crate) use self::serve::{ServeArgs, StopArgs};
 pub(crate) use self::stream::{Kind, SharedArgs, StreamCommand};
 pub(crate) use self::subscribe::{Format, SubArgs};
 pub(crate) use self::subscription::{Mode, SubscriptionCommand};
+pub(crate) use self::top::TopArgs;
 use crate::exit::EXIT_CODES;
 
 /// A message broker for one host.
@@ -84,15 +94,36 @@ pub(crate) enum Command {
     /// Look at journals: list, show, verify, also beside a running broker; salvage what is left of a damaged one.
     #[command(after_help = journal::JOURNAL_AFTER)]
     Journal(JournalArgs),
+    /// Watch a running broker: streams, rates, who is behind, shards.
+    #[command(after_help = top::TOP_AFTER)]
+    Top(TopArgs),
+    /// Measure latency, throughput, waking, fan-out and queues between processes.
+    #[command(after_help = bench::BENCH_AFTER)]
+    Bench(BenchArgs),
+    /// Check whether this machine is as Ringway wants it, and say how to make it so.
+    #[command(after_help = doctor::DOCTOR_AFTER)]
+    Doctor(DoctorArgs),
     /// Show everything at work in one go: a broker, a producer, two consumers, the lines of a real file.
     #[command(after_help = demo::DEMO_AFTER)]
     Demo(DemoArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = manual::COMPLETIONS_AFTER)]
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command.
+    #[command(after_help = manual::MAN_AFTER)]
+    Man(ManArgs),
     /// The broker of `ringway serve`, with its keeper at standard input.
     #[command(hide = true, name = BROKER_COMMAND)]
     Broker,
     /// Another keeper for such a broker, which is at standard input.
     #[command(hide = true, name = KEEPER_COMMAND)]
     Keeper,
+    /// A producer or a consumer of `ringway bench`.
+    #[command(hide = true)]
+    BenchRole(BenchRoleArgs),
+    /// Removes what `ringway bench` has made.
+    #[command(hide = true)]
+    BenchSweeper(BenchSweeperArgs),
     /// The producer of `ringway demo`.
     #[command(hide = true)]
     DemoProducer(DemoProducerArgs),

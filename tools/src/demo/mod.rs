@@ -11,8 +11,6 @@
 //! process and no directory is left behind.
 
 mod input;
-mod plot;
-mod processes;
 mod queue;
 mod report;
 pub(crate) mod roles;
@@ -21,13 +19,13 @@ mod topic;
 use std::path::PathBuf;
 
 use self::input::Input;
-use self::plot::Style;
-use self::processes::BrokerProcess;
 use self::report::{Place, Proof, Report, Source};
 use crate::cli::DemoArgs;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{print, print_json};
+use crate::plot::Style;
+use crate::processes::{BrokerProcess, own_directory};
 
 /// What the steps share.
 struct Scene<'a> {
@@ -42,7 +40,7 @@ struct Scene<'a> {
 pub(crate) fn run(args: &DemoArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
     let input = Input::read(args.input.as_deref())?;
     let interrupt = Interrupt::catch()?;
-    let broker = BrokerProcess::start(directory, &interrupt)?;
+    let broker = BrokerProcess::start(directory.unwrap_or_else(|| own_directory("demo")), &interrupt)?;
     let place = Place { directory: broker.directory().display().to_string(), pid: broker.pid() };
     let source = Source { name: input.name.clone(), lines: input.lines, longest_bytes: input.longest_bytes };
     let style = if args.json { Style::OF_JSON } else { Style::of_terminal() };

@@ -14,11 +14,11 @@ use ringway_client::{AdminError, Connection, SharedSettings, StreamSettings};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Scene;
-use super::processes::Process;
 use super::report::{Proof, Queue};
 use super::roles::{Done, READY};
 use crate::exit::Failure;
 use crate::output::{count, thousands};
+use crate::processes::{Input, Process};
 
 const STREAM: &str = "demo-jobs";
 /// At least so many messages.
@@ -111,7 +111,7 @@ fn start(scene: &Scene<'_>, which: &str, bytes: &Arc<Vec<u8>>) -> Result<Process
         scene.broker.directory().into(),
     ];
     let name = format!("{which} consumer of {STREAM}");
-    let mut process = Process::start(&name, &arguments, Arc::clone(bytes), scene.interrupt)?;
+    let mut process = Process::start(&name, &arguments, Input::Bytes(Arc::clone(bytes)), scene.interrupt)?;
     let line = process.line(Some(PATIENCE))?;
     if line == READY { Ok(process) } else { Err(Failure::new(format!("the {name} said: {line}"))) }
 }

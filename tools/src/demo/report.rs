@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::plot::{self, Bar, Style};
 use crate::cli::Wait;
 use crate::output::{count, thousands};
+use crate::plot::{self, Bar, Style};
 
 /// All of it.
 #[derive(Debug, Serialize)]

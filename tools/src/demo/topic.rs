@@ -11,14 +11,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use ringway_client::{AdminError, Connection, Producers, StartAt, StreamSettings};
 
-use super::plot::Style;
-use super::processes::Process;
+use super::Scene;
 use super::report::{Latency, Proof, Subscriber, Topic};
 use super::roles::{READY, Record};
-use super::{Scene, plot};
 use crate::cli::Wait;
 use crate::exit::Failure;
 use crate::output::{count, thousands};
+use crate::plot::{self, Style};
+use crate::processes::{Input, Process};
 
 const STREAM: &str = "demo";
 const SUBSCRIPTIONS: [&str; 2] = ["billing", "audit"];
@@ -107,7 +107,8 @@ impl Roles<'_> {
             self.scene.broker.directory().into(),
         ];
         arguments.extend(own.iter().map(OsString::from));
-        let mut process = Process::start(name, &arguments, Arc::clone(&self.bytes), self.scene.interrupt)?;
+        let mut process =
+            Process::start(name, &arguments, Input::Bytes(Arc::clone(&self.bytes)), self.scene.interrupt)?;
         let line = process.line(Some(READY_WITHIN))?;
         if line == READY { Ok(process) } else { Err(Failure::new(format!("the {name} said: {line}"))) }
     }

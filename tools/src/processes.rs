@@ -1,6 +1,6 @@
-//! The processes of the demo: a broker and its roles, which end when the demo does, however that ends.
+//! The processes that a command starts: a broker and roles, which end when the command does, however that ends.
 //!
-//! Dropping a handle ends its process. Should the demo itself be killed, the kernel ends them: the broker by
+//! Dropping a handle ends its process. Should the command itself be killed, the kernel ends them: the broker by
 //! SIGTERM, so that it removes its directory, the roles by SIGKILL.
 
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -23,21 +23,31 @@ use crate::interrupt::{Interrupt, LOOK_EVERY};
 /// How long a broker may take to start or to end.
 const BROKER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A child of the demo, whose lines of output can be waited for.
+/// What a child gets to read.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// These bytes.
+    Bytes(Arc<Vec<u8>>),
+    /// Lines that it is told one by one, and an end of input when the command ends.
+    Lines,
+}
+
+/// A child, whose lines of output can be waited for.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
     child: Child,
+    told: Option<ChildStdin>,
     lines: Receiver<String>,
     interrupt: Interrupt,
 }
 
 impl Process {
-    /// Starts this program with `arguments` and gives it `input` to read.
+    /// Starts this program with `arguments` with `input`.
     pub(crate) fn start(
         name: &str,
         arguments: &[OsString],
-        input: Arc<Vec<u8>>,
+        input: Input,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| Failure::new(format!("cannot start the {name}: {error}"));
@@ -45,13 +55,16 @@ impl Process {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Ctrl-C is the demo's to see; it ends the others in order.
+            // Ctrl-C is the command's to see; it ends the others in order.
             .process_group(0)
             .spawn()
             .map_err(cannot)?;
-        if let Some(mut stdin) = child.stdin.take() {
+        let mut told = child.stdin.take();
+        if let Input::Bytes(bytes) = input
+            && let Some(mut stdin) = told.take()
+        {
             // A child that reads no further has failed, and says so itself.
-            std::thread::spawn(move || stdin.write_all(&input));
+            std::thread::spawn(move || stdin.write_all(&bytes));
         }
         let (sender, lines) = channel();
         if let Some(stdout) = child.stdout.take() {
@@ -60,7 +73,22 @@ impl Process {
                 lines.map(|line| sender.send(line)).take_while(Result::is_ok).count()
             });
         }
-        Ok(Self { name: name.to_owned(), child, lines, interrupt: interrupt.clone() })
+        Ok(Self { name: name.to_owned(), child, told, lines, interrupt: interrupt.clone() })
+    }
+
+    /// Gives it a line to read.
+    pub(crate) fn tell(&mut self, line: &str) {
+        if let Some(stdin) = &mut self.told {
+            // A child that reads no further has failed, and says so itself.
+            let _ = stdin.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// Ends its input, and waits until it has ended by itself.
+    pub(crate) fn finish(&mut self) {
+        self.told = None;
+        // Fails only for a process that has ended.
+        let _ = self.child.wait();
     }
 
     /// The next line of its output; without a `limit` as long as it runs.
@@ -111,7 +139,7 @@ impl Process {
         self.lines.iter()
     }
 
-    /// What it is to the demo.
+    /// What it is to the command.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -145,7 +173,7 @@ impl Drop for Process {
     }
 }
 
-/// The demo's own broker.
+/// A broker of the command's own.
 #[derive(Debug)]
 pub(crate) struct BrokerProcess {
     process: Process,
@@ -154,13 +182,12 @@ pub(crate) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts it in `directory`, or in one of its own, and waits until it serves.
-    pub(crate) fn start(directory: Option<PathBuf>, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let directory = directory.unwrap_or_else(own_directory);
+    /// Starts it in `directory`, and waits until it serves.
+    pub(crate) fn start(directory: PathBuf, interrupt: &Interrupt) -> Result<Self, Failure> {
         let pid = std::process::id().to_string();
         let arguments: [OsString; 5] =
             ["serve".into(), "--dir".into(), (&directory).into(), "--end-with-parent".into(), pid.into()];
-        let process = Process::start("broker", &arguments, Arc::default(), interrupt)?;
+        let process = Process::start("broker", &arguments, Input::Bytes(Arc::default()), interrupt)?;
         let mut broker = Self { process, directory, ended: None };
         broker.process.line(Some(BROKER_TIME_MAX))?;
         Ok(broker)
@@ -200,8 +227,9 @@ impl Drop for BrokerProcess {
 
 /// A new name in the directory for temporary files, or in /tmp where that is too deep for a socket. The broker makes
 /// the directory, and refuses one that is somebody else's.
-fn own_directory() -> PathBuf {
-    let name = format!("ringway-demo-{}-{:08x}", std::process::id(), RandomState::new().hash_one(()) as u32);
+pub(crate) fn own_directory(purpose: &str) -> PathBuf {
+    let name =
+        format!("ringway-{purpose}-{}-{:08x}", std::process::id(), RandomState::new().hash_one(()) as u32);
     let directory = std::env::temp_dir().join(&name);
     let fits = directory.join(SOCKET_NAME).as_os_str().len() <= PATH_BYTES_MAX;
     if fits { directory } else { Path::new("/tmp").join(name) }

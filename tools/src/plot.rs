@@ -63,7 +63,7 @@ impl Style {
     }
 
     /// A bar of `share` of `columns`: something for everything but nothing.
-    fn bar(self, share: f64, columns: usize) -> String {
+    pub(crate) fn bar(self, share: f64, columns: usize) -> String {
         const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         if !self.unicode {
             let full = (share * columns as f64).round() as usize;

@@ -1,0 +1,193 @@
+//! `ringway top` at a real broker: as a table, and live on a terminal.
+
+#![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use support::{Broker, Ended, ended, ringway, signal, until};
+
+#[test]
+fn once_prints_one_table_with_rates() {
+    let broker = Broker::start();
+    broker.stream("orders", "billing");
+    broker.run(&["stream", "create", "jobs", "--kind", "queue"]).ok();
+    broker.run(&["pub", "orders", "--count", "5"]).ok();
+    let (publisher, _) = broker.spawn(&["pub", "orders", "--count", "1000000", "--rate", "200"]);
+    let table = broker.run(&["top", "--once", "--interval", "500ms"]).ok();
+    signal(&publisher, Signal::INT);
+    ended(publisher).expect(130, &[]);
+    let lines: Vec<_> = table.lines().collect();
+    let heads: Vec<_> = lines[0].split_whitespace().collect();
+    assert_eq!(heads[..8], ["STREAM", "KIND", "DURABLE", "IN/S", "OUT/S", "HELD", "BEHIND", "SLOWEST"]);
+    assert!(lines[1].starts_with("jobs ") && lines[2].starts_with("jobs.dead "), "{table}");
+    let orders: Vec<_> = lines.last().unwrap().split_whitespace().collect();
+    assert_eq!((orders[0], orders[4], orders[7]), ("orders", "0", "billing"), "{table}");
+    let rate: f64 = orders[3].parse().unwrap();
+    assert!((50.0..400.0).contains(&rate), "{rate}");
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused_with_the_reason() {
+    let broker = Broker::start();
+    broker.run(&["top", "--interval", "50ms"]).expect(2, &["100ms at the least"]);
+    broker.run(&["top", "--interval", "2h"]).expect(2, &["1h at the most"]);
+    let nobody = broker.path("nobody");
+    let ended = Ended::from(ringway().arg("top").arg("--dir").arg(nobody).output().unwrap());
+    ended.expect(3, &["no broker answers in", "ringway serve --dir"]);
+}
+
+/// A terminal that a command runs on, and all that it has written to it.
+struct Terminal {
+    ours: File,
+    theirs: OwnedFd,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn new(columns: u16, rows: u16) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+        let theirs: OwnedFd = File::options().read(true).write(true).open(path).unwrap().into();
+        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&theirs, size).unwrap();
+        let ours = File::from(ours);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (mut reader, written) = (ours.try_clone().unwrap(), Arc::clone(&shown));
+        std::thread::spawn(move || {
+            let mut some = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut some) {
+                written.lock().unwrap().extend_from_slice(&some[..read]);
+            }
+        });
+        Self { ours, theirs, shown }
+    }
+
+    fn start(&self, mut command: Command) -> Child {
+        let end = || Stdio::from(self.theirs.try_clone().unwrap());
+        let tty = self.theirs.try_clone().unwrap();
+        let own_session = move || {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(&tty)?;
+            Ok(())
+        };
+        // SAFETY: it makes two system calls.
+        unsafe { command.pre_exec(own_session) };
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn settings(&self) -> Termios {
+        tcgetattr(&self.theirs).unwrap()
+    }
+
+    fn is_raw(&self) -> bool {
+        !self.settings().local_modes.contains(LocalModes::ICANON)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until it has shown this. Blanks may be moves of the cursor, and anything else between two escapes is in pieces.
+    #[track_caller]
+    fn shows(&self, what: &str) {
+        let words = |text: &str| {
+            let mut pieces = text.split('\x1b');
+            let mut words = pieces.next().unwrap_or_default().to_owned();
+            for piece in pieces {
+                let end = piece.find(|c: char| c.is_ascii_alphabetic()).map_or(piece.len(), |end| end + 1);
+                words.push_str(if piece[..end].ends_with('H') { " " } else { "" });
+                words.push_str(&piece[end..]);
+            }
+            words
+        };
+        until(what, || words(&self.text()).contains(what));
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.ours.write_all(keys).unwrap();
+    }
+
+    /// As it was before, with the screen from before.
+    #[track_caller]
+    fn is_restored(&self) {
+        assert!(!self.is_raw());
+        until("the other screen is left", || {
+            self.text().ends_with("\x1b[?25h") || self.text().contains("\x1b[?1049l")
+        });
+    }
+}
+
+#[test]
+fn a_terminal_shows_streams_follows_keys_and_is_as_before_at_the_end() {
+    let broker = Broker::start();
+    broker.stream("orders", "billing");
+    broker.run(&["stream", "create", "audit"]).ok();
+    let mut terminal = Terminal::new(100, 20);
+    let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
+    terminal.shows("billing");
+    assert!(terminal.is_raw());
+    assert!(
+        terminal.text().contains("\x1b[?1049h") && terminal.text().contains("\x1b[38;5;"),
+        "{:?}",
+        terminal.text()
+    );
+    terminal.press(b"?");
+    terminal.shows("choose a stream");
+    terminal.press(b"x/ord\r\r");
+    terminal.shows("SUBSCRIPTION");
+    terminal.press(b"\x1b");
+    terminal.press(b"\t");
+    terminal.shows("JOURNALED");
+    terminal.press(b"q");
+    ended(child).expect(0, &[]);
+    terminal.is_restored();
+}
+
+#[test]
+fn signals_and_ctrl_c_end_it_and_the_terminal_is_as_before() {
+    let broker = Broker::start();
+    for by_key in [true, false] {
+        let mut terminal = Terminal::new(80, 10);
+        let mut command = broker.command(["top"]);
+        command.env("NO_COLOR", "1");
+        let child = terminal.start(command);
+        terminal.shows("no streams");
+        assert!(!terminal.text().contains("\x1b[38;5;"));
+        if by_key {
+            terminal.press(b"\x03");
+            ended(child).expect(0, &[]);
+        } else {
+            signal(&child, Signal::TERM);
+            ended(child).expect(130, &[]);
+        }
+        terminal.is_restored();
+    }
+}
+
+#[test]
+fn a_tiny_terminal_is_told_so_and_a_broker_that_ends_is_said() {
+    let broker = Broker::start();
+    let mut terminal = Terminal::new(20, 4);
+    let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
+    terminal.shows("small");
+    let size = Winsize { ws_col: 120, ws_row: 10, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal.theirs, size).unwrap();
+    terminal.shows("no");
+    broker.run(&["stop"]).ok();
+    terminal.shows("serve");
+    terminal.press(b"q");
+    ended(child).expect(0, &[]);
+    terminal.is_restored();
+}
