@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::terminal::Terminal;
 use support::{Broker, Ended, ended, ringway, runs, signal, until};
 
 /// A bench whose directory for temporary files is `place`.
@@ -80,6 +81,21 @@ fn a_running_broker_is_measured_by_a_stream_that_is_gone_afterwards() {
     let streams: Value = serde_json::from_str(&broker.run(&["stream", "list", "--json"]).ok()).unwrap();
     let names: Vec<_> = streams.as_array().unwrap().iter().map(|stream| stream["name"].clone()).collect();
     assert_eq!(names, ["orders"]);
+}
+
+#[test]
+fn a_terminal_shows_how_far_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let terminal = Terminal::new(100, 20);
+    let mut command =
+        bench(place.path(), &["latency", "--rate", "1000", "--time", "600ms", "--warm-up", "0s"]);
+    command.env("LANG", "C.UTF-8");
+    let mut child = terminal.start_whole(command);
+    terminal.shows("ringway: latency");
+    terminal.shows(" messages");
+    terminal.shows("from when each message was due:");
+    until("it ends", || child.try_wait().unwrap().is_some());
+    assert!(terminal.text().contains('█'));
 }
 
 /// The processes that `parent` has started.

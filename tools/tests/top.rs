@@ -4,17 +4,9 @@
 
 mod support;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
-use support::{Broker, Ended, ended, ringway, signal, until};
+use support::terminal::Terminal;
+use support::{Broker, Ended, ended, ringway, signal};
 
 #[test]
 fn once_prints_one_table_with_rates() {
@@ -44,89 +36,6 @@ fn what_cannot_be_watched_is_refused_with_the_reason() {
     let nobody = broker.path("nobody");
     let ended = Ended::from(ringway().arg("top").arg("--dir").arg(nobody).output().unwrap());
     ended.expect(3, &["no broker answers in", "ringway serve --dir"]);
-}
-
-/// A terminal that a command runs on, and all that it has written to it.
-struct Terminal {
-    ours: File,
-    theirs: OwnedFd,
-    shown: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Terminal {
-    fn new(columns: u16, rows: u16) -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-        let theirs: OwnedFd = File::options().read(true).write(true).open(path).unwrap().into();
-        let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&theirs, size).unwrap();
-        let ours = File::from(ours);
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut reader, written) = (ours.try_clone().unwrap(), Arc::clone(&shown));
-        std::thread::spawn(move || {
-            let mut some = [0; 4096];
-            while let Ok(read @ 1..) = reader.read(&mut some) {
-                written.lock().unwrap().extend_from_slice(&some[..read]);
-            }
-        });
-        Self { ours, theirs, shown }
-    }
-
-    fn start(&self, mut command: Command) -> Child {
-        let end = || Stdio::from(self.theirs.try_clone().unwrap());
-        let tty = self.theirs.try_clone().unwrap();
-        let own_session = move || {
-            rustix::process::setsid()?;
-            rustix::process::ioctl_tiocsctty(&tty)?;
-            Ok(())
-        };
-        // SAFETY: it makes two system calls.
-        unsafe { command.pre_exec(own_session) };
-        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    fn settings(&self) -> Termios {
-        tcgetattr(&self.theirs).unwrap()
-    }
-
-    fn is_raw(&self) -> bool {
-        !self.settings().local_modes.contains(LocalModes::ICANON)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
-    }
-
-    /// Waits until it has shown this. Blanks may be moves of the cursor, and anything else between two escapes is in pieces.
-    #[track_caller]
-    fn shows(&self, what: &str) {
-        let words = |text: &str| {
-            let mut pieces = text.split('\x1b');
-            let mut words = pieces.next().unwrap_or_default().to_owned();
-            for piece in pieces {
-                let end = piece.find(|c: char| c.is_ascii_alphabetic()).map_or(piece.len(), |end| end + 1);
-                words.push_str(if piece[..end].ends_with('H') { " " } else { "" });
-                words.push_str(&piece[end..]);
-            }
-            words
-        };
-        until(what, || words(&self.text()).contains(what));
-    }
-
-    fn press(&mut self, keys: &[u8]) {
-        self.ours.write_all(keys).unwrap();
-    }
-
-    /// As it was before, with the screen from before.
-    #[track_caller]
-    fn is_restored(&self) {
-        assert!(!self.is_raw());
-        until("the other screen is left", || {
-            self.text().ends_with("\x1b[?25h") || self.text().contains("\x1b[?1049l")
-        });
-    }
 }
 
 #[test]
@@ -182,8 +91,7 @@ fn a_tiny_terminal_is_told_so_and_a_broker_that_ends_is_said() {
     let mut terminal = Terminal::new(20, 4);
     let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
     terminal.shows("small");
-    let size = Winsize { ws_col: 120, ws_row: 10, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&terminal.theirs, size).unwrap();
+    terminal.resize(120, 10);
     terminal.shows("no");
     broker.run(&["stop"]).ok();
     terminal.shows("serve");
