@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::socket::{self, PATH_BYTES_MAX};
 use ringway_shm_protocol::control::{KEEPER_SOCKET_NAME, LOCK_NAME, SOCKET_NAME};
@@ -19,6 +20,10 @@ use rustix::fs::FlockOperation;
 use thiserror::Error;
 
 use crate::admission::Admission;
+
+/// How long the lock of a process that is gone is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Why the directory cannot be used.
 #[derive(Debug, Error)]
@@ -172,9 +177,11 @@ fn make(path: &Path) -> Result<bool, DirectoryError> {
     Ok(false)
 }
 
-/// Locks `broker.lock` and writes the process id into it.
+/// Locks `broker.lock` and writes the process id into it. Where the process that it names is gone, it waits a little for the lock: the
+/// kernel closes what a killed broker had open when its last write has ended.
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK_NAME);
+    let began = Instant::now();
     loop {
         let mut file = OpenOptions::new()
             .read(true)
@@ -190,6 +197,10 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
             }
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
+            if is_gone(pid.trim()) && began.elapsed() < LOCK_PATIENCE {
+                std::thread::sleep(LOCK_RETRY);
+                continue;
+            }
             return Err(DirectoryError::Taken {
                 directory: directory.to_owned(),
                 pid: pid.trim().to_owned(),
@@ -205,6 +216,12 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         write_pid(&file).map_err(system("write", &path))?;
         return Ok(file);
     }
+}
+
+/// Whether there is no such process, or one that has ended and only waits for its parent to ask how.
+fn is_gone(pid: &str) -> bool {
+    let state = |stat: String| Some(stat.rsplit_once(") ")?.1.starts_with('Z'));
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| state(stat).unwrap_or(false))
 }
 
 fn write_pid(lock: &File) -> io::Result<()> {

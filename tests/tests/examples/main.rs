@@ -9,10 +9,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ringway_shm_protocol::control::LOCK_NAME;
 use ringway_tests::kept::KeptBroker;
 use ringway_tests::{PATIENCE, eventually};
-use rustix::fs::{FlockOperation, flock};
 
 const PEER: &str = env!("CARGO_BIN_EXE_ringway-test-peer");
 /// Waits for somebody to kill the broker: it has tests of its own.
@@ -141,10 +139,6 @@ fn the_example_of_a_restart_survives_a_killed_broker_and_the_loss_of_everything(
 
     let example = started(&broker);
     broker.lose_everything();
-    // The kernel lets go of what the two had a few milliseconds after it has reported them gone.
-    let lock = std::fs::File::open(broker.path().join(LOCK_NAME)).unwrap();
-    eventually("the directory is free", || flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
-    drop(lock);
     let broker = broker.start_again(PEER.as_ref());
     let output = example.end(RESTART);
     let texts = ["connecting again", "the stream has everything below", "none twice; another broker: true"];

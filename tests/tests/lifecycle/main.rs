@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
+use ringway_broker::Broker;
+use ringway_broker::config::Config;
 use ringway_client::{Connection, OpenError, Producers, RefusalCode, StartAt, StreamSettings};
 use ringway_shm_protocol::control::message::{Reply, Request};
 use ringway_shm_protocol::control::{LOCK_NAME, SOCKET_NAME};
 use ringway_tests::{PATIENCE, Peer, RawSession, TestBroker, eventually};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 const SETTINGS: StreamSettings = StreamSettings {
@@ -202,4 +206,35 @@ fn a_client_can_stop_the_broker() {
     connection.stop_broker(PATIENCE).unwrap();
     stopped.join().unwrap();
     assert!(!path.exists());
+}
+
+#[test]
+fn the_lock_of_a_process_that_is_gone_is_waited_for_and_that_of_a_living_one_is_not() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("broker");
+    std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
+    let start = || Broker::start(Config::load(None, Some(directory.clone())).unwrap());
+    let hold = |pid: u32| {
+        std::fs::write(directory.join(LOCK_NAME), format!("{pid}\n")).unwrap();
+        let lock = std::fs::File::open(directory.join(LOCK_NAME)).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        lock
+    };
+    let lock = hold(std::process::id());
+    let refused = start().unwrap_err().to_string();
+    assert!(refused.contains(&format!("already serves {}", directory.display())), "{refused}");
+    drop(lock);
+    // It ends and nobody has asked how; what it had open the kernel closes a while later.
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    let lock = hold(ended.id());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(lock);
+        });
+        let broker = start().unwrap();
+        broker.stopper().stop();
+        broker.wait().unwrap();
+    });
+    ended.wait().unwrap();
 }
