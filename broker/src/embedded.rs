@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 
+use super::{Broker, BrokerError, StartError, Stopper};
 use crate::config::Config;
-use crate::{Broker, BrokerError, StartError, Stopper};
 
 /// A broker that runs in this process until it is stopped or dropped. Clients, of this process and of others of the same user,
 /// connect to its [directory](Self::directory), and find everything as with a broker of its own:

@@ -129,6 +129,7 @@ fn inside_the_broker_modules_use_only_what_is_drawn() {
         ("directory", &["admission"]),
         ("clock", &[]),
         ("keeper", &["admission", "config", "directory"]),
+        ("embedded", &["config"]),
         ("memory_log", &["keeper"]),
         ("holdings", &["clock", "core", "keeper", "memory_log", "shard"]),
         ("journal", &["clock", "core"]),

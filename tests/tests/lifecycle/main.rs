@@ -221,7 +221,7 @@ fn the_lock_of_a_process_that_is_gone_is_waited_for_and_that_of_a_living_one_is_
         lock
     };
     let lock = hold(std::process::id());
-    let refused = start().unwrap_err().to_string();
+    let refused = start().map(drop).unwrap_err().to_string();
     assert!(refused.contains(&format!("already serves {}", directory.display())), "{refused}");
     drop(lock);
     // It ends and nobody has asked how; what it had open the kernel closes a while later.
