@@ -226,6 +226,8 @@ fn the_lock_of_a_process_that_is_gone_is_waited_for_and_that_of_a_living_one_is_
     drop(lock);
     // It ends and nobody has asked how; what it had open the kernel closes a while later.
     let mut ended = std::process::Command::new("true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", ended.id());
+    eventually("it has ended", || std::fs::read_to_string(&stat).unwrap().contains(") Z "));
     let lock = hold(ended.id());
     std::thread::scope(|scope| {
         scope.spawn(move || {
