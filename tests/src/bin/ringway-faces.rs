@@ -7,7 +7,8 @@
 //! - [`Consumer::recv`], and [`Consumer::recv_async`] on a bare executor that parks its thread, and on tokio's of one thread;
 //! - the same for the consumer of a queue, each message acked.
 //!
-//! Prints medians and 99th percentiles in ns of each round, and the medians of the medians with their ratio to the thread's.
+//! Prints medians and 99th percentiles in ns of each round, the medians of the medians, and the median of their ratios to the
+//! thread's within a round, because machines have faster and slower spells.
 //! `ringway-test-peer` must lie beside this program.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,12 +89,17 @@ fn main() -> Result<(), Failure> {
     }
     println!("medians of {ROUNDS} rounds");
     for (stream, medians) in ["cursor", "queue"].into_iter().zip(&mut medians) {
-        medians.iter_mut().for_each(|medians| medians.sort_unstable());
-        let of_thread = medians[0][ROUNDS / 2];
+        let of_thread = medians[0].clone();
         for ((_, what), medians) in FACES.into_iter().zip(medians) {
+            let mut ratios: Vec<f64> =
+                medians.iter().zip(&of_thread).map(|(own, thread)| *own as f64 / *thread as f64).collect();
+            ratios.sort_by(f64::total_cmp);
+            medians.sort_unstable();
             let (median, least, most) = (medians[ROUNDS / 2], medians[0], medians[ROUNDS - 1]);
-            let ratio = median as f64 / of_thread as f64;
-            println!("  {stream}, {what}: {median} ns ({least} to {most}), {ratio:.2} of recv");
+            println!(
+                "  {stream}, {what}: {median} ns ({least} to {most}), {:.2} of recv",
+                ratios[ROUNDS / 2]
+            );
         }
     }
     Ok(())

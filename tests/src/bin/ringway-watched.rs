@@ -4,8 +4,8 @@
 //! a producer and a consumer, both spinning, with messages of 64 B as fast as they go. In each round once with nothing beside and
 //! once while `ringway inspect --watch INTERVAL` runs; which comes first changes from round to round.
 //!
-//! Prints messages per second of each, and at the end both medians, their spreads and the difference in percent: the mark is −2. Run it
-//! with `--release` on a machine that does nothing else. `ringway-test-peer` and `ringway` must lie beside this program: `cargo
+//! Prints messages per second of each, and at the end both medians, their spreads, and the difference in percent within a round: its
+//! median and quartiles, because machines have faster and slower spells. The mark is −2. Run it with `--release` on a machine that does nothing else. `ringway-test-peer` and `ringway` must lie beside this program: `cargo
 //! build --release -p ringway-tests -p ringway-tools`.
 
 use std::process::{Child, Command, Stdio};
@@ -43,6 +43,9 @@ fn main() -> Result<(), Failure> {
         let [alone, watched] = rates.each_ref().map(|rates| rates[round]);
         println!("round {}: alone {alone:.0}, watched {watched:.0} messages/s", round + 1);
     }
+    let [alone, watched] = &rates;
+    let mut differences: Vec<f64> =
+        alone.iter().zip(watched).map(|(alone, watched)| (watched / alone - 1.0) * 100.0).collect();
     let medians = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         (rates[rates.len() / 2], rates[0], rates[rates.len() - 1])
@@ -50,7 +53,9 @@ fn main() -> Result<(), Failure> {
     for (what, (median, low, high)) in ["alone", "watched"].into_iter().zip(medians) {
         println!("{what}: median {median:.0} messages/s ({low:.0} to {high:.0})");
     }
-    println!("watched is {:+.2} % of alone", (medians[1].0 / medians[0].0 - 1.0) * 100.0);
+    differences.sort_by(f64::total_cmp);
+    let part = |quarters: usize| differences[(differences.len() - 1) * quarters / 4];
+    println!("watched beside alone: median {:+.2} % ({:+.2} to {:+.2})", part(2), part(1), part(3));
     Ok(())
 }
 
