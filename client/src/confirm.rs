@@ -112,11 +112,7 @@ impl Settling {
         while !regions.rounds.is_done(ticket) {
             match waiting.step(WaitStrategy::default(), 1) {
                 Step::Look => {}
-                Step::Idle => {
-                    // Other tasks first.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                Step::Idle => return Waiting::give_way(context),
                 Step::Sleep(at_most) => {
                     let count = regions.confirm.announce();
                     if !regions.rounds.is_done(ticket) {

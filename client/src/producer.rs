@@ -376,11 +376,7 @@ impl Producer {
             };
             match waiting.step(lane.wait, 1) {
                 Step::Look => {}
-                Step::Idle => {
-                    // Other tasks first.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                Step::Idle => return Waiting::give_way(context),
                 Step::Sleep(at_most) => {
                     if let Some((bells, at_most)) = lane.announce(blocked, at_most) {
                         waiting.sleep(bells, context.waker().clone(), at_most);

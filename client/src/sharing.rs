@@ -496,11 +496,7 @@ impl Sharing {
         while self.regions.settlements.progress().1 < until {
             match waiting.step(WaitStrategy::default(), 1) {
                 Step::Look => {}
-                Step::Idle => {
-                    // Other tasks first.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
+                Step::Idle => return Waiting::give_way(context),
                 Step::Sleep(at_most) => {
                     // Nobody rings when it is done.
                     waiting.sleep(Vec::new(), context.waker().clone(), at_most.min(JUDGED_RETRY));

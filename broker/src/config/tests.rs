@@ -1,3 +1,5 @@
+//! What a file, the environment and options say, and what is wrong with it.
+
 use super::*;
 
 fn sources(text: &str) -> (tempfile::TempDir, Sources) {

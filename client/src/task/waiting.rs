@@ -66,9 +66,7 @@ impl Waiting {
                 return Poll::Ready(Err(RecvError::Disconnected));
             }
             if step == Step::Idle {
-                // Other tasks first.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+                return Self::give_way(context);
             }
         }
     }
@@ -81,6 +79,12 @@ impl Waiting {
     /// Has the task woken when one of the bells counts otherwise than this.
     pub(crate) fn sleep(&mut self, bells: Vec<(MappedBell, u32)>, waker: Waker, at_most: Duration) {
         self.interest = Some(Interest::announced(bells, waker, at_most));
+    }
+
+    /// Other tasks first; this one is polled again at once.
+    pub(crate) fn give_way<T>(context: &Context<'_>) -> Poll<T> {
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// There is nothing to wait for any more.
