@@ -21,10 +21,9 @@ use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::{JournalingRegions, ProducerRegions};
 use ringway_shm_protocol::ring::{Doorbell, JournalState, Ringer, Watermarks};
 
-use crate::connection::Connection;
 use crate::error::{ConfirmError, SendError};
 use crate::lane::Lane;
-use crate::session::Answer;
+use crate::session::{Answer, Session};
 use crate::space::Space;
 use crate::task::{Await, Interest, Waiting};
 use crate::wait::{Deadline, SLEEP_MAX, Step, WaitStrategy, Waiter};
@@ -50,7 +49,7 @@ impl Settling {
     pub(crate) fn wait(
         &mut self,
         regions: &JournalingRegions,
-        connection: &Connection,
+        session: &Session,
         deadline: Deadline,
     ) -> Result<(), ConfirmError> {
         if self.level == Durability::Memory {
@@ -67,7 +66,7 @@ impl Settling {
                     confirm.sleep_unless(at_most, || rounds.is_done(ticket));
                     self.ringer.ring(journal);
                 }
-                Step::CheckBroker | Step::Over if !connection.is_open() => {
+                Step::CheckBroker | Step::Over if !session.is_open() => {
                     return Err(ConfirmError::Disconnected { stream: self.stream.clone() });
                 }
                 Step::CheckBroker => {}
@@ -89,20 +88,20 @@ impl Settling {
     pub(crate) async fn wait_async(
         &mut self,
         regions: &Arc<JournalingRegions>,
-        connection: &Connection,
+        session: &Session,
     ) -> Result<(), ConfirmError> {
         if self.level == Durability::Memory {
             return Ok(());
         }
         let ticket = regions.rounds.ticket();
         let mut waiting = Waiting::default();
-        poll_fn(|context| self.poll_round(regions, connection, ticket, &mut waiting, context)).await
+        poll_fn(|context| self.poll_round(regions, session, ticket, &mut waiting, context)).await
     }
 
     fn poll_round(
         &mut self,
         regions: &Arc<JournalingRegions>,
-        connection: &Connection,
+        session: &Session,
         ticket: u64,
         waiting: &mut Waiting,
         context: &mut Context<'_>,
@@ -121,7 +120,7 @@ impl Settling {
                         return Poll::Pending;
                     }
                 }
-                Step::CheckBroker | Step::Over if !connection.is_open() => {
+                Step::CheckBroker | Step::Over if !session.is_open() => {
                     return Poll::Ready(Err(ConfirmError::Disconnected { stream: self.stream.clone() }));
                 }
                 Step::CheckBroker | Step::Over => {}
@@ -137,7 +136,7 @@ pub(crate) struct Journal {
     /// Where to sleep.
     confirm: Arc<Doorbell<Mapped>>,
     level: Durability,
-    connection: Connection,
+    session: Arc<Session>,
     name: String,
     partition: u32,
     /// The stream, and the partition if it has several: for errors.
@@ -155,11 +154,11 @@ pub(crate) struct Goal {
 
 impl Journal {
     /// Of the partition that these regions and this space are of.
-    pub(crate) fn new(regions: &ProducerRegions, space: &Space, connection: Connection) -> Self {
+    pub(crate) fn new(regions: &ProducerRegions, space: &Space, session: Arc<Session>) -> Self {
         let (watermarks, confirm) = (regions.watermarks.clone(), Arc::clone(&regions.confirm));
         let (name, partition) = space.place();
         let (name, stream, level) = (name.to_owned(), space.stream().to_owned(), space.settings().durability);
-        Self { watermarks, confirm, level, connection, name, partition, stream }
+        Self { watermarks, confirm, level, session, name, partition, stream }
     }
 
     /// Whether it is reached: the level of everything below.
@@ -185,7 +184,7 @@ impl Journal {
 
     /// The same when there is no broker.
     fn check_broker(&self) -> Result<(), ConfirmError> {
-        if self.connection.is_open() {
+        if self.session.is_open() {
             return Ok(());
         }
         Err(ConfirmError::Disconnected { stream: self.stream.clone() })
@@ -199,7 +198,7 @@ impl Journal {
     /// Why messages cannot be journaled, as the broker says.
     fn why(&self) -> String {
         let request = Request::DescribeStream { name: self.name.as_str().into() };
-        let answer = self.connection.control().request_unless_busy(&request, WHY_ANSWER_MAX);
+        let answer = self.session.request_unless_busy(&request, WHY_ANSWER_MAX);
         let why = match answer {
             Ok(Answer { reply: Reply::Stream(stream), .. }) => {
                 let found = stream.partitions.into_iter().find(|found| found.partition == self.partition);
@@ -214,6 +213,10 @@ impl Journal {
 impl Lane {
     /// Everything below this position is confirmed.
     pub(crate) fn confirmed(&self) -> u64 {
+        self.unknown.unwrap_or(u64::MAX).min(self.confirmed_here())
+    }
+
+    fn confirmed_here(&self) -> u64 {
         let watermarks = &self.regions.watermarks;
         match self.settings().durability {
             Durability::Memory => self.position(),
@@ -223,6 +226,14 @@ impl Lane {
                 synced => watermarks.written().min(synced.max(self.raised.start)),
             },
             Durability::Synced => watermarks.synced(),
+        }
+    }
+
+    /// Tells once that it is not known what of the messages before an outage is there.
+    pub(crate) fn check_known(&mut self) -> Result<(), ConfirmError> {
+        match self.unknown.take() {
+            None => Ok(()),
+            Some(_) => Err(ConfirmError::Disconnected { stream: self.stream() }),
         }
     }
 
@@ -240,6 +251,7 @@ impl Lane {
 
     /// Waits until everything below `end` is confirmed; returns the level reached.
     pub(crate) fn confirm(&mut self, end: u64, deadline: Deadline) -> Result<Durability, ConfirmError> {
+        self.check_known()?;
         let (journal, goal) = (Arc::clone(&self.journal), self.goal(end));
         if let Some(level) = journal.reached(goal) {
             return Ok(level);
@@ -251,16 +263,18 @@ impl Lane {
                 return Ok(level);
             }
             journal.trouble()?;
-            match waiter.step() {
-                Step::Look | Step::Idle => {}
+            let step = waiter.step();
+            if matches!(step, Step::CheckBroker | Step::Over) {
+                journal.check_broker().inspect_err(|_| self.told = true)?;
+            }
+            match step {
+                Step::Look | Step::Idle | Step::CheckBroker => {}
                 Step::Sleep(at_most) => {
                     journal.confirm.sleep_unless(at_most, || journal.has_news(goal));
                     // It may have stopped looking meanwhile.
                     self.journal_ringer.ring(&self.regions.journal);
                 }
-                Step::CheckBroker => journal.check_broker()?,
                 Step::Over => {
-                    journal.check_broker()?;
                     return Err(ConfirmError::Timeout {
                         stream: self.stream(),
                         level: self.settings().durability.name(),

@@ -1,10 +1,13 @@
 //! The connection to the broker: administration, and the way to producers and consumers.
 //!
-//! What always holds: a call asks the broker one thing and waits at most ten seconds for the answer (and for
-//! the calls of other threads that came before it). Nothing here is on the way of a message.
+//! 1. A call asks the broker one thing and waits at most ten seconds for the answer (and for the calls of other threads that
+//!    came before it), and while there is no broker, as long as it may be looked for. Nothing here is on the way of a message.
+//! 2. Every producer and consumer keeps the session that it was opened in. A new session is made when the last one has ended,
+//!    by the first who needs it: see [`outage`](crate::outage).
+//! 3. A new session declares what was declared through the connection, before anybody opens something in it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{
@@ -15,12 +18,18 @@ use rustix::event::PollFlags;
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::{AdminError, ConnectError, ProtocolError};
+use crate::outage::patiently;
 use crate::producer::ProducerBuilder;
-use crate::session::{ANSWER_MAX, Session, wait_for};
+use crate::session::{ANSWER_MAX, Answer, Session, wait_for};
 use crate::shared_consumer::SharedConsumerBuilder;
 use crate::wait::Deadline;
 
-/// A session with the broker. Clones share it, and any thread may use it; one request is under way at a time.
+/// How long a broker that has just come may take to welcome a session: it is asked again.
+const RENEWAL_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// How long another broker is looked for, when nothing else is said.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
+
+/// The way to the broker. Clones share it, and any thread may use it; one request is under way at a time.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,10 +44,26 @@ use crate::wait::Deadline;
 /// # }
 /// ```
 ///
-/// The session ends when the last clone is dropped, and with it the last producer and consumer opened through it;
-/// if the broker ends first, [`is_open`](Self::is_open) says `false` for ever: open a new one. A broker that was killed while it
-/// had a keeper (as `ringway serve` has) is succeeded within milliseconds, and the session goes on by itself; messages between
-/// processes that are awake do not even pause.
+/// Its session ends when the last clone is dropped, and with it the last producer and consumer opened through it.
+///
+/// # When the broker ends
+///
+/// A broker that was killed while it had a keeper (as `ringway serve` has) is succeeded within milliseconds, and the session goes
+/// on by itself; messages between processes that are awake do not even pause.
+///
+/// One that was stopped, or lost with its keeper, is looked for again, for 30 seconds or as long as
+/// [`reconnect_within`](ConnectionBuilder::reconnect_within) says. Producers and consumers go on at the next one by themselves:
+/// what was declared through this connection is declared again, consumers go on where they were last committed, and a call that
+/// waits goes on waiting. What differs then:
+///
+/// - What was sent and not confirmed may be lost, and what was received and not committed, or not acked, comes again. Whoever
+///   has not asked for confirms hears nothing of it: on a stream of durability `memory`, everything unread is lost.
+/// - [`confirm`](crate::Producer::confirm) and its like say once that it is not known
+///   ([`Disconnected`](crate::ConfirmError::Disconnected)), and positions from before count no more. A producer with a
+///   [name](ProducerBuilder::name) finds in [`sent`](crate::Producer::sent) what is there.
+/// - A message that was [kept](crate::Delivery::keep) is settled too late; a [held](crate::Message::hold) one stays readable.
+///
+/// Only when there is no broker in time do calls fail, as disconnected.
 #[derive(Clone, Debug)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -47,20 +72,87 @@ pub struct Connection {
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
-    session: Session,
+    reconnect_within: Duration,
+    session: RwLock<Arc<Session>>,
+    /// What was declared, in order. Whoever has it locked may make a new session.
+    declared: Mutex<Vec<Request>>,
+}
+
+/// What a [`Connection`] will be like; made by [`Connection::builder`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use ringway_client::Connection;
+///
+/// let connection = Connection::builder("/run/ringway").reconnect_within(Duration::from_secs(300)).open()?;
+/// # let _ = connection;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is opened before `open`"]
+pub struct ConnectionBuilder {
+    directory: PathBuf,
+    reconnect_within: Duration,
+}
+
+impl ConnectionBuilder {
+    /// How long another broker is looked for when this one is gone: 30 seconds when nothing is said, never for
+    /// [`Duration::ZERO`]. Each call that needs one waits so long at the most.
+    pub fn reconnect_within(self, reconnect_within: Duration) -> Self {
+        Self { reconnect_within, ..self }
+    }
+
+    /// Opens the connection. Waits at most ten seconds for the broker's welcome; there must be one.
+    pub fn open(self) -> Result<Connection, ConnectError> {
+        let Self { directory, reconnect_within } = self;
+        let session = RwLock::new(Arc::new(Session::open(&directory, ANSWER_MAX)?));
+        let declared = Mutex::default();
+        Ok(Connection { inner: Arc::new(Inner { directory, reconnect_within, session, declared }) })
+    }
 }
 
 impl Connection {
-    /// Opens a session with the broker in `directory` (see [`default_directory`](crate::directory::default_directory)).
-    /// Waits at most ten seconds for its welcome.
+    /// Connects to the broker in `directory` (see [`default_directory`](crate::directory::default_directory)), as
+    /// [`builder`](Self::builder) does with nothing more said.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, ConnectError> {
-        let directory = directory.as_ref().to_owned();
-        let session = Session::open(&directory, ANSWER_MAX)?;
-        Ok(Self { inner: Arc::new(Inner { directory, session }) })
+        Self::builder(directory).open()
     }
 
-    pub(crate) fn control(&self) -> &Session {
-        &self.inner.session
+    /// Prepares to connect to the broker in `directory`.
+    pub fn builder(directory: impl AsRef<Path>) -> ConnectionBuilder {
+        ConnectionBuilder { directory: directory.as_ref().to_owned(), reconnect_within: RECONNECT_WITHIN }
+    }
+
+    /// The last session; it may have ended.
+    pub(crate) fn session_now(&self) -> Arc<Session> {
+        Arc::clone(&self.inner.session.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How long another broker is looked for when this one is gone.
+    pub fn reconnect_within(&self) -> Duration {
+        self.inner.reconnect_within
+    }
+
+    pub(crate) fn reconnects(&self) -> bool {
+        !self.inner.reconnect_within.is_zero()
+    }
+
+    /// The session after the one that was `lost`: that of whoever was here first, or a new one, if there is a broker.
+    pub(crate) fn renewed(&self, lost: &Arc<Session>) -> Result<Arc<Session>, ConnectError> {
+        let declared = self.inner.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.session_now();
+        if !Arc::ptr_eq(&last, lost) && last.is_open() {
+            return Ok(last);
+        }
+        let session = Arc::new(Session::open(&self.inner.directory, RENEWAL_ANSWER_MAX)?);
+        for request in declared.iter() {
+            // What cannot be declared any more shows when it is opened.
+            let _ = session.request(request, ANSWER_MAX);
+        }
+        *self.inner.session.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&session);
+        Ok(session)
     }
 
     /// The broker's directory, as it was given.
@@ -70,23 +162,23 @@ impl Connection {
 
     /// The broker's process id, as the broker sees it: that of its successor from the first answer of that one on.
     pub fn broker_pid(&self) -> u32 {
-        self.control().broker_pid()
+        self.session_now().broker_pid()
     }
 
     /// How many shards the broker has.
     pub fn shards(&self) -> u16 {
-        self.control().welcome().shards
+        self.session_now().welcome().shards
     }
 
-    /// The session's number, by which the broker names it.
+    /// The number of the session, by which the broker names it; another one when the broker was replaced.
     pub fn session(&self) -> u64 {
-        self.control().welcome().session
+        self.session_now().welcome().session
     }
 
-    /// Whether the broker is still there: one system call, and it does not block. `false` in a forked child, which
-    /// may not use the session.
+    /// Whether the broker is there: one system call, and it does not block. `false` while there is none, and in a forked child,
+    /// which may not use the session.
     pub fn is_open(&self) -> bool {
-        self.control().is_open()
+        self.session_now().is_open()
     }
 
     /// Makes a stream, or confirms that it exists with these settings. Refused as
@@ -225,7 +317,7 @@ impl Connection {
     /// Tells the broker to end and waits until its process and its keeper's are gone, at most `timeout`; then the error is
     /// [`StillRunning`](AdminError::StillRunning), and it may still end later.
     pub fn stop_broker(&self, timeout: Duration) -> Result<(), AdminError> {
-        let control = self.control();
+        let control = self.session_now();
         if !control.fork().is_here() {
             return Err(AdminError::Forked);
         }
@@ -264,7 +356,29 @@ impl Connection {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, AdminError> {
-        Ok(self.control().request(request, ANSWER_MAX)?.reply)
+        let Answer { reply, .. } = patiently(self, |session| session.request(request, ANSWER_MAX))?;
+        self.remember(request);
+        Ok(reply)
+    }
+
+    /// Notes what a new session has to declare, or has no longer to.
+    fn remember(&self, request: &Request) {
+        let mut declared = self.inner.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        match request {
+            Request::DeclareStream { .. } | Request::DeclareSubscription { .. } if !declared.contains(request) => {
+                declared.push(request.clone());
+            }
+            Request::DeleteStream { name } => declared.retain(|declared| match declared {
+                Request::DeclareStream { name: stream, .. } | Request::DeclareSubscription { stream, .. } => {
+                    stream != name
+                }
+                _ => true,
+            }),
+            Request::DeleteSubscription { stream: of, name: deleted } => declared.retain(|declared| {
+                !matches!(declared, Request::DeclareSubscription { stream, name, .. } if stream == of && name == deleted)
+            }),
+            _ => {}
+        }
     }
 
     fn ask_done(&self, request: Request) -> Result<(), AdminError> {

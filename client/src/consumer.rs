@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::connection::Connection;
 use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
 use crate::message::{Message, Position};
-use crate::partitions::Partitions;
+use crate::partitions::{Partitions, open_all};
 use crate::reading::Reading;
 use crate::task::{Armed, MessageStream, Readiness, Waiting};
 use crate::wait::{Deadline, WaitStrategy};
@@ -71,11 +71,15 @@ impl ConsumerBuilder {
     /// [`Invalid`](crate::RefusalCode::Invalid) when there is no such partition, or none is named.
     pub fn open(self) -> Result<Consumer, OpenError> {
         let Self { connection, stream, subscription, partitions, wait, courtesy } = self;
-        let open = |partition| Reading::open(&connection, &stream, partition, &subscription);
-        let mut readings = Partitions::open(partitions.as_deref(), wait, open)?;
-        // Pausing for one partition would delay the others.
-        let courtesy = courtesy && readings.len() == 1;
-        readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
+        let names = (stream.clone(), subscription.clone());
+        let readings = Partitions::open(connection, wait, move |session| {
+            let open = |partition| Reading::open(session, &names.0, partition, &names.1);
+            let mut readings = open_all(partitions.as_deref(), open)?;
+            // Pausing for one partition would delay the others.
+            let courtesy = courtesy && readings.len() == 1;
+            readings.iter_mut().for_each(|reading| reading.set_courtesy(courtesy));
+            Ok(readings)
+        })?;
         Ok(Consumer { readings, armed: None, stream, subscription })
     }
 }
@@ -116,9 +120,7 @@ impl Consumer {
                 None => Ok(None),
             },
             None => {
-                for reading in self.readings.iter_mut() {
-                    reading.found_nothing()?;
-                }
+                self.readings.found_nothing()?;
                 Ok(None)
             }
         }
@@ -156,12 +158,14 @@ impl Consumer {
     /// Declares everything returned so far consumed, and waits until that is as durable as the stream: then none of it comes again,
     /// whatever dies.
     pub fn confirm_commit(&mut self, timeout: Duration) -> Result<(), ConfirmError> {
+        self.readings.check_set_back(&self.stream)?;
         let deadline = Deadline::after(timeout);
         self.readings.iter_mut().try_for_each(|reading| reading.confirm(deadline))
     }
 
     /// The same, for tasks, for as long as the broker is there.
     pub async fn confirm_commit_async(&mut self) -> Result<(), ConfirmError> {
+        self.readings.check_set_back(&self.stream)?;
         for reading in self.readings.iter_mut() {
             reading.confirm_async().await?;
         }
@@ -171,7 +175,7 @@ impl Consumer {
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
     /// or detaches who lags.
     pub fn missed(&self) -> u64 {
-        self.readings.iter().map(Reading::missed).sum()
+        self.readings.counted()
     }
 
     /// For each of its partitions the position of the next message to be returned, if none in between is missing.
@@ -231,6 +235,11 @@ impl Consumer {
     pub fn close(self) -> Result<(), CloseError> {
         let closed: Vec<_> = self.readings.into_all().map(Reading::close).collect();
         closed.into_iter().collect()
+    }
+
+    /// Looks for another broker, once.
+    pub(crate) fn look_for_broker(&mut self) -> Result<(), RecvError> {
+        self.readings.look_for_broker().map(drop)
     }
 
     /// Its partitions, to wait for them among others.

@@ -118,7 +118,8 @@ impl<'a> Delivery<'a> {
         self.settled = true;
         let (flags, section) = self.attributes().parts();
         let attributes = (flags, section.into());
-        Leased { position: self.position(), claim: self.claim(), attributes, payload: self.payload().into() }
+        let (opening, position, claim) = (self.sharing.opening(), self.position(), self.claim());
+        Leased { opening, position, claim, attributes, payload: self.payload().into() }
     }
 
     fn settle(mut self, verdict: Verdict) -> Result<(), SettleError> {
@@ -164,6 +165,8 @@ impl fmt::Debug for Delivery<'_> {
 /// ```
 #[must_use = "its consumer has the message until it is settled"]
 pub struct Leased {
+    /// The opening of its partition that has received it.
+    pub(crate) opening: u64,
     pub(crate) position: Position,
     pub(crate) claim: Claim,
     /// Flags and section.

@@ -2,18 +2,20 @@
 //! broker keeps for them, and the duty to give it back.
 //!
 //! What always holds: an endpoint that was granted is given back exactly once, when it is closed, dropped, or cannot
-//! be used; only a forked child gives nothing back, because the endpoint is its parent's.
+//! be used, to the session that it was granted in; only a forked child gives nothing back, because the endpoint is its
+//! parent's.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{PAYLOAD_BYTES_MAX, Reply, Request, StreamSettings};
 use ringway_shm_protocol::layout::{Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::partition::RingIdentity;
 
-use crate::connection::{Connection, unexpected};
+use crate::connection::unexpected;
 use crate::error::{AdminError, ProtocolError};
-use crate::session::ANSWER_MAX;
+use crate::session::{ANSWER_MAX, Session};
 
 /// How long a drop waits for the broker.
 const DROP_ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -21,18 +23,18 @@ const DROP_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// A granted endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    connection: Connection,
+    session: Arc<Session>,
     number: u64,
     closed: bool,
 }
 
 impl Endpoint {
-    pub(crate) fn new(connection: Connection, number: u64) -> Self {
-        Self { connection, number, closed: false }
+    pub(crate) fn new(session: &Arc<Session>, number: u64) -> Self {
+        Self { session: Arc::clone(session), number, closed: false }
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -49,7 +51,7 @@ impl Endpoint {
             return Ok(());
         }
         let request = Request::Close { endpoint: self.number };
-        match self.connection.control().request(&request, answer_max)?.reply {
+        match self.session.request(&request, answer_max)?.reply {
             Reply::Done => Ok(()),
             _ => Err(unexpected("a confirmation")),
         }

@@ -31,12 +31,12 @@ use ringway_shm_protocol::ring::{self, Full, Part, PublishError, Reclaim, Ringer
 use ringway_shm_protocol::words::OWNER_BITS;
 
 use crate::confirm::Journal;
-use crate::connection::{Connection, unexpected};
+use crate::connection::unexpected;
 use crate::endpoint::{self, Endpoint, exactly, in_range};
 use crate::error::{AdminError, OpenError, SendError};
 use crate::memory::{self, Grown};
 use crate::outgoing::Outgoing;
-use crate::session::{ANSWER_MAX, Answer};
+use crate::session::{ANSWER_MAX, Answer, Session};
 use crate::space::{GATE_RETRY, Space};
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
@@ -57,6 +57,12 @@ pub(crate) struct Lane {
     named: Option<(u32, Option<Sent>)>,
     /// Messages are journaled.
     pub(crate) is_journaled: bool,
+    /// Where it was when it was opened.
+    opened_at: u64,
+    /// From here on it is not known what of the messages before the last outage is there, and nobody was told.
+    pub(crate) unknown: Option<u64>,
+    /// Somebody was told that the broker is gone before something was confirmed.
+    pub(crate) told: bool,
     /// Among the messages that are not known to be synced: the first that was asked to be, and behind the last.
     pub(crate) raised: Range<u64>,
     pub(crate) wait: WaitStrategy,
@@ -69,7 +75,7 @@ pub(crate) struct Lane {
 impl Lane {
     /// Opens a partition.
     pub(crate) fn open(
-        connection: &Connection,
+        session: &Arc<Session>,
         stream: &str,
         partition: u32,
         name: Option<&str>,
@@ -77,12 +83,12 @@ impl Lane {
     ) -> Result<Self, OpenError> {
         let own = name.map(|name| name.as_bytes().to_vec());
         let request = Request::OpenProducer { stream: stream.into(), partition, name: own };
-        let answer = connection.control().request(&request, ANSWER_MAX)?;
+        let answer = session.request(&request, ANSWER_MAX)?;
         let Answer { reply: Reply::Producer(grant), descriptors, .. } = answer else {
             return Err(unexpected("a producer").into());
         };
         // From here on whatever fails gives the endpoint back.
-        let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
+        let endpoint = Endpoint::new(session, grant.endpoint);
         let ProducerGrant { incarnation, owner, position, number, sent, settings, .. } = grant;
         let ring = endpoint::ring(incarnation, &settings)?;
         in_range("owner", owner.into(), (1 << OWNER_BITS) - 1)?;
@@ -96,7 +102,7 @@ impl Lane {
         };
         let regions = ProducerRegions::open(ring, descriptors, publishing, owner, position)?;
         let space = Space::new(stream, partition, ring, settings);
-        let journal = Arc::new(Journal::new(&regions, &space, connection.clone()));
+        let journal = Arc::new(Journal::new(&regions, &space, Arc::clone(session)));
         Ok(Self {
             regions,
             arenas: Arenas::new(),
@@ -106,6 +112,9 @@ impl Lane {
             journal,
             named: name.map(|_| (number, sent)),
             is_journaled: settings.durability > Durability::Memory,
+            opened_at: position,
+            unknown: None,
+            told: false,
             raised: 0..0,
             wait,
             blocked: None,
@@ -117,6 +126,15 @@ impl Lane {
     /// The last message of the producer's name.
     pub(crate) fn sent(&self) -> Option<Sent> {
         self.named.and_then(|(_, sent)| sent)
+    }
+
+    /// Goes on where `before` was, which has lost its broker.
+    pub(crate) fn succeed(&mut self, before: &Self) {
+        let is_open = before.is_journaled && !before.told && before.position() > before.opened_at;
+        self.unknown = before.unknown.or_else(|| {
+            let confirmed = before.confirmed();
+            (is_open && confirmed < before.position()).then_some(confirmed)
+        });
     }
 
     /// The settings of its stream.
@@ -443,9 +461,7 @@ impl Lane {
                 self.regions.space.sleep_unless(at_most, || gates.lowest() != Some(full.holder));
                 Ok(())
             }
-            Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
-                Err(SendError::Disconnected { stream: self.stream() })
-            }
+            Step::CheckBroker | Step::Over if !self.endpoint.session().is_open() => Err(self.disconnected()),
             Step::CheckBroker => Ok(()),
             Step::Over => Err(self.space.full(&self.endpoint, full, Some(wait.started.elapsed()))),
         }
@@ -492,12 +508,14 @@ impl Lane {
                 std::thread::sleep(at_most.min(STALLED_RETRY));
                 Ok(())
             }
-            Step::CheckBroker | Step::Over if !self.endpoint.connection().is_open() => {
-                Err(SendError::Disconnected { stream })
-            }
+            Step::CheckBroker | Step::Over if !self.endpoint.session().is_open() => Err(self.disconnected()),
             Step::CheckBroker => Ok(()),
             Step::Over => Err(SendError::Stalled { stream, owner, waited: Some(wait.started.elapsed()) }),
         }
+    }
+
+    pub(crate) fn disconnected(&self) -> SendError {
+        SendError::Disconnected { stream: self.stream() }
     }
 
     pub(crate) fn stream(&self) -> String {

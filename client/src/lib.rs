@@ -23,6 +23,7 @@
 //! | [`directory`] | where a broker is looked for when nothing else is said |
 //! | connection | administration, and the way to producers and consumers |
 //! | session | packets to the broker and back, one request at a time |
+//! | outage | looking for another broker, and going on there |
 //! | outgoing | a message to be sent |
 //! | clock | the time of day, cheaply |
 //! | producer | publishing into a stream: the user's side |
@@ -71,6 +72,7 @@ mod lane;
 mod loan;
 mod memory;
 mod message;
+mod outage;
 mod outgoing;
 mod partitions;
 mod producer;
@@ -86,7 +88,7 @@ mod wait;
 mod wait_set;
 
 pub use confirm::Confirmation;
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionBuilder};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use delivery::{Delivery, Leased};
 pub use error::{

@@ -64,7 +64,7 @@ pub(crate) fn grow(
 pub(crate) fn retire(endpoint: &Endpoint, arenas: &[u32]) {
     for arena in arenas {
         let request = Request::RetireArena { endpoint: endpoint.number(), arena: *arena };
-        let _ = endpoint.connection().control().request(&request, ANSWER_MAX);
+        let _ = endpoint.session().request(&request, ANSWER_MAX);
     }
 }
 
@@ -74,7 +74,7 @@ fn open(
     request: &Request,
     access: Access,
 ) -> Result<(u32, Arc<Region>), OpenError> {
-    let answer = endpoint.connection().control().request(request, ANSWER_MAX)?;
+    let answer = endpoint.session().request(request, ANSWER_MAX)?;
     let Answer { reply: Reply::Arena { arena, bytes }, descriptors, .. } = answer else {
         return Err(unexpected("an arena").into());
     };

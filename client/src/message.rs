@@ -240,7 +240,7 @@ impl Drop for HeldMessage {
     fn drop(&mut self) {
         // In a forked child the hazard is the parent's, and its memory is not mapped.
         if let HeldBody::InPlace { hazard, keeper, .. } = &self.body
-            && keeper.endpoint.connection().control().fork().is_here()
+            && keeper.endpoint.session().fork().is_here()
         {
             keeper.hazards.clear(*hazard);
         }

@@ -2,15 +2,20 @@
 //!
 //! 1. A partition that always has messages is left after [`TURN_MESSAGES`], so that the others get their turn.
 //! 2. Whoever waits rests: no producer waits for what a waiting consumer could give free.
+//! 3. When the broker is gone, everything that came before its end is returned; then they are opened again at the next one, as
+//!    they were opened first.
 
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::message::StreamSettings;
 use ringway_shm_protocol::memory::bell::{LocalBell, MappedBell, wait_any};
 
 use crate::connection::Connection;
-use crate::error::{OpenError, RecvError};
+use crate::error::{ConfirmError, OpenError, RecvError};
+use crate::outage::{Look, Lost, Outage, patiently};
+use crate::session::Session;
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
 /// Messages of one partition in a row while others may have some.
@@ -33,9 +38,18 @@ pub(crate) trait Partition {
     fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError>;
     /// What is rung when there is something to receive.
     fn bell(&self) -> &MappedBell;
-    /// The connection that it was opened by.
-    fn connection(&self) -> &Connection;
+    /// The caller has looked in vain.
+    fn found_nothing(&mut self) -> Result<(), RecvError>;
+    /// The session that it was opened in.
+    fn session(&self) -> &Arc<Session>;
+    /// Messages that it has counted: as missed, or as settled too late.
+    fn counted(&self) -> u64;
+    /// Whether something that was settled, or committed, may not be so at `next`, the same partition at the next broker.
+    fn is_set_back(&self, next: &Self) -> bool;
 }
+
+/// Opens all of them, in a session.
+type Opener<P> = Box<dyn Fn(&Arc<Session>) -> Result<Vec<P>, OpenError> + Send + Sync>;
 
 /// See the module. There is one at least.
 pub(crate) struct Partitions<P> {
@@ -46,35 +60,60 @@ pub(crate) struct Partitions<P> {
     wait: WaitStrategy,
     /// Never rung: a wait for many takes one.
     local: LocalBell,
+    connection: Connection,
+    opener: Opener<P>,
+    outage: Option<Outage>,
+    /// What those before the last outage have counted.
+    counted_before: u64,
+    /// An outage has set back what was settled, or committed, and nobody was told.
+    set_back: bool,
+}
+
+/// Opens those that are named, or all.
+pub(crate) fn open_all<P>(
+    named: Option<&[u32]>,
+    open: impl Fn(u32) -> Result<(P, StreamSettings), OpenError>,
+) -> Result<Vec<P>, OpenError> {
+    match named {
+        Some([]) => Err(OpenError::NoPartition),
+        Some(named) => named.iter().map(|partition| Ok(open(*partition)?.0)).collect(),
+        None => {
+            let (first, settings) = open(0)?;
+            let mut all = vec![first];
+            for partition in 1..settings.partitions {
+                all.push(open(partition)?.0);
+            }
+            Ok(all)
+        }
+    }
 }
 
 /// The index of a partition, and what it has found.
 type Found<P> = (usize, <P as Partition>::Found);
 
 impl<P: Partition> Partitions<P> {
-    /// Opens those that are named, or all.
+    /// Opens them by `opener`, now and at every broker that comes.
     pub(crate) fn open(
-        named: Option<&[u32]>,
+        connection: Connection,
         wait: WaitStrategy,
-        open: impl Fn(u32) -> Result<(P, StreamSettings), OpenError>,
+        opener: impl Fn(&Arc<Session>) -> Result<Vec<P>, OpenError> + Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let mut all = Vec::new();
-        match named {
-            Some([]) => return Err(OpenError::NoPartition),
-            Some(named) => {
-                for partition in named {
-                    all.push(open(*partition)?.0);
-                }
-            }
-            None => {
-                let (first, settings) = open(0)?;
-                all.push(first);
-                for partition in 1..settings.partitions {
-                    all.push(open(partition)?.0);
-                }
-            }
+        let all = patiently(&connection, &opener)?;
+        if connection.reconnects() {
+            all[0].session().watch();
         }
-        Ok(Self { all, turn: 0, in_turn: 0, wait, local: LocalBell::default() })
+        Ok(Self {
+            all,
+            turn: 0,
+            in_turn: 0,
+            wait,
+            local: LocalBell::default(),
+            connection,
+            opener: Box::new(opener),
+            outage: None,
+            counted_before: 0,
+            set_back: false,
+        })
     }
 
     /// How it waits.
@@ -135,17 +174,69 @@ impl<P: Partition> Partitions<P> {
                 Step::Idle | Step::CheckBroker | Step::Over => self.rest()?,
                 Step::Sleep(at_most) => self.sleep(at_most)?,
             }
-            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
+            let gone =
+                matches!(step, Step::CheckBroker | Step::Over) && !self.is_open() || self.outage.is_some();
             // After the broker was looked at, so that all that came before its end is returned.
             if let Some(found) = self.next()? {
                 return Ok(Some(found));
             }
-            if gone {
-                return Err(RecvError::Disconnected);
-            }
-            if step == Step::Over {
+            if gone && !self.wait_for_broker(deadline)? || step == Step::Over {
                 return Ok(None);
             }
+        }
+    }
+
+    /// Waits until they are open at another broker; `false`: the deadline is over.
+    fn wait_for_broker(&mut self, deadline: Deadline) -> Result<bool, RecvError> {
+        while let Some(later) = self.look_for_broker()? {
+            let now = Instant::now();
+            if deadline.is_over(now) {
+                return Ok(false);
+            }
+            std::thread::sleep(deadline.left(now, later));
+        }
+        Ok(true)
+    }
+
+    /// The broker is gone: looks for another one, once; `None`: they are open there. Else how long to wait before the next look.
+    pub(crate) fn look_for_broker(&mut self) -> Result<Option<Duration>, RecvError> {
+        if !self.connection.reconnects() {
+            return Err(RecvError::Disconnected);
+        }
+        let lost = self.all[0].session();
+        match Outage::look(&mut self.outage, &self.connection, lost, &self.opener) {
+            Look::Open(all) => {
+                self.counted_before = self.counted();
+                self.set_back |= self.all.iter().zip(&all).any(|(before, now)| before.is_set_back(now));
+                (self.all, self.turn, self.in_turn) = (all, 0, 0);
+                self.all[0].session().watch();
+                Ok(None)
+            }
+            Look::Later(later) => Ok(Some(later)),
+            Look::GivenUp(error) if error.is_lost() => Err(RecvError::Disconnected),
+            Look::GivenUp(source) => Err(RecvError::Reopen { source }),
+        }
+    }
+
+    /// The caller has looked in vain, and does not wait.
+    pub(crate) fn found_nothing(&mut self) -> Result<(), RecvError> {
+        self.all.iter_mut().try_for_each(P::found_nothing)?;
+        if self.all[0].session().has_ended() && self.connection.reconnects() {
+            self.look_for_broker()?;
+        }
+        Ok(())
+    }
+
+    /// What all that there ever were have counted.
+    pub(crate) fn counted(&self) -> u64 {
+        self.counted_before + self.all.iter().map(P::counted).sum::<u64>()
+    }
+
+    /// Says once when an outage has set back what was settled, or committed.
+    pub(crate) fn check_set_back(&mut self, stream: &str) -> Result<(), ConfirmError> {
+        match std::mem::take(&mut self.set_back) {
+            false => Ok(()),
+            true => Err(ConfirmError::Disconnected { stream: stream.to_owned() }),
         }
     }
 
@@ -175,9 +266,14 @@ impl<P: Partition> Partitions<P> {
         self.all.iter().map(P::bell)
     }
 
-    /// Whether the broker is there.
+    /// Whether the broker is there that they were opened at.
     pub(crate) fn is_open(&self) -> bool {
-        self.all[0].connection().is_open()
+        self.all[0].session().is_open()
+    }
+
+    /// Whether another one is being looked for.
+    pub(crate) fn is_in_outage(&self) -> bool {
+        self.outage.is_some()
     }
 }
 

@@ -8,11 +8,12 @@
 //! 2. On the way that does not wait and fits a slot: no system call unless a consumer sleeps, no allocation, no lock.
 //! 3. Messages of one key go to one partition, so that they stay in order; those without go to each in turn.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{Durability, Sent, StreamSettings};
@@ -26,7 +27,9 @@ use crate::error::{AdminError, ConfirmError, OpenError, SendBatchError, SendErro
 use crate::lane::{Lane, Patience};
 use crate::loan::Loan;
 use crate::message::Position;
+use crate::outage::{Look, Lost, Outage, patiently};
 use crate::outgoing::Outgoing;
+use crate::session::Session;
 use crate::task::Waiting;
 use crate::wait::{Deadline, Step, WaitStrategy};
 
@@ -77,25 +80,32 @@ impl ProducerBuilder {
     /// stream, and as [`InUse`](crate::RefusalCode::InUse) while another producer has a stream open that was declared
     /// with exclusive producers, or has the name.
     pub fn open(self) -> Result<Producer, OpenError> {
-        let name = self.name.as_deref();
-        let first = Lane::open(&self.connection, &self.stream, 0, name, self.wait)?;
+        let lanes = patiently(&self.connection, |session| self.open_lanes(session))?;
+        let mut producer = Producer {
+            session: Arc::clone(lanes[0].endpoint.session()),
+            lanes,
+            turn: 0,
+            stamps: self.timestamps || self.name.is_some(),
+            next_sequence: self.name.is_some().then_some(0),
+            clock: self.timestamps.then(Clock::new),
+            fork: ForkMark::here(),
+            outage: None,
+            has_moved: false,
+            builder: self,
+        };
+        producer.begin();
+        Ok(producer)
+    }
+
+    fn open_lanes(&self, session: &Arc<Session>) -> Result<Vec<Lane>, OpenError> {
+        let open = |partition| Lane::open(session, &self.stream, partition, self.name.as_deref(), self.wait);
+        let first = open(0)?;
         let partitions = first.settings().partitions;
         let mut lanes = vec![first];
         for partition in 1..partitions {
-            lanes.push(Lane::open(&self.connection, &self.stream, partition, name, self.wait)?);
+            lanes.push(open(partition)?);
         }
-        let last = lanes.iter().filter_map(|lane| Some(lane.sent()?.sequence)).max();
-        let next_sequence = name.map(|_| last.map_or(0, |last| last.saturating_add(1)));
-        Ok(Producer {
-            lanes,
-            turn: 0,
-            stamps: self.timestamps || name.is_some(),
-            next_sequence,
-            clock: self.timestamps.then(Clock::new),
-            fork: self.connection.control().fork(),
-            stream: self.stream,
-            wait: self.wait,
-        })
+        Ok(lanes)
     }
 }
 
@@ -128,8 +138,12 @@ pub struct Producer {
     next_sequence: Option<u64>,
     clock: Option<Clock>,
     fork: ForkMark,
-    stream: String,
-    wait: WaitStrategy,
+    session: Arc<Session>,
+    outage: Option<Outage>,
+    /// It was opened at another broker before.
+    has_moved: bool,
+    /// To open it again.
+    builder: ProducerBuilder,
 }
 
 impl Producer {
@@ -159,7 +173,9 @@ impl Producer {
         message: impl Into<Outgoing<'a>>,
         timeout: Duration,
     ) -> Result<Position, SendError> {
-        self.publish(message.into(), || Patience::Until(Deadline::after(timeout)))
+        // Read from the clock only where it is waited.
+        let deadline = Cell::new(None);
+        self.publish(message.into(), || Patience::Until(Deadline::after_first(&deadline, timeout)))
     }
 
     /// Publishes messages in order and returns the position of the last; waits while a partition is full, as
@@ -169,16 +185,18 @@ impl Producer {
         &mut self,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Option<Position>, SendBatchError> {
-        if !self.fork.is_here() {
-            return Err(SendBatchError { sent: 0, source: forked() });
-        }
+        let patience = Patience::Until(Deadline::NEVER);
+        self.check(|| patience).map_err(|source| SendBatchError { sent: 0, source })?;
         let (mut last, mut touched) = (None, 0_u64);
         let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
             let message = message.into();
             let partition = self.partition_for(message.attributes);
             touched |= 1 << partition;
-            let published = self.publish_to(partition, message, || Patience::Until(Deadline::NEVER));
-            last = Some(at(partition, published.map_err(|source| SendBatchError { sent, source })?));
+            let published = match self.publish_to(partition, message, || patience) {
+                Ok(position) => Ok(at(partition, position)),
+                Err(error) => self.publish_elsewhere(message, error, patience),
+            };
+            last = Some(published.map_err(|source| SendBatchError { sent, source })?);
             Ok(())
         });
         self.ring_all(touched);
@@ -209,9 +227,14 @@ impl Producer {
     }
 
     fn loan_of(&mut self, partition: usize, bytes: usize) -> Result<Loan, SendError> {
-        self.check_fork()?;
-        let block = self.lanes[partition].loan(bytes, Patience::Until(Deadline::NEVER))?;
-        Ok(Loan::new(partition, block))
+        let patience = Patience::Until(Deadline::NEVER);
+        self.check(|| patience)?;
+        loop {
+            match self.lanes[partition].loan(bytes, patience) {
+                Ok(block) => return Ok(Loan::new(partition, block)),
+                Err(error) => self.move_on(error, patience)?,
+            }
+        }
     }
 
     /// Publishes a loan of this producer and returns the message's position; waits as [`send`](Self::send) does. After
@@ -226,7 +249,16 @@ impl Producer {
         loan: Loan,
         attributes: Attributes<'_>,
     ) -> Result<Position, SendLoanError> {
-        let published = self.publish_loan(&loan, attributes, Patience::Until(Deadline::NEVER));
+        let patience = Patience::Until(Deadline::NEVER);
+        let mut published = self.publish_loan(&loan, attributes, patience);
+        while let Err(error) = published {
+            published = match self.move_on(error, patience) {
+                Ok(()) => self.publish_loan(&loan, attributes, patience),
+                Err(error) => {
+                    return Err(SendLoanError { loan: Box::new(loan), source: error });
+                }
+            };
+        }
         self.sent_loan(loan, published)
     }
 
@@ -238,7 +270,10 @@ impl Producer {
         match published {
             Ok(position) => {
                 let partition = loan.partition();
-                self.lanes[partition].published(position, loan.into_block());
+                let lane = &self.lanes[partition];
+                if loan.is_of(lane.arenas()) {
+                    lane.published(position, loan.into_block());
+                }
                 Ok(at(partition, position))
             }
             Err(source) => Err(SendLoanError { loan: Box::new(loan), source }),
@@ -251,20 +286,27 @@ impl Producer {
         attributes: Attributes<'_>,
         patience: Patience,
     ) -> Result<u64, SendError> {
-        self.check_fork()?;
+        self.check(|| patience)?;
         let partition = loan.partition();
-        if self.lanes.get(partition).is_none_or(|lane| !loan.is_of(lane.arenas())) {
-            return Err(SendError::ForeignLoan { stream: self.stream.clone() });
+        let is_here = self.lanes.get(partition).is_some_and(|lane| loan.is_of(lane.arenas()));
+        // Of one that was taken before the last outage, the payload is copied.
+        let is_from_before = self.has_moved && partition < self.lanes.len();
+        if !(is_here || is_from_before) {
+            return Err(SendError::ForeignLoan { stream: self.builder.stream.clone() });
         }
         if let Some(key) = attributes.key_bytes()
             && self.partition_of_key(key) != partition
         {
             let (loan, key) = (partition as u32, self.partition_of_key(key) as u32);
-            return Err(SendError::LoanPartition { stream: self.stream.clone(), loan, key });
+            return Err(SendError::LoanPartition { stream: self.builder.stream.clone(), loan, key });
         }
         let attributes = self.stamped(Outgoing::new(&[]).attributes(attributes)).attributes;
         let lane = &mut self.lanes[partition];
-        let position = lane.publish_block(loan.place(), attributes, patience)?;
+        let position = if is_here {
+            lane.publish_block(loan.place(), attributes, patience)?
+        } else {
+            lane.publish(Outgoing::new(loan).attributes(attributes), || patience)?
+        };
         lane.ring();
         self.counted(attributes);
         Ok(position)
@@ -277,7 +319,6 @@ impl Producer {
     /// While somebody holds the stream up for long, the broker is asked to help, and this blocks for that for a second at the most.
     pub async fn send_async<'a>(&mut self, message: impl Into<Outgoing<'a>>) -> Result<Position, SendError> {
         let message = message.into();
-        self.check_fork()?;
         let partition = self.partition_for(message.attributes);
         let position = self.publish_async(partition, message).await?;
         self.lanes[partition].ring();
@@ -290,15 +331,17 @@ impl Producer {
         &mut self,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Option<Position>, SendBatchError> {
-        self.check_fork().map_err(|source| SendBatchError { sent: 0, source })?;
         let (mut last, mut touched) = (None, 0_u64);
         let mut outcome = Ok(());
         for (sent, message) in messages.into_iter().enumerate() {
             let message = message.into();
             let partition = self.partition_for(message.attributes);
             touched |= 1 << partition;
-            let mut published = self.publish_to(partition, message, || Patience::Task);
-            if published.is_err() && self.lanes[partition].take_blocked().is_some() {
+            let mut published = self
+                .check(|| Patience::Task)
+                .and_then(|()| self.publish_to(partition, message, || Patience::Task));
+            let waits = |error: &SendError| error.is_lost() || self.lanes[partition].take_blocked().is_some();
+            if published.as_ref().is_err_and(waits) {
                 // Nobody waits before the consumers of what was published are awake.
                 self.ring_all(std::mem::take(&mut touched));
                 published = self.publish_async(partition, message).await;
@@ -328,7 +371,6 @@ impl Producer {
     }
 
     async fn loan_of_async(&mut self, partition: usize, bytes: usize) -> Result<Loan, SendError> {
-        self.check_fork()?;
         let attempt = |producer: &mut Self| producer.lanes[partition].loan(bytes, Patience::Task);
         Ok(Loan::new(partition, self.patiently(partition, attempt).await?))
     }
@@ -368,7 +410,15 @@ impl Producer {
         attempt: &mut impl FnMut(&mut Self) -> Result<T, SendError>,
     ) -> Poll<Result<T, SendError>> {
         loop {
-            let attempted = attempt(self);
+            let attempted = self.check(|| Patience::Task).and_then(|()| attempt(self));
+            if attempted.as_ref().is_err_and(SendError::is_lost) {
+                match self.look_for_broker() {
+                    Ok(None) => continue,
+                    Ok(Some(later)) => waiting.sleep(Vec::new(), context.waker().clone(), later),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                return Poll::Pending;
+            }
             let lane = &mut self.lanes[partition];
             let Some(blocked) = lane.take_blocked() else {
                 waiting.end();
@@ -383,10 +433,9 @@ impl Producer {
                         return Poll::Pending;
                     }
                 }
+                // When it is gone, the next attempt says so.
                 Step::CheckBroker | Step::Over => {
-                    if !lane.endpoint.connection().is_open() {
-                        return Poll::Ready(Err(SendError::Disconnected { stream: lane.stream() }));
-                    }
+                    self.session.is_open();
                 }
             }
         }
@@ -457,6 +506,7 @@ impl Producer {
     pub fn confirmation(&mut self, position: Position) -> Result<Confirmation, ConfirmError> {
         let Position { partition, position } = position;
         let lane = self.lane_to_confirm(partition)?;
+        lane.check_known()?;
         lane.ring_for_confirm();
         let goal = lane.goal(position.saturating_add(1));
         Ok(Confirmation::new(vec![(Arc::clone(&lane.journal), goal)], self.fork))
@@ -464,7 +514,7 @@ impl Producer {
 
     /// Completes when everything that this producer has sent so far is confirmed.
     pub fn confirmation_of_all(&mut self) -> Result<Confirmation, ConfirmError> {
-        self.check_fork_to_confirm()?;
+        self.check_all_known()?;
         self.lanes.iter_mut().for_each(Lane::ring_for_confirm);
         let goals = self.lanes.iter().map(|lane| (Arc::clone(&lane.journal), lane.goal(lane.position())));
         Ok(Confirmation::new(goals.collect(), self.fork))
@@ -474,7 +524,7 @@ impl Producer {
         self.check_fork_to_confirm()?;
         let partitions = self.lanes.len() as u32;
         self.lanes.get_mut(partition as usize).ok_or_else(|| {
-            let stream = self.stream.clone();
+            let stream = self.builder.stream.clone();
             ConfirmError::Partition { stream, partition, partitions }
         })
     }
@@ -485,7 +535,7 @@ impl Producer {
     }
 
     fn confirm_all_until(&mut self, deadline: Deadline) -> Result<Durability, ConfirmError> {
-        self.check_fork_to_confirm()?;
+        self.check_all_known()?;
         // All shards are at work before the first is waited for.
         self.lanes.iter_mut().for_each(Lane::ring);
         let mut level = Durability::Synced;
@@ -493,6 +543,13 @@ impl Producer {
             level = level.min(lane.confirm(lane.position(), deadline)?);
         }
         Ok(level)
+    }
+
+    /// Tells once of all partitions.
+    fn check_all_known(&mut self) -> Result<(), ConfirmError> {
+        self.check_fork_to_confirm()?;
+        let checks: Vec<_> = self.lanes.iter_mut().map(Lane::check_known).collect();
+        checks.into_iter().collect()
     }
 
     fn check_fork_to_confirm(&self) -> Result<(), ConfirmError> {
@@ -516,7 +573,7 @@ impl Producer {
 
     /// The stream's name.
     pub fn stream(&self) -> &str {
-        &self.stream
+        &self.builder.stream
     }
 
     /// Gives the stream back. Whatever it returns, the producer is closed; the broker notices at the end of the
@@ -531,18 +588,114 @@ impl Producer {
     fn publish(
         &mut self,
         message: Outgoing<'_>,
-        patience: impl FnOnce() -> Patience,
+        patience: impl Fn() -> Patience,
     ) -> Result<Position, SendError> {
-        self.check_fork()?;
+        self.check(&patience)?;
         let partition = self.partition_for(message.attributes);
-        let position = self.publish_to(partition, message, patience)?;
-        self.lanes[partition].ring();
-        Ok(at(partition, position))
+        match self.publish_to(partition, message, &patience) {
+            Ok(position) => {
+                self.lanes[partition].ring();
+                Ok(at(partition, position))
+            }
+            Err(error) => self.publish_elsewhere(message, error, patience()),
+        }
     }
 
+    /// Fails in a forked child, and when the broker is gone and no other one is found in time.
     #[inline(always)]
-    fn check_fork(&self) -> Result<(), SendError> {
-        if self.fork.is_here() { Ok(()) } else { Err(forked()) }
+    fn check(&mut self, patience: impl FnOnce() -> Patience) -> Result<(), SendError> {
+        if self.fork.is_here() && !self.session.has_ended() { Ok(()) } else { self.check_again(patience()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_again(&mut self, patience: Patience) -> Result<(), SendError> {
+        if !self.fork.is_here() {
+            return Err(SendError::Forked);
+        }
+        self.move_on(self.lanes[0].disconnected(), patience)
+    }
+
+    /// Publishes a message whose first attempt has failed at another broker, if it was for that.
+    #[cold]
+    #[inline(never)]
+    fn publish_elsewhere(
+        &mut self,
+        message: Outgoing<'_>,
+        mut error: SendError,
+        patience: Patience,
+    ) -> Result<Position, SendError> {
+        loop {
+            self.move_on(error, patience)?;
+            let partition = self.partition_for(message.attributes);
+            match self.publish_to(partition, message, || patience) {
+                Ok(position) => {
+                    self.lanes[partition].ring();
+                    return Ok(at(partition, position));
+                }
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    /// After an error: goes on at another broker, if it is one that says that this one is gone; else it is the error.
+    #[cold]
+    fn move_on(&mut self, error: SendError, patience: Patience) -> Result<(), SendError> {
+        // A task looks for itself.
+        if !error.is_lost() || patience == Patience::Task {
+            return Err(error);
+        }
+        while let Some(later) = self.look_for_broker()? {
+            let Patience::Until(deadline) = patience else { return Err(error) };
+            let now = Instant::now();
+            if deadline.is_over(now) {
+                return Err(error);
+            }
+            std::thread::sleep(deadline.left(now, later));
+        }
+        Ok(())
+    }
+
+    /// The broker is gone: looks for another one, once; `None`: it is open there. Else how long to wait before the next look.
+    fn look_for_broker(&mut self) -> Result<Option<Duration>, SendError> {
+        let Self { outage, builder, session, lanes, .. } = self;
+        let stream = || builder.stream.clone();
+        if !builder.connection.reconnects() {
+            return Err(SendError::Disconnected { stream: stream() });
+        }
+        let open = |session: &Arc<Session>| {
+            let opened = builder.open_lanes(session)?;
+            let (before, partitions) = (lanes.len(), opened.len());
+            if before == partitions {
+                Ok(opened)
+            } else {
+                Err(OpenError::OtherPartitions { stream: stream(), before, partitions })
+            }
+        };
+        match Outage::look(outage, &builder.connection, session, open) {
+            Look::Open(opened) => {
+                let before = std::mem::replace(lanes, opened);
+                lanes.iter_mut().zip(&before).for_each(|(lane, before)| lane.succeed(before));
+                *session = Arc::clone(lanes[0].endpoint.session());
+                self.has_moved = true;
+                self.begin();
+                Ok(None)
+            }
+            Look::Later(later) => Ok(Some(later)),
+            Look::GivenUp(error) if error.is_lost() => Err(SendError::Disconnected { stream: stream() }),
+            Look::GivenUp(source) => Err(SendError::Reopen { stream: stream(), source }),
+        }
+    }
+
+    /// It has been opened.
+    fn begin(&mut self) {
+        let last = self.lanes.iter().filter_map(|lane| Some(lane.sent()?.sequence)).max();
+        if let (Some(next), Some(last)) = (&mut self.next_sequence, last) {
+            *next = (*next).max(last.saturating_add(1));
+        }
+        if self.builder.connection.reconnects() {
+            self.session.watch();
+        }
     }
 
     /// Publishes to a partition, without looking for sleepers. A message that nothing is added to goes as it is: what the compiler
@@ -621,18 +774,13 @@ impl fmt::Debug for Producer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Producer")
-            .field("stream", &self.stream)
+            .field("stream", &self.builder.stream)
             .field("positions", &self.positions())
-            .field("wait", &self.wait)
+            .field("wait", &self.builder.wait)
             .finish_non_exhaustive()
     }
 }
 
 fn at(partition: usize, position: u64) -> Position {
     Position { partition: partition as u32, position }
-}
-
-#[cold]
-fn forked() -> SendError {
-    SendError::Forked
 }

@@ -32,13 +32,13 @@ use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Recei
 use ringway_shm_protocol::words::CursorWord;
 
 use crate::confirm::Settling;
-use crate::connection::{Connection, unexpected};
+use crate::connection::unexpected;
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
 use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
 use crate::memory::MappedArenas;
 use crate::message::{Body, Keeper, Message, Position};
 use crate::partitions::Partition;
-use crate::session::{ANSWER_MAX, Answer};
+use crate::session::{ANSWER_MAX, Answer, Session};
 use crate::wait::Deadline;
 
 /// Most messages that are returned and not committed.
@@ -80,26 +80,26 @@ pub(crate) struct Reading {
 impl Reading {
     /// Opens a partition; returns the settings of its stream, too.
     pub(crate) fn open(
-        connection: &Connection,
+        session: &Arc<Session>,
         stream: &str,
         partition: u32,
         subscription: &str,
     ) -> Result<(Self, StreamSettings), OpenError> {
         let request =
             Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
-        let Answer { reply, descriptors, .. } = connection.control().request(&request, ANSWER_MAX)?;
+        let Answer { reply, descriptors, .. } = session.request(&request, ANSWER_MAX)?;
         let grant = match reply {
             Reply::Consumer(grant) => grant,
             Reply::Member(grant) => {
                 // Given back by its end.
-                drop(Endpoint::new(connection.clone(), grant.endpoint));
+                drop(Endpoint::new(session, grant.endpoint));
                 let (subscription, call) = (subscription.to_owned(), "Connection::shared_consumer");
                 return Err(OpenError::OtherMode { subscription, mode: "shared", call });
             }
             _ => return Err(unexpected("a consumer").into()),
         };
         // From here on whatever fails gives the endpoint back.
-        let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
+        let endpoint = Endpoint::new(session, grant.endpoint);
         let ring = ring(grant.incarnation, &grant.settings)?;
         in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
         let descriptors = exactly("a consumer", descriptors)?;
@@ -114,7 +114,7 @@ impl Reading {
             settling: Settling::new(stream, grant.settings.durability),
             journaling,
             ringer: Ringer::default(),
-            fork: endpoint.connection().control().fork(),
+            fork: session.fork(),
             empty_looks: 0,
             commit_at_once: false,
             commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
@@ -136,11 +136,6 @@ impl Reading {
     /// Where it is.
     pub(crate) fn position(&self) -> Position {
         Position { partition: self.partition, position: self.reader.position() }
-    }
-
-    /// Messages that were overwritten before they could be read.
-    pub(crate) fn missed(&self) -> u64 {
-        self.reader.missed()
     }
 
     /// Commits everything returned and gives the partition back; while a message of it is held, that happens when the
@@ -222,19 +217,6 @@ impl Reading {
         if self.fork.is_here() { Ok(()) } else { Err(forked()) }
     }
 
-    /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
-    /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
-    #[inline]
-    pub(crate) fn found_nothing(&mut self) -> Result<(), RecvError> {
-        if self.reader.uncommitted() > 0 {
-            self.empty_looks += 1;
-            if self.empty_looks >= EMPTY_LOOKS_MAX {
-                self.commit()?;
-            }
-        }
-        Ok(())
-    }
-
     /// Moves the cursor behind everything returned and wakes producers that wait for that.
     #[inline]
     pub(crate) fn commit(&mut self) -> Result<(), RecvError> {
@@ -256,14 +238,14 @@ impl Reading {
     pub(crate) fn confirm(&mut self, deadline: Deadline) -> Result<(), ConfirmError> {
         let committed = self.check_fork().and_then(|()| self.commit());
         committed.map_err(|error| ConfirmError::Commit(Box::new(error)))?;
-        self.settling.wait(&self.journaling, self.keeper.endpoint.connection(), deadline)
+        self.settling.wait(&self.journaling, self.keeper.endpoint.session(), deadline)
     }
 
     /// The same, for tasks.
     pub(crate) async fn confirm_async(&mut self) -> Result<(), ConfirmError> {
         let committed = self.check_fork().and_then(|()| self.commit());
         committed.map_err(|error| ConfirmError::Commit(Box::new(error)))?;
-        self.settling.wait_async(&self.journaling, self.keeper.endpoint.connection()).await
+        self.settling.wait_async(&self.journaling, self.keeper.endpoint.session()).await
     }
 
     /// Asks to be attached again, behind everything returned.
@@ -272,7 +254,7 @@ impl Reading {
         let endpoint = self.keeper.endpoint.number();
         let request = Request::Attach { endpoint, position: self.reader.position() };
         let failed = |source| RecvError::Attach { source };
-        match self.connection().control().request(&request, ANSWER_MAX).map_err(failed)?.reply {
+        match self.session().request(&request, ANSWER_MAX).map_err(failed)?.reply {
             Reply::Attached(cursor) => {
                 self.reader.attach(CursorWord::unpack(cursor));
                 Ok(())
@@ -329,8 +311,30 @@ impl Partition for Reading {
         self.data.bell()
     }
 
-    fn connection(&self) -> &Connection {
-        self.keeper.endpoint.connection()
+    /// Commits when the caller has looked in vain for a while: a commit per message would slow down who has
+    /// just caught up. No producer waits for it: what is uncommitted never fills a ring.
+    #[inline]
+    fn found_nothing(&mut self) -> Result<(), RecvError> {
+        if self.reader.uncommitted() > 0 {
+            self.empty_looks += 1;
+            if self.empty_looks >= EMPTY_LOOKS_MAX {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages that were overwritten before they could be read.
+    fn counted(&self) -> u64 {
+        self.reader.missed()
+    }
+
+    fn is_set_back(&self, next: &Self) -> bool {
+        next.reader.position() < self.reader.position()
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        self.keeper.endpoint.session()
     }
 }
 

@@ -5,13 +5,14 @@
 //!    by its number and dropped; what it opened is closed.
 //! 3. A broker that dies is succeeded, and the session goes on: the successor says `Resumed`, and what was not answered is
 //!    asked again, under the same number.
-//! 4. After a fork the child neither sends nor receives on the socket, which it shares with its parent.
+//! 4. A session that has ended stays so: whoever goes on does it in another one (see [`outage`](crate::outage)).
+//! 5. After a fork the child neither sends nor receives on the socket, which it shares with its parent.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind, Welcome};
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use crate::error::{AdminError, ConnectError, ProtocolError};
+use crate::task::Watch;
 use crate::wait::Deadline;
 
 /// How long a broker may take for an answer.
@@ -41,7 +43,10 @@ pub(crate) struct Session {
     welcome: Welcome,
     /// The process of the broker, or of its successor.
     broker: AtomicU32,
+    /// Somebody has seen that it has ended.
+    ended: AtomicBool,
     turn: Mutex<Turn>,
+    watch: Watch,
 }
 
 /// Whoever holds it may send a request.
@@ -111,7 +116,8 @@ impl Session {
         })?;
         let turn = Mutex::new(Turn { next: 1, unanswered: Vec::new() });
         let broker = AtomicU32::new(welcome.broker_pid);
-        Ok(Self { socket, fork: ForkMark::here(), welcome, broker, turn })
+        let (ended, watch) = (AtomicBool::new(false), Watch::default());
+        Ok(Self { socket, fork: ForkMark::here(), welcome, broker, ended, turn, watch })
     }
 
     pub(crate) fn welcome(&self) -> &Welcome {
@@ -128,11 +134,29 @@ impl Session {
         self.fork
     }
 
+    /// Whether somebody has seen that it has ended: for those who cannot afford to look.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        // Relaxed: it says nothing about other memory.
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Has the helper thread look once a second from now on whether it has ended.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        self.watch.begin(self);
+    }
+
     /// Whether the broker has not closed its end.
     pub(crate) fn is_open(&self) -> bool {
-        if !self.fork.is_here() {
+        if !self.fork.is_here() || self.has_ended() {
             return false;
         }
+        let is_open = self.look();
+        self.ended.store(!is_open, Ordering::Relaxed);
+        is_open
+    }
+
+    fn look(&self) -> bool {
         let mut wanted = [PollFd::new(&self.socket, PollFlags::RDHUP)];
         let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
         match poll(&mut wanted, Some(&Timespec::default())) {
@@ -257,8 +281,14 @@ impl Session {
     fn explain(&self, trouble: Trouble, waited: Duration) -> AdminError {
         match trouble {
             Trouble::NoAnswer => AdminError::NoAnswer { pid: self.broker_pid(), waited },
-            Trouble::Disconnected => AdminError::Disconnected,
-            Trouble::Ended(message) => AdminError::Ended { message },
+            Trouble::Disconnected => {
+                self.ended.store(true, Ordering::Relaxed);
+                AdminError::Disconnected
+            }
+            Trouble::Ended(message) => {
+                self.ended.store(true, Ordering::Relaxed);
+                AdminError::Ended { message }
+            }
             Trouble::Protocol(error) => AdminError::Protocol(error),
             Trouble::System(error) => AdminError::System(error),
         }

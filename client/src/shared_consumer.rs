@@ -15,7 +15,7 @@ use ringway_shm_protocol::ring::Verdict;
 use crate::connection::Connection;
 use crate::delivery::{Delivery, Leased, millis};
 use crate::error::{CloseError, ConfirmError, OpenError, RecvError, SettleError};
-use crate::partitions::Partitions;
+use crate::partitions::{Partitions, open_all};
 use crate::sharing::Sharing;
 use crate::task::{Armed, DeliveryStream, Readiness, Waiting};
 use crate::wait::{Deadline, WaitStrategy};
@@ -72,8 +72,11 @@ impl SharedConsumerBuilder {
     /// [`OtherMode`](OpenError::OtherMode) when the subscription is a `cursor`.
     pub fn open(self) -> Result<SharedConsumer, OpenError> {
         let Self { connection, stream, subscription, partitions, wait, prefetch } = self;
-        let open = |partition| Sharing::open(&connection, &stream, partition, &subscription, prefetch);
-        let sharings = Partitions::open(partitions.as_deref(), wait, open)?;
+        let names = (stream.clone(), subscription.clone());
+        let sharings = Partitions::open(connection, wait, move |session| {
+            let open = |partition| Sharing::open(session, &names.0, partition, &names.1, prefetch);
+            open_all(partitions.as_deref(), open)
+        })?;
         Ok(SharedConsumer { sharings, armed: None, stream, subscription })
     }
 }
@@ -117,7 +120,7 @@ impl SharedConsumer {
                 armed.next(&mut self.sharings)?.map(|found| self.delivery(found)).transpose()
             }
             None => {
-                self.sharings.iter_mut().for_each(Sharing::found_nothing);
+                self.sharings.found_nothing()?;
                 Ok(None)
             }
         }
@@ -189,12 +192,14 @@ impl SharedConsumer {
     /// Waits until everything that was acked, or said otherwise, is as durable as the stream: then none of it comes again, whatever
     /// dies.
     pub fn confirm_settled(&mut self, timeout: Duration) -> Result<(), ConfirmError> {
+        self.sharings.check_set_back(&self.stream)?;
         let deadline = Deadline::after(timeout);
         self.sharings.iter_mut().try_for_each(|sharing| sharing.confirm_durable(deadline))
     }
 
     /// The same, for tasks, for as long as the broker is there.
     pub async fn confirm_settled_async(&mut self) -> Result<(), ConfirmError> {
+        self.sharings.check_set_back(&self.stream)?;
         for sharing in self.sharings.iter_mut() {
             sharing.confirm_durable_async().await?;
         }
@@ -203,7 +208,7 @@ impl SharedConsumer {
 
     /// How many verdicts the broker has found to be too late: somebody else has the message, or had it.
     pub fn late(&self) -> u64 {
-        self.sharings.iter().map(Sharing::late).sum()
+        self.sharings.counted()
     }
 
     /// The next message, for tasks: completes when there is one. It waits as [`recv`](Self::recv)
@@ -260,8 +265,16 @@ impl SharedConsumer {
     }
 
     fn sharing_of(&mut self, message: &Leased) -> Result<&mut Sharing, SettleError> {
-        let partition = message.position.partition;
-        self.sharings.iter_mut().find(|sharing| sharing.partition() == partition).ok_or(SettleError::Foreign)
+        let Leased { opening, position, claim, .. } = message;
+        let mut sharings = self.sharings.iter_mut();
+        let sharing = sharings.find(|sharing| sharing.partition() == position.partition);
+        let sharing = sharing.ok_or(SettleError::Foreign)?;
+        if sharing.opening() == *opening {
+            Ok(sharing)
+        } else {
+            // Its lease has ended with the broker that it was received from.
+            Err(SettleError::Late { position: *position, attempt: claim.attempt })
+        }
     }
 
     fn settle(&mut self, message: &Leased, verdict: Verdict) -> Result<(), SettleError> {

@@ -17,7 +17,8 @@
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,13 +34,13 @@ use ringway_shm_protocol::ring::{
 use ringway_shm_protocol::words::MEMBER_BITS;
 
 use crate::confirm::Settling;
-use crate::connection::{Connection, unexpected};
+use crate::connection::unexpected;
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
 use crate::error::{CloseError, ConfirmError, OpenError, RecvError, SettleError};
 use crate::memory::MappedArenas;
 use crate::message::Position;
 use crate::partitions::Partition;
-use crate::session::{ANSWER_MAX, Answer};
+use crate::session::{ANSWER_MAX, Answer, Session};
 use crate::task::Waiting;
 use crate::wait::{Deadline, Step, WaitStrategy, Waiter};
 
@@ -55,6 +56,9 @@ const REFILL_ACKS: u32 = 64;
 const EMPTY_LOOKS_MAX: u32 = 32;
 /// How long the shard is given between two looks whether it has judged.
 const JUDGED_RETRY: Duration = Duration::from_micros(50);
+
+/// How many partitions were opened.
+static OPENINGS: AtomicU64 = AtomicU64::new(0);
 
 /// A message that this consumer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,9 @@ struct Slot {
 /// A consumer of one partition; its end gives back what it has.
 pub(crate) struct Sharing {
     partition: u32,
+    /// Tells this opening from all others of this process.
+    opening: u64,
+    incarnation: u64,
     regions: MemberRegions,
     settling: Settling,
     /// Only the active consumer gets messages.
@@ -111,7 +118,7 @@ pub(crate) struct Sharing {
 impl Sharing {
     /// Opens a partition, to claim up to `prefetch` messages at a time; returns the settings of its stream, too.
     pub(crate) fn open(
-        connection: &Connection,
+        session: &Arc<Session>,
         stream: &str,
         partition: u32,
         subscription: &str,
@@ -119,19 +126,19 @@ impl Sharing {
     ) -> Result<(Self, StreamSettings), OpenError> {
         let request =
             Request::OpenConsumer { stream: stream.into(), partition, subscription: subscription.into() };
-        let Answer { reply, descriptors, .. } = connection.control().request(&request, ANSWER_MAX)?;
+        let Answer { reply, descriptors, .. } = session.request(&request, ANSWER_MAX)?;
         let grant = match reply {
             Reply::Member(grant) => grant,
             Reply::Consumer(grant) => {
                 // Given back by its end.
-                drop(Endpoint::new(connection.clone(), grant.endpoint));
+                drop(Endpoint::new(session, grant.endpoint));
                 let (subscription, call) = (subscription.to_owned(), "Connection::consumer");
                 return Err(OpenError::OtherMode { subscription, mode: "cursor", call });
             }
             _ => return Err(unexpected("a consumer").into()),
         };
         // From here on whatever fails gives the endpoint back.
-        let endpoint = Endpoint::new(connection.clone(), grant.endpoint);
+        let endpoint = Endpoint::new(session, grant.endpoint);
         let MemberGrant { incarnation, member, feed_from, single_active, visibility, settings, .. } = grant;
         let ring = ring(incarnation, &settings)?;
         in_range("member", member.into(), (1 << MEMBER_BITS) - 1)?;
@@ -146,11 +153,13 @@ impl Sharing {
         let body = || vec![0; ring.geometry.body_bytes()].into_boxed_slice();
         let sharing = Self {
             partition,
+            opening: OPENINGS.fetch_add(1, Ordering::Relaxed),
+            incarnation,
             regions,
             settling: Settling::new(stream, settings.durability),
             single_active,
             ringer: Ringer::default(),
-            fork: endpoint.connection().control().fork(),
+            fork: session.fork(),
             member,
             slots: (0..prefetch.max(1)).map(|_| Slot { claim: None, body: body() }).collect(),
             next: prefetch.max(1),
@@ -348,6 +357,11 @@ impl Sharing {
         self.partition
     }
 
+    /// Tells it from all others that were opened, and are, in this process.
+    pub(crate) fn opening(&self) -> u64 {
+        self.opening
+    }
+
     /// Fails for a message whose attributes cannot be: nobody shall have it.
     #[inline]
     pub(crate) fn check_attributes(&mut self, index: usize) -> Result<(), RecvError> {
@@ -473,7 +487,7 @@ impl Sharing {
     /// Waits until everything is judged, and as durable as the stream.
     pub(crate) fn confirm_durable(&mut self, deadline: Deadline) -> Result<(), ConfirmError> {
         self.confirm()?;
-        self.settling.wait(&self.regions.journaling, self.endpoint.connection(), deadline)
+        self.settling.wait(&self.regions.journaling, self.endpoint.session(), deadline)
     }
 
     /// The same, for tasks.
@@ -484,7 +498,7 @@ impl Sharing {
         let until = self.regions.settlements.progress().0;
         let mut waiting = Waiting::default();
         poll_fn(|context| self.poll_judgement(until, &mut waiting, context)).await?;
-        self.settling.wait_async(&self.regions.journaling, self.endpoint.connection()).await
+        self.settling.wait_async(&self.regions.journaling, self.endpoint.session()).await
     }
 
     fn poll_judgement(
@@ -502,7 +516,7 @@ impl Sharing {
                     waiting.sleep(Vec::new(), context.waker().clone(), at_most.min(JUDGED_RETRY));
                     return Poll::Pending;
                 }
-                Step::CheckBroker | Step::Over if !self.connection().is_open() => {
+                Step::CheckBroker | Step::Over if !self.session().is_open() => {
                     return Poll::Ready(Err(SettleError::Disconnected));
                 }
                 Step::CheckBroker | Step::Over => {}
@@ -518,7 +532,7 @@ impl Sharing {
             match wait.step() {
                 Step::Look | Step::Idle => {}
                 Step::Sleep(at_most) => std::thread::sleep(at_most.min(JUDGED_RETRY)),
-                Step::CheckBroker | Step::Over if !self.connection().is_open() => {
+                Step::CheckBroker | Step::Over if !self.session().is_open() => {
                     return Err(SettleError::Disconnected);
                 }
                 Step::CheckBroker => {}
@@ -529,12 +543,7 @@ impl Sharing {
     }
 
     fn no_answer(&self) -> SettleError {
-        SettleError::NoAnswer { pid: self.connection().broker_pid(), waited: ANSWER_MAX }
-    }
-
-    /// Settlements that were left for the shard and came too late.
-    pub(crate) fn late(&self) -> u64 {
-        self.regions.settlements.late()
+        SettleError::NoAnswer { pid: self.session().broker_pid(), waited: ANSWER_MAX }
     }
 
     #[cold]
@@ -558,17 +567,6 @@ impl Sharing {
         (self.acks, self.empty_looks) = (0, 0);
         if self.regions.floor.raise(self.regions.live.claims()) {
             self.ringer.ring(&self.regions.space);
-        }
-    }
-
-    /// The caller has looked in vain.
-    #[inline]
-    pub(crate) fn found_nothing(&mut self) {
-        if self.acks > 0 {
-            self.empty_looks += 1;
-            if self.empty_looks >= EMPTY_LOOKS_MAX {
-                self.raise_floor();
-            }
         }
     }
 
@@ -637,7 +635,28 @@ impl Partition for Sharing {
         self.regions.data.bell()
     }
 
-    fn connection(&self) -> &Connection {
-        self.endpoint.connection()
+    #[inline]
+    fn found_nothing(&mut self) -> Result<(), RecvError> {
+        if self.acks > 0 {
+            self.empty_looks += 1;
+            if self.empty_looks >= EMPTY_LOOKS_MAX {
+                self.raise_floor();
+            }
+        }
+        Ok(())
+    }
+
+    /// Settlements that were left for the shard and came too late.
+    fn counted(&self) -> u64 {
+        self.regions.settlements.late()
+    }
+
+    /// In another ring what was settled is settled as far as it was journaled.
+    fn is_set_back(&self, next: &Self) -> bool {
+        self.incarnation != next.incarnation
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        self.endpoint.session()
     }
 }

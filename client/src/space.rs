@@ -127,7 +127,7 @@ impl Space {
     ) -> Result<(), OpenError> {
         let Lowest { gate, generation, .. } = holder;
         let request = Request::OpenGate { endpoint: endpoint.number(), gate, generation };
-        let control = endpoint.connection().control();
+        let control = endpoint.session();
         let Answer { reply: Reply::Gate, descriptors, .. } = control.request(&request, GATE_ANSWER_MAX)?
         else {
             return Err(unexpected("a gate").into());
@@ -160,7 +160,7 @@ impl Space {
         }
         self.asked = Some((key(holder), Instant::now()));
         if let Err(AdminError::Refused(Refusal { code: RefusalCode::Invalid, .. })) =
-            endpoint.connection().control().request(&request, GATE_ANSWER_MAX)
+            endpoint.session().request(&request, GATE_ANSWER_MAX)
         {
             self.helpless = Some(key(holder));
         }
@@ -203,7 +203,7 @@ impl Space {
             return name.clone();
         }
         let request = Request::DescribeStream { name: self.name.as_str().into() };
-        let answer = endpoint.connection().control().request_unless_busy(&request, NAME_ANSWER_MAX);
+        let answer = endpoint.session().request_unless_busy(&request, NAME_ANSWER_MAX);
         let name = match answer {
             Ok(Answer { reply: Reply::Stream(stream), .. }) => {
                 let mut partitions = stream.partitions.into_iter();

@@ -10,6 +10,7 @@
 //! 3. No sleep is longer than [`SLEEP_MAX`], and at least that often the broker is looked for, so nobody
 //!    waits for ever for one that is gone.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Longest single sleep.
@@ -57,6 +58,13 @@ impl Deadline {
 
     pub(crate) fn after(timeout: Duration) -> Self {
         Self(Instant::now().checked_add(timeout))
+    }
+
+    /// The same, counted from the first time that it is asked for.
+    pub(crate) fn after_first(asked: &Cell<Option<Self>>, timeout: Duration) -> Self {
+        let deadline = asked.get().unwrap_or_else(|| Self::after(timeout));
+        asked.set(Some(deadline));
+        deadline
     }
 
     pub(crate) fn is_over(self, now: Instant) -> bool {

@@ -270,22 +270,27 @@ impl WaitSet {
         }
     }
 
-    /// Looks at all, parked or not, and whether the brokers are still there.
+    /// Looks at all, parked or not, and whether the brokers are still there; for those that are not, another one is looked for.
     fn check_all(&mut self) -> Result<(), WaitError> {
         self.ready.clear();
         // After the broker was looked at, so that all that came before its end is returned.
-        let is_gone = |entry: &Option<Entry>| {
-            entry.as_ref().is_some_and(|entry| !entry.consumer.partitions().is_open())
+        let is_gone = |key: &usize| {
+            self.consumers[*key].as_ref().is_some_and(|entry| !entry.consumer.partitions().is_open())
         };
-        let gone = self.consumers.iter().position(is_gone);
+        let gone: Vec<usize> = (0..self.consumers.len()).filter(is_gone).collect();
         self.ready
             .extend((0..self.consumers.len()).filter(|key| has_next(&self.consumers, *key)).map(ConsumerKey));
         let parked = |key: &&ConsumerKey| self.consumers[key.0].as_ref().is_some_and(|entry| entry.parked);
         self.found_late += self.ready.iter().filter(parked).count() as u64;
-        match gone {
-            Some(key) if self.ready.is_empty() => Err(failed(key, RecvError::Disconnected)),
-            _ => Ok(()),
+        if self.ready.is_empty() {
+            for key in gone {
+                // Whoever watches its bells watches those of a ring that is gone.
+                self.unpark(key);
+                let entry = self.consumers[key].as_mut().expect("it was looked at");
+                entry.consumer.look_for_broker().map_err(|source| failed(key, source))?;
+            }
         }
+        Ok(())
     }
 }
 

@@ -11,8 +11,8 @@ use std::path::Path;
 use ringway_broker::config::RuntimeChoice;
 use ringway_client::Connection;
 
-use crate::Peer;
 use crate::denied_calls::{Denied, deny};
+use crate::{Peer, connect};
 
 /// Bytes of a segment: a few messages never need a second one.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
@@ -68,7 +68,7 @@ impl FailingBroker {
 
     /// Connects to it.
     pub fn connect(&self) -> Connection {
-        Connection::open(self.path()).expect("the broker takes connections")
+        connect(self.path()).expect("the broker takes connections")
     }
 
     fn running(&mut self) -> &mut Peer {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ringway_client::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, connect, eventually};
 
 /// Process ids, as the keepers report them.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ impl KeptBroker {
 
     /// Connects to it.
     pub fn connect(&self) -> Connection {
-        Connection::open(self.path()).expect("the broker takes connections")
+        connect(self.path()).expect("the broker takes connections")
     }
 
     /// The broker's process.
@@ -162,8 +162,7 @@ impl Drop for KeptBroker {
         if self.directory.is_none() {
             return;
         }
-        let stopped =
-            Connection::open(self.path()).map(|connection| connection.stop_broker(Duration::from_secs(10)));
+        let stopped = connect(self.path()).map(|connection| connection.stop_broker(Duration::from_secs(10)));
         if !matches!(stopped, Ok(Ok(()))) {
             // The keeper first, so that it starts no other broker.
             let Pids { keeper, brokers } = self.known();

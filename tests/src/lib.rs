@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use ringway_broker::config::Config;
 use ringway_broker::{Broker, Stopper};
+use ringway_client::{ConnectError, Connection};
 use ringway_shm_protocol::control::frame::{self, Frame, Hello, Kind};
 use ringway_shm_protocol::control::message::{ProducerGrant, Producers, Reply, Request};
 use ringway_shm_protocol::control::{PROTOCOL_VERSION, SOCKET_NAME, socket};
@@ -33,6 +34,11 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// How long a test waits for what must happen before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Connects to the broker that serves in `directory`, and to no other one when it is gone.
+pub fn connect(directory: impl AsRef<Path>) -> Result<Connection, ConnectError> {
+    Connection::builder(directory).reconnect_within(Duration::ZERO).open()
+}
 
 /// A broker in this process, in a directory of its own.
 pub struct TestBroker {

@@ -14,6 +14,7 @@ use ringway_broker::holdings::Holdings;
 use ringway_broker::keeper::{self, BROKER_COMMAND, KEEPER_COMMAND, Notice};
 use ringway_client::{Connection, Producer, SharedConsumer};
 use ringway_shm_protocol::name::Name;
+use ringway_tests::connect;
 use ringway_tests::deaths::worker;
 use ringway_tests::durable::SMALL_SEGMENTS;
 use ringway_tests::failing_disk::{self, fail_segments};
@@ -77,7 +78,7 @@ fn main() -> Result<(), Failure> {
             )
         }
         ["producer", directory, stream] => {
-            let connection = Connection::open(directory)?;
+            let connection = connect(directory)?;
             let _producer = connection.producer(stream).open()?;
             ready("holding")
         }
@@ -154,7 +155,7 @@ fn two_shards(directory: &str, runtime: &str) -> Result<(), Failure> {
 
 /// Publishes numbers as fast as it can, until killed.
 fn publisher(directory: &str, stream: &str) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut producer = connection.producer(stream).open()?;
     println!("publishing");
     loop {
@@ -165,7 +166,7 @@ fn publisher(directory: &str, stream: &str) -> Result<(), Failure> {
 
 /// Publishes `count` messages of 100,000 bytes, each of its number, and goes on holding the stream.
 fn large_publisher(directory: &str, stream: &str, count: u8) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut producer = connection.producer(stream).open()?;
     for number in 0..count {
         producer.send(&[number; 100_000])?;
@@ -175,7 +176,7 @@ fn large_publisher(directory: &str, stream: &str, count: u8) -> Result<(), Failu
 
 /// Reads `count` messages, prints the last position and goes on holding the subscription.
 fn consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut consumer = connection.consumer(stream, subscription).open()?;
     for _ in 0..count {
         consumer.recv()?;
@@ -186,7 +187,7 @@ fn consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Re
 
 /// Takes `count` messages, settles none, and goes on holding them.
 fn shared_consumer(directory: &str, stream: &str, subscription: &str, count: u64) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut consumer = connection.shared_consumer(stream, subscription).open()?;
     for _ in 0..count {
         std::mem::forget(consumer.recv()?);
@@ -196,7 +197,7 @@ fn shared_consumer(directory: &str, stream: &str, subscription: &str, count: u64
 
 /// Takes `count` messages of queue "q", settles none, and holds stream "s".
 fn take(directory: &str, count: u64) -> Result<(Connection, Producer, SharedConsumer), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let producer = connection.producer("s").open()?;
     let mut consumer = connection.queue_consumer("q").open()?;
     for _ in 0..count {

@@ -28,11 +28,12 @@ mod serve;
 mod subscribe;
 mod top;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use ringway_client::{Connection, directory};
+use ringway_client::{ConnectError, Connection, directory};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
@@ -73,5 +74,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn connect(directory: Option<PathBuf>) -> Result<Connection, Failure> {
-    Ok(Connection::open(directory.unwrap_or_else(directory::default_directory))?)
+    Ok(connect_to(directory.unwrap_or_else(directory::default_directory))?)
+}
+
+/// Connects to a broker, and to no other one when it is gone: a command that loses its broker says so.
+fn connect_to(directory: impl AsRef<Path>) -> Result<Connection, ConnectError> {
+    Connection::builder(directory).reconnect_within(Duration::ZERO).open()
 }

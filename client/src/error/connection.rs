@@ -194,7 +194,7 @@ impl ConnectError {
 ///
 /// match connection.delete_stream("orders") {
 ///     Err(error) if error.code() == Some(RefusalCode::InUse) => println!("later: {error}"),
-///     Err(AdminError::Disconnected) => println!("open a new connection"),
+///     Err(AdminError::Disconnected) => println!("there is no broker"),
 ///     deleted => deleted?,
 /// }
 /// # Ok(())
@@ -212,8 +212,9 @@ pub enum AdminError {
         /// The broker's words.
         message: String,
     },
-    /// The broker is gone. Whether it carried the request out is unknown.
-    #[error("the broker is gone: start it again and open a new connection")]
+    /// The broker is gone, and there was no other one for as long as the [connection](crate::ConnectionBuilder::reconnect_within) may
+    /// look for one. Whether it carried the request out is unknown.
+    #[error("the broker is gone: start it again")]
     Disconnected,
     /// The broker is there and says nothing. Whether it carries the request out is unknown.
     #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]
@@ -290,6 +291,16 @@ pub enum OpenError {
         /// What opens such a one.
         call: &'static str,
     },
+    /// The stream of an open producer was made anew, otherwise.
+    #[error("stream {stream} has {partitions} partitions now, and had {before}: open a new producer")]
+    OtherPartitions {
+        /// The stream.
+        stream: String,
+        /// How many it had.
+        before: usize,
+        /// How many it has.
+        partitions: usize,
+    },
     /// The broker said no; shown as it said it.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -299,8 +310,9 @@ pub enum OpenError {
         /// The broker's words.
         message: String,
     },
-    /// The broker is gone.
-    #[error("the broker is gone: start it again and open a new connection")]
+    /// The broker is gone, and there was no other one for as long as the [connection](crate::ConnectionBuilder::reconnect_within) may
+    /// look for one.
+    #[error("the broker is gone: start it again")]
     Disconnected,
     /// The broker is there and says nothing.
     #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]

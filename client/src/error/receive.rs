@@ -78,9 +78,16 @@ pub enum RecvError {
         /// Why not.
         source: AdminError,
     },
-    /// There is nothing to read and the broker is gone.
-    #[error("nothing left to read and the broker is gone: start it again and open a new connection")]
+    /// There is nothing to read, the broker is gone, and there was no other one for as long as the
+    /// [connection](crate::ConnectionBuilder::reconnect_within) may look for one. The next call looks for so long again.
+    #[error("nothing left to read and the broker is gone: start it again")]
     Disconnected,
+    /// The broker was replaced, and the consumer could not be opened at the new one. The next call tries again.
+    #[error("the broker was replaced, and this consumer cannot be opened at the new one: {source}")]
+    Reopen {
+        /// Why not.
+        source: OpenError,
+    },
     /// This process is a fork of the one that opened the consumer.
     #[error("this consumer belongs to the parent process: open a new connection in the forked child")]
     Forked,
@@ -92,6 +99,7 @@ impl RecvError {
         match self {
             Self::Arena { source, .. } => source.is_retryable(),
             Self::Attach { source } => source.is_retryable(),
+            Self::Reopen { source } => source.is_retryable(),
             _ => false,
         }
     }

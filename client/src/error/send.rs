@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::connection::OpenError;
 use super::receive::{RecvError, SettleError};
 use crate::loan::Loan;
+use crate::outage::Lost;
 
 /// Why messages are not confirmed (yet). They are published all the same; whether they would survive is not known.
 ///
@@ -86,8 +87,13 @@ pub enum ConfirmError {
         /// What the broker says.
         why: String,
     },
-    /// The broker is gone.
-    #[error("stream {stream} confirms nothing: the broker is gone; start it again and open a new connection")]
+    /// The broker is gone, or was replaced. What was sent to it and not confirmed may be lost, or not: send it again, best under a
+    /// [name](crate::ProducerBuilder::name) and with [sequences](crate::Outgoing::sequence), so that nothing is there twice. What a
+    /// consumer has settled and not confirmed comes again, or not. Positions from before count no more.
+    #[error(
+        "it is not known what of stream {stream} is confirmed: the broker is gone, or was replaced; send again what was not \
+         confirmed"
+    )]
     Disconnected {
         /// The stream.
         stream: String,
@@ -253,11 +259,22 @@ pub enum SendError {
         /// How many it had.
         positions: u64,
     },
-    /// The stream is full and the broker is gone, so that nobody can say when it will not be.
-    #[error("stream {stream} is full and the broker is gone: start it again and open a new connection")]
+    /// The broker is gone, and there was no other one for as long as the
+    /// [connection](crate::ConnectionBuilder::reconnect_within) may look for one, or this call may wait. The next call looks again.
+    #[error("nothing can be sent to stream {stream}: the broker is gone; start it again")]
     Disconnected {
         /// The stream.
         stream: String,
+    },
+    /// The broker was replaced, and the producer could not be opened at the new one. The next call tries again.
+    #[error(
+        "the broker was replaced, and the producer of stream {stream} cannot be opened at the new one: {source}"
+    )]
+    Reopen {
+        /// The stream.
+        stream: String,
+        /// Why not.
+        source: OpenError,
     },
     /// The stream is full, and what the broker handed over to see how far its readers are cannot be used.
     #[error("stream {stream} is full and its readers cannot be looked at: {source}")]
@@ -327,7 +344,16 @@ impl SendError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Full { .. } | Self::Stalled { .. } | Self::NoBlock { .. } | Self::NoRoom { .. } => true,
-            Self::Memory { source, .. } => source.is_retryable(),
+            Self::Memory { source, .. } | Self::Reopen { source, .. } => source.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// Whether the broker is gone.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Disconnected { .. } => true,
+            Self::Memory { source, .. } | Self::Gate { source, .. } => source.is_lost(),
             _ => false,
         }
     }

@@ -15,9 +15,11 @@ mod reactor;
 mod readiness;
 mod streams;
 mod waiting;
+mod watch;
 
 pub(crate) use reactor::{Await, Interest};
 pub(crate) use readiness::Armed;
 pub use readiness::Readiness;
 pub use streams::{Deliveries, DeliveryStream, MessageStream, Messages};
 pub(crate) use waiting::Waiting;
+pub(crate) use watch::Watch;

@@ -92,18 +92,22 @@ impl Armed {
         // Before the announcement: what comes from there on makes it readable again.
         let _ = rustix::io::read(&*self.readiness.0, &mut [0; 8]);
         let counts = partitions.announce()?;
-        let gone = !partitions.is_open();
+        let gone = partitions.is_in_outage() || !partitions.is_open();
         // After the broker was looked at, so that all that came before its end is returned.
         if let Some(found) = partitions.next()? {
             // Nobody has looked for what is behind it.
             self.waker.wake_by_ref();
             return Ok(Some(found));
         }
-        if gone {
-            return Err(RecvError::Disconnected);
+        if !gone {
+            let bells = partitions.bells().cloned().zip(counts).collect();
+            self.interest = Some(Interest::announced(bells, self.waker.clone(), SLEEP_MAX));
+        } else if let Some(later) = partitions.look_for_broker()? {
+            self.interest = Some(Interest::announced(Vec::new(), self.waker.clone(), later));
+        } else {
+            // Nobody has looked there.
+            self.waker.wake_by_ref();
         }
-        let bells = partitions.bells().cloned().zip(counts).collect();
-        self.interest = Some(Interest::announced(bells, self.waker.clone(), SLEEP_MAX));
         Ok(None)
     }
 }

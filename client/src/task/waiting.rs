@@ -43,6 +43,12 @@ impl Waiting {
     ) -> Poll<Result<(usize, P::Found), RecvError>> {
         self.interest = None;
         loop {
+            if partitions.is_in_outage()
+                && let Some(later) = partitions.look_for_broker()?
+            {
+                self.sleep(Vec::new(), context.waker().clone(), later);
+                return Poll::Pending;
+            }
             let step = self.step(partitions.wait_strategy(), partitions.len() as u32);
             match step {
                 Step::Look => {}
@@ -62,8 +68,9 @@ impl Waiting {
                 self.end();
                 return Poll::Ready(Ok(found));
             }
-            if gone {
-                return Poll::Ready(Err(RecvError::Disconnected));
+            if gone && let Some(later) = partitions.look_for_broker()? {
+                self.sleep(Vec::new(), context.waker().clone(), later);
+                return Poll::Pending;
             }
             if step == Step::Idle {
                 return Self::give_way(context);

@@ -52,7 +52,7 @@ impl Broker {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        Connection::open(self.directory()).unwrap()
+        Connection::builder(self.directory()).reconnect_within(Duration::ZERO).open().unwrap()
     }
 
     /// Waits for the end of the script.

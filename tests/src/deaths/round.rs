@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringway_client::{Connection, SharedInfo};
+use ringway_client::SharedInfo;
 use ringway_shm_protocol::stops::Role;
 use rustix::process::Signal;
 
 use super::ledger::{Ledger, Worker};
 use super::worker::{self, DEAD, QUEUE, READER, Random, TOPIC};
+use crate::connect;
 use crate::kept::{KeptBroker, is_stopped, signal};
 
 type Failure = Box<dyn std::error::Error>;
@@ -66,7 +67,7 @@ pub fn run(peer: &Path, plan: &Plan) -> Outcome {
         if let Err(error) = round.go(&broker) {
             round.books().fault(error.to_string());
         }
-        let stopped = Connection::open(broker.path()).map(|connection| connection.stop_broker(LONG));
+        let stopped = connect(broker.path()).map(|connection| connection.stop_broker(LONG));
         if !matches!(stopped, Ok(Ok(()))) {
             round.books().fault(format!("the broker does not end: {stopped:?}"));
         }
@@ -226,7 +227,7 @@ impl Round<'_> {
 
     /// Declares, starts all workers, waits until they have ended, and takes out what is left.
     fn go(&mut self, broker: &KeptBroker) -> Result<(), Failure> {
-        worker::declare(&Connection::open(broker.path())?)?;
+        worker::declare(&connect(broker.path())?)?;
         let directory = broker.path().to_str().expect("a test's path is text").to_owned();
         let text = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
         let role = self.plan.role;
@@ -317,7 +318,7 @@ impl Round<'_> {
 
     /// Takes out what is left of everything.
     fn drain(&mut self, path: &Path) -> Result<(), Failure> {
-        let connection = Connection::open(path)?;
+        let connection = connect(path)?;
         let number = self.workers.len();
         let began = Instant::now();
         let mut consumer = connection.queue_consumer(QUEUE).open()?;

@@ -16,6 +16,8 @@ use ringway_client::{
     StartAt, StreamSettings,
 };
 
+use crate::connect;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// The queue, its dead letters, the topic, and a topic that drops its oldest.
@@ -102,7 +104,7 @@ fn id_or_torn(payload: &[u8]) -> String {
 
 /// Publishes so many messages to the queue and to the topic, with ids that begin at `first`.
 pub fn produce(directory: &str, first: u64, count: u64) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut queue = connection.producer(QUEUE).open()?;
     let mut topic = connection.producer(TOPIC).open()?;
     // Another worker may have it.
@@ -122,7 +124,7 @@ pub fn produce(directory: &str, first: u64, count: u64) -> Result<(), Failure> {
 
 /// Consumes the queue until nothing comes any more.
 pub fn consume(directory: &str, seed: u64) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     let mut random = Random(seed);
     let mut consumer = connection.queue_consumer(QUEUE).prefetch(1 + random.below(4) as usize).open()?;
     let mut kept: Vec<(Leased, String)> = Vec::new();
@@ -179,7 +181,7 @@ fn ignore_late(outcome: Result<(), SettleError>) -> Result<(), Failure> {
 
 /// Reads the topic until nothing comes any more.
 pub fn read(directory: &str) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     // The one before may have been killed just now.
     let began = Instant::now();
     let mut consumer = loop {
@@ -208,7 +210,7 @@ pub fn read(directory: &str) -> Result<(), Failure> {
 
 /// Makes, opens, closes and deletes, so many times.
 pub fn churn(directory: &str, rounds: u64) -> Result<(), Failure> {
-    let connection = Connection::open(directory)?;
+    let connection = connect(directory)?;
     for round in 0..rounds {
         let other = format!("other-{}", std::process::id());
         connection.declare_subscription(TOPIC, &other, StartAt::Next)?;

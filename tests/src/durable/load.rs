@@ -15,7 +15,7 @@ use ringway_client::{
 use super::Report;
 use super::books::{Books, CONFIRMED, DELIVERED, SETTLED};
 use crate::kept::KeptBroker;
-use crate::{PATIENCE, eventually};
+use crate::{PATIENCE, connect, eventually};
 
 /// How much there is of everything.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Shared {
 
     /// Publishes until it is told to stop, or cannot.
     fn produce(&self, stream: usize) -> Result<(), Failure> {
-        let connection = Connection::open(&self.directory)?;
+        let connection = connect(&self.directory)?;
         let mut producer = connection.producer(STREAMS[stream]).open()?;
         self.open.fetch_add(1, Ordering::Relaxed);
         let mut in_flight = vec![VecDeque::new(); self.pace.partitions as usize];
@@ -218,7 +218,7 @@ impl Shared {
 
     /// Consumes the queue until nobody produces, or, to drain it, until nothing has come for a while.
     fn consume(&self, drain: Option<Duration>) -> Result<(), Failure> {
-        let connection = Connection::open(&self.directory)?;
+        let connection = connect(&self.directory)?;
         let mut consumer = connection.queue_consumer(STREAMS[QUEUE]).open()?;
         self.open.fetch_add(1, Ordering::Relaxed);
         let mut acked = Vec::new();
@@ -249,7 +249,7 @@ impl Shared {
 
     /// Reads the topic, for as long.
     fn read(&self, drain: Option<Duration>) -> Result<(), Failure> {
-        let connection = Connection::open(&self.directory)?;
+        let connection = connect(&self.directory)?;
         let mut consumer = connection.consumer(STREAMS[TOPIC], SUBSCRIPTION).open()?;
         self.open.fetch_add(1, Ordering::Relaxed);
         let mut read = Vec::new();

@@ -18,7 +18,7 @@ use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::small_disk::SMALL_DISK;
 use ringway_tests::tasks::block_on;
 use ringway_tests::without_io_uring::WITHOUT_IO_URING;
-use ringway_tests::{PATIENCE, TestBroker, eventually};
+use ringway_tests::{PATIENCE, TestBroker, connect, eventually};
 use rustix::process::Signal;
 
 const USUAL: StreamSettings =
@@ -53,7 +53,7 @@ impl Host {
     }
 
     fn connect(&self) -> Connection {
-        Connection::open(self.broker.as_ref().unwrap().path()).unwrap()
+        connect(self.broker.as_ref().unwrap().path()).unwrap()
     }
 }
 
@@ -490,7 +490,7 @@ fn a_directory_that_cannot_be_written_is_said_and_memory_streams_go_on() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let data = file.path().to_owned();
     let broker = TestBroker::start_with(|config| config.data = data);
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     let refused = connection.declare_stream("s", USUAL).unwrap_err().to_string();
     assert!(refused.contains("durability synced cannot be had"), "{refused}");
     connection.declare_stream("s", StreamSettings { durability: Durability::Memory, ..USUAL }).unwrap();
@@ -744,7 +744,7 @@ fn a_snapshot_that_is_not_whole_is_done_without_and_that_is_said() {
     let broker = Broker::start(config).unwrap();
     let said = broker.notices().join("\n");
     assert!(said.contains("is not whole") && said.contains("nothing is missing"), "{said}");
-    let connection = Connection::open(broker.directory()).unwrap();
+    let connection = connect(broker.directory()).unwrap();
     assert_eq!(connection.stream("s").unwrap().settings.durability, Durability::Synced);
     broker.stopper().stop();
     broker.wait().unwrap();

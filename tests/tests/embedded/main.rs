@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ringway_broker::Embedded;
 use ringway_broker::config::Config;
 use ringway_client::{
-    AdminError, ConnectError, Connection, Durability, RecvError, SharedSettings, StartAt, StreamSettings,
+    AdminError, ConnectError, Durability, RecvError, SharedSettings, StartAt, StreamSettings,
 };
+use ringway_tests::connect;
 
 /// What a process has is counted: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -28,7 +29,7 @@ fn it_serves_this_process_and_leaves_nothing_behind() {
     let mut left = Vec::new();
     for _ in 0..10 {
         let broker = Embedded::start().unwrap();
-        let connection = Connection::open(broker.directory()).unwrap();
+        let connection = connect(broker.directory()).unwrap();
         assert_eq!(connection.broker_pid(), std::process::id());
         connection.declare_stream("s", StreamSettings::DEFAULT).unwrap();
         connection.declare_subscription("s", "a", StartAt::First).unwrap();
@@ -54,7 +55,7 @@ fn it_serves_this_process_and_leaves_nothing_behind() {
             assert!(matches!(asleep.join().unwrap(), Err(RecvError::Disconnected)));
         });
         assert!(!directory.exists() && !directory.parent().unwrap().exists());
-        assert!(matches!(Connection::open(&directory), Err(ConnectError::NoBroker { .. })));
+        assert!(matches!(connect(&directory), Err(ConnectError::NoBroker { .. })));
         drop((consumer, worker, connection));
         left.push((count("/proc/self/fd"), count("/proc/self/task")));
     }
@@ -67,7 +68,7 @@ fn it_serves_this_process_and_leaves_nothing_behind() {
 fn without_a_configuration_nothing_is_durable_and_that_is_said() {
     let _alone = alone();
     let broker = Embedded::start().unwrap();
-    let connection = Connection::open(broker.directory()).unwrap();
+    let connection = connect(broker.directory()).unwrap();
     for durability in [Durability::Written, Durability::Synced] {
         let settings = StreamSettings { durability, ..StreamSettings::DEFAULT };
         match connection.declare_stream("s", settings) {
@@ -95,7 +96,7 @@ fn what_is_durable_is_there_again_with_the_next_one() {
     let place = tempfile::tempdir().unwrap();
     for started in 0..3_u32 {
         let broker = configured(place.path());
-        let connection = Connection::open(broker.directory()).unwrap();
+        let connection = connect(broker.directory()).unwrap();
         let settings = StreamSettings { durability: Durability::Synced, ..StreamSettings::DEFAULT };
         connection.declare_queue("q", settings, SharedSettings::default()).unwrap();
         let mut producer = connection.producer("q").open().unwrap();
@@ -107,7 +108,7 @@ fn what_is_durable_is_there_again_with_the_next_one() {
     let broker = configured(place.path());
     let again = Config::load(None, Some(place.path().join("broker"))).unwrap();
     assert!(Embedded::start_with(again).unwrap_err().to_string().contains("already serves"));
-    let connection = Connection::open(broker.directory()).unwrap();
+    let connection = connect(broker.directory()).unwrap();
     let mut worker = connection.queue_consumer("q").open().unwrap();
     for expected in 0..3_u32 {
         let job = worker.recv().unwrap();

@@ -16,7 +16,7 @@ use ringway_client::{
 use ringway_tests::failing_disk::{FailingBroker, SEGMENT_BYTES};
 use ringway_tests::kept::{KeptBroker, freeze, signal};
 use ringway_tests::small_disk::SMALL_DISK;
-use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
+use ringway_tests::{PATIENCE, Peer, TestBroker, connect, eventually};
 use rustix::process::{Resource, Rlimit, Signal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -292,7 +292,7 @@ fn journal_with_a_message() -> tempfile::TempDir {
         config.data = own;
         config.segment_bytes = SEGMENT_BYTES;
     });
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     connection.declare_stream("s", SYNCED).unwrap();
     confirmed(&mut connection.producer("s").open().unwrap(), 1).unwrap();
     drop(connection);
@@ -338,7 +338,7 @@ fn a_journal_on_a_read_only_file_system_is_refused_with_what_to_do() {
     let data = tempfile::tempdir().unwrap();
     let mut peer = Peer::start(PEER, &["read-only", served.to_str().unwrap(), data.path().to_str().unwrap()]);
     assert_eq!(peer.line(), "serving");
-    let connection = Connection::open(&served).unwrap();
+    let connection = connect(&served).unwrap();
     let refused = connection.declare_stream("s", SYNCED).unwrap_err().to_string();
     assert!(
         refused.contains("Read-only file system") && refused.contains("give another --data"),

@@ -16,7 +16,7 @@ use ringway_client::{
 };
 use ringway_tests::kept::KeptBroker;
 use ringway_tests::tasks::{block_on, next};
-use ringway_tests::{PATIENCE, TestBroker};
+use ringway_tests::{PATIENCE, TestBroker, connect};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const SMALL: StreamSettings = StreamSettings { slots: 8, slot_bytes: 64, ..StreamSettings::DEFAULT };
@@ -25,7 +25,7 @@ const AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
 /// A broker with a stream `s` and its subscription `a`, and a queue `q`.
 fn broker(settings: StreamSettings) -> (TestBroker, Connection) {
     let broker = TestBroker::start();
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     connection.declare_stream("s", settings).unwrap();
     connection.declare_subscription("s", "a", StartAt::First).unwrap();
     connection.declare_queue("q", settings, SharedSettings::default()).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ringway_client::{
     Connection, Consumer, Producer, RecvError, StartAt, StreamSettings, WaitSet, WaitStrategy,
 };
-use ringway_tests::{PATIENCE, TestBroker, litmus};
+use ringway_tests::{PATIENCE, TestBroker, connect, litmus};
 
 const AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
 
@@ -41,7 +41,7 @@ fn numbers(mut state: u64) -> impl FnMut(usize) -> usize {
 #[test]
 fn one_wait_covers_a_thousand_subscriptions_and_misses_no_message() {
     let broker = TestBroker::start();
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     let (mut producers, consumers) = streams(&connection, 1000);
     let mut set = WaitSet::new().with_wait(AT_ONCE);
     let keys: Vec<_> = consumers.into_iter().map(|consumer| set.add(consumer)).collect();
@@ -86,7 +86,7 @@ fn one_wait_covers_a_thousand_subscriptions_and_misses_no_message() {
 #[test]
 fn producers_at_full_speed_wake_a_set_that_sleeps_and_are_woken_by_it() {
     let broker = TestBroker::start();
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     let (mut producers, consumers) = streams(&connection, 300);
     let mut set = WaitSet::new().with_wait(AT_ONCE);
     consumers.into_iter().for_each(|consumer| {
@@ -131,7 +131,7 @@ fn producers_at_full_speed_wake_a_set_that_sleeps_and_are_woken_by_it() {
 #[test]
 fn a_consumer_that_fails_is_named_and_the_others_go_on_without_it() {
     let (first, second) = (TestBroker::start(), TestBroker::start());
-    let (one, other) = (Connection::open(first.path()).unwrap(), Connection::open(second.path()).unwrap());
+    let (one, other) = (connect(first.path()).unwrap(), connect(second.path()).unwrap());
     let (_producers, consumers) = streams(&one, 2);
     let (mut producers, others) = streams(&other, 140);
     let mut set = WaitSet::new().with_wait(AT_ONCE);

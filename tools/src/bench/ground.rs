@@ -45,9 +45,9 @@ impl Ground {
         let ground = if is_own {
             let sweeper = Sweeper::start(&["--directory".into(), (&directory).into()], interrupt)?;
             let broker = BrokerProcess::start(directory, interrupt)?;
-            Self { connection: Connection::open(broker.directory())?, is_own, broker: Some(broker), sweeper }
+            Self { connection: crate::connect_to(broker.directory())?, is_own, broker: Some(broker), sweeper }
         } else {
-            let connection = Connection::open(&directory)?;
+            let connection = crate::connect_to(&directory)?;
             let what = ["--stream".into(), (&plan.stream).into(), "--dir".into(), directory.into()];
             Self { connection, is_own, broker: None, sweeper: Sweeper::start(&what, interrupt)? }
         };
@@ -110,7 +110,7 @@ impl Drop for Sweeper {
 pub(crate) fn sweep(args: &BenchSweeperArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
     // Opened before anything is made: what was made later may be gone.
     let connection = match (&args.stream, directory) {
-        (Some(_), Some(directory)) => Some(Connection::open(directory)?),
+        (Some(_), Some(directory)) => Some(crate::connect_to(directory)?),
         _ => None,
     };
     // Whether it ends or fails: the bench is over.

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Runs the step.
 pub(crate) fn run(scene: &mut Scene<'_>) -> Result<Queue, Failure> {
-    let connection = Connection::open(scene.broker.directory())?;
+    let connection = crate::connect_to(scene.broker.directory())?;
     let rounds = MESSAGES_MIN.div_ceil(scene.input.lines);
     let messages = rounds * scene.input.lines;
     let settings = StreamSettings {

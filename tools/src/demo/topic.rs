@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use ringway_client::{AdminError, Connection, Producers, StartAt, StreamSettings};
+use ringway_client::{AdminError, Producers, StartAt, StreamSettings};
 
 use super::Scene;
 use super::report::{Latency, Proof, Subscriber, Topic};
@@ -53,7 +53,7 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Topic {
 
 /// Runs the step.
 pub(crate) fn run(scene: &mut Scene<'_>, topic: &Topic) -> Result<Vec<Subscriber>, Failure> {
-    let connection = Connection::open(scene.broker.directory())?;
+    let connection = crate::connect_to(scene.broker.directory())?;
     let settings = StreamSettings {
         slots: topic.slots,
         slot_bytes: topic.slot_bytes,

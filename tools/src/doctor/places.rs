@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ringway_broker::config::SEGMENT_BYTES_DEFAULT;
-use ringway_client::{ConnectError, Connection, StreamInfo};
+use ringway_client::{ConnectError, StreamInfo};
 use ringway_shm_protocol::control::SOCKET_NAME;
 use ringway_shm_protocol::control::socket::PATH_BYTES_MAX;
 use rustix::fs::OFlags;
@@ -102,7 +102,7 @@ fn judge_place(directory: &Path, is_directory: Option<bool>, (owner, mode): (u32
 type Asked = Result<(u32, u16, Vec<StreamInfo>), ConnectError>;
 
 fn asked(directory: &Path) -> Asked {
-    let connection = Connection::open(directory)?;
+    let connection = crate::connect_to(directory)?;
     // One that welcomes and then does not list its streams is about to end.
     let streams = connection.streams().unwrap_or_default();
     Ok((connection.broker_pid(), connection.shards(), streams))
@@ -286,10 +286,10 @@ mod tests {
             (there.level, there.found.as_str()),
             (Level::Ok, "process 7 answers: 2 shards, 0 streams")
         );
-        let none = Connection::open("/nonexistent/ringway").unwrap_err();
+        let none = crate::connect_to("/nonexistent/ringway").unwrap_err();
         let none = broker(Path::new("/d"), Err(none));
         assert_eq!((none.level, none.fix.as_deref()), (Level::Warning, Some("ringway serve --dir /d")));
-        let long = Connection::open("d".repeat(120)).unwrap_err();
+        let long = crate::connect_to("d".repeat(120)).unwrap_err();
         assert_eq!(broker(Path::new("/d"), Err(long)).level, Level::Problem);
     }
 

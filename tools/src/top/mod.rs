@@ -39,7 +39,7 @@ const TURN: Duration = Duration::from_millis(50);
 pub(crate) fn run(args: &TopArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
     let directory = directory.unwrap_or_else(directory::default_directory);
     // A broker that is not there is said before the terminal is taken.
-    let connection = Connection::open(&directory)?;
+    let connection = crate::connect_to(&directory)?;
     let interrupt = Interrupt::catch()?;
     let app = App::new(directory.display().to_string(), args.interval);
     if args.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
@@ -161,7 +161,7 @@ impl Asker {
 fn ask(connection: &mut Option<Connection>, directory: &Path, wanted: Wanted, began: Instant) -> Looked {
     let open = match connection.take() {
         Some(open) => open,
-        None => Connection::open(directory).map_err(|error| error.to_string())?,
+        None => crate::connect_to(directory).map_err(|error| error.to_string())?,
     };
     let looked = look(&open, wanted, began).map_err(|error| error.to_string());
     if open.is_open() {
