@@ -56,14 +56,16 @@ const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// what was declared through this connection is declared again, consumers go on where they were last committed, and a call that
 /// waits goes on waiting. What differs then:
 ///
-/// - What was sent and not confirmed may be lost, and what was received and not committed, or not acked, comes again. Whoever
-///   has not asked for confirms hears nothing of it: on a stream of durability `memory`, everything unread is lost.
+/// - Messages of streams of durability `memory` flow on as long as there is no broker and the ring has room. What of them nobody
+///   had read when the next one came goes to those who had the stream open, and is lost to all others. Producers of durable
+///   streams wait.
+/// - What was sent and not confirmed may be lost, and what was received and not committed, or not acked, comes again.
 /// - [`confirm`](crate::Producer::confirm) and its like say once that it is not known
 ///   ([`Disconnected`](crate::ConfirmError::Disconnected)), and positions from before count no more. A producer with a
 ///   [name](ProducerBuilder::name) finds in [`sent`](crate::Producer::sent) what is there.
 /// - A message that was [kept](crate::Delivery::keep) is settled too late; a [held](crate::Message::hold) one stays readable.
 ///
-/// Only when there is no broker in time do calls fail, as disconnected.
+/// Only when there is no broker in time do calls fail that need one, as disconnected.
 #[derive(Clone, Debug)]
 pub struct Connection {
     inner: Arc<Inner>,

@@ -601,7 +601,8 @@ impl Producer {
         }
     }
 
-    /// Fails in a forked child, and when the broker is gone and no other one is found in time.
+    /// Fails in a forked child. Where the broker is gone, goes on at another one, if it is there. If not, messages that are journaled
+    /// wait for it; others flow on in the ring that there is: who reads that has it, too.
     #[inline(always)]
     fn check(&mut self, patience: impl FnOnce() -> Patience) -> Result<(), SendError> {
         if self.fork.is_here() && !self.session.has_ended() { Ok(()) } else { self.check_again(patience()) }
@@ -613,7 +614,16 @@ impl Producer {
         if !self.fork.is_here() {
             return Err(SendError::Forked);
         }
-        self.move_on(self.lanes[0].disconnected(), patience)
+        if !self.builder.connection.reconnects() {
+            return Ok(());
+        }
+        if self.lanes[0].is_journaled {
+            return self.move_on(self.lanes[0].disconnected(), patience);
+        }
+        match self.look_for_broker() {
+            Ok(_) | Err(SendError::Disconnected { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Publishes a message whose first attempt has failed at another broker, if it was for that.
@@ -641,7 +651,7 @@ impl Producer {
     /// After an error: goes on at another broker, if it is one that says that this one is gone; else it is the error.
     #[cold]
     fn move_on(&mut self, error: SendError, patience: Patience) -> Result<(), SendError> {
-        // A task looks for itself.
+        // A task looks by itself.
         if !error.is_lost() || patience == Patience::Task {
             return Err(error);
         }

@@ -146,7 +146,7 @@ pub enum SettleError {
         waited: Duration,
     },
     /// The broker is gone. Whether the message is settled is unknown.
-    #[error("the broker is gone before it has judged a settlement: start it again and open a new connection")]
+    #[error("the broker is gone before it has judged a settlement: the message may come again")]
     Disconnected,
     /// This process is a fork of the one that opened the consumer.
     #[error("this consumer belongs to the parent process: open a new connection in the forked child")]

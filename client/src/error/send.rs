@@ -259,9 +259,10 @@ pub enum SendError {
         /// How many it had.
         positions: u64,
     },
-    /// The broker is gone, and there was no other one for as long as the
+    /// Somebody is to be waited for, and the broker is gone: there was no other one for as long as the
     /// [connection](crate::ConnectionBuilder::reconnect_within) may look for one, or this call may wait. The next call looks again.
-    #[error("nothing can be sent to stream {stream}: the broker is gone; start it again")]
+    /// A durable stream waits for the broker, any other for whoever holds it full.
+    #[error("stream {stream} takes no more and the broker is gone: start it again")]
     Disconnected {
         /// The stream.
         stream: String,

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use ringway_client::{
-    AdminError, ConfirmError, Connection, Durability, OpenError, Outgoing, RecvError, RefusalCode, SendError,
-    SettleError, SharedSettings, StartAt, StreamSettings, WaitSet,
+    AdminError, ConfirmError, Connection, Durability, OpenError, Outgoing, Producer, RecvError, RefusalCode,
+    SendError, SettleError, SharedSettings, StartAt, StreamSettings, WaitSet,
 };
 use ringway_tests::PATIENCE;
 use ringway_tests::kept::{KeptBroker, signal};
@@ -335,11 +335,16 @@ fn who_finds_no_broker_in_time_is_told_and_may_go_on_later() {
     connection.declare_subscription("s", "all", StartAt::First).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
     let mut consumer = connection.consumer("s", "all").open().unwrap();
+    connection.declare_stream("m", MEMORY).unwrap();
+    connection.declare_subscription("m", "all", StartAt::First).unwrap();
+    let mut memory = connection.producer("m").open().unwrap();
     broker.lose_everything();
     assert!(matches!(consumer.recv(), Err(RecvError::Disconnected)));
     assert!(matches!(block_on(consumer.recv_async()), Err(RecvError::Disconnected)));
     assert!(consumer.recv_timeout(Duration::from_millis(1)).unwrap().is_none(), "there is time left");
-    // Noticed by now.
+    // Noticed by now. What is in memory flows as long as there is room; what is to be journaled waits.
+    memory.send_batch([b"x"; 64]).unwrap();
+    assert!(matches!(memory.send(b"x"), Err(SendError::Disconnected { .. })));
     assert!(matches!(producer.try_send(b"x"), Err(SendError::Disconnected { .. })));
     assert!(matches!(producer.send(b"x"), Err(SendError::Disconnected { .. })));
     assert!(matches!(block_on(producer.send_async(b"x")), Err(SendError::Disconnected { .. })));
@@ -347,6 +352,7 @@ fn who_finds_no_broker_in_time_is_told_and_may_go_on_later() {
     let broker = start_again(broker);
     producer.send(b"y").unwrap();
     assert_eq!(consumer.recv_timeout(PATIENCE).unwrap().unwrap().payload(), b"y");
+    memory.send(b"y").unwrap();
     drop(broker);
 }
 
@@ -362,6 +368,16 @@ fn who_does_not_want_it_is_told_at_once() {
     assert!(matches!(consumer.recv_timeout(Duration::from_millis(10)), Err(RecvError::Disconnected)));
     assert!(matches!(connection.streams(), Err(AdminError::Disconnected)));
     drop(broker);
+}
+
+/// Sends into the ring that there is until it is said that there will be no other.
+fn error_of(producer: &mut Producer) -> SendError {
+    loop {
+        match producer.send_timeout(b"x", PATIENCE) {
+            Ok(_) => thread::sleep(Duration::from_millis(1)),
+            Err(error) => return error,
+        }
+    }
 }
 
 #[test]
@@ -380,17 +396,17 @@ fn what_cannot_be_opened_again_is_said_with_the_reason() {
         matches!(&error, RecvError::Reopen { source } if source.code() == Some(RefusalCode::NotFound)),
         "{error}"
     );
-    let error = producer.send(b"x").unwrap_err();
+    let error = error_of(&mut producer);
     assert!(matches!(&error, SendError::Reopen { .. }), "{error}");
     // Another stream of the same name.
     broker.connect().declare_stream("s", StreamSettings { partitions: 3, ..MEMORY }).unwrap();
-    let error = producer.send(b"x").unwrap_err();
+    let error = error_of(&mut producer);
     let is_other =
         |source: &OpenError| matches!(source, OpenError::OtherPartitions { before: 1, partitions: 3, .. });
     assert!(matches!(&error, SendError::Reopen { source, .. } if is_other(source)), "{error}");
     // A consumer takes what there is.
     broker.connect().declare_subscription("s", "all", StartAt::First).unwrap();
-    assert!(consumer.recv_timeout(Duration::from_millis(10)).unwrap().is_none());
+    while consumer.recv_timeout(Duration::from_millis(10)).unwrap().is_some() {}
     assert_eq!(consumer.positions().len(), 3);
     drop(broker);
 }
