@@ -167,35 +167,31 @@ impl<P: Partition> Partitions<P> {
     pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<Option<Found<P>>, RecvError> {
         let mut wait = Waiter::new(self.wait, deadline);
         loop {
-            let step = wait.step_after(self.all.len() as u32);
+            // While another broker is looked for, each wait is up to the next look.
+            let step =
+                if self.is_in_outage() { Step::CheckBroker } else { wait.step_after(self.all.len() as u32) };
             match step {
                 // Looking briefly is cheaper than to rest after each message when the next one is under way.
                 Step::Look => {}
                 Step::Idle | Step::CheckBroker | Step::Over => self.rest()?,
                 Step::Sleep(at_most) => self.sleep(at_most)?,
             }
-            let gone =
-                matches!(step, Step::CheckBroker | Step::Over) && !self.is_open() || self.outage.is_some();
+            let gone = matches!(step, Step::CheckBroker | Step::Over) && !self.is_open();
             // After the broker was looked at, so that all that came before its end is returned.
             if let Some(found) = self.next()? {
                 return Ok(Some(found));
             }
-            if gone && !self.wait_for_broker(deadline)? || step == Step::Over {
+            if gone && let Some(later) = self.look_for_broker()? {
+                let now = Instant::now();
+                if deadline.is_over(now) {
+                    return Ok(None);
+                }
+                self.sleep(deadline.left(now, later))?;
+            }
+            if step == Step::Over {
                 return Ok(None);
             }
         }
-    }
-
-    /// Waits until they are open at another broker; `false`: the deadline is over.
-    fn wait_for_broker(&mut self, deadline: Deadline) -> Result<bool, RecvError> {
-        while let Some(later) = self.look_for_broker()? {
-            let now = Instant::now();
-            if deadline.is_over(now) {
-                return Ok(false);
-            }
-            std::thread::sleep(deadline.left(now, later));
-        }
-        Ok(true)
     }
 
     /// The broker is gone: looks for another one, once; `None`: they are open there. Else how long to wait before the next look.

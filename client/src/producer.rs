@@ -411,31 +411,35 @@ impl Producer {
     ) -> Poll<Result<T, SendError>> {
         loop {
             let attempted = self.check(|| Patience::Task).and_then(|()| attempt(self));
-            if attempted.as_ref().is_err_and(SendError::is_lost) {
-                match self.look_for_broker() {
-                    Ok(None) => continue,
-                    Ok(Some(later)) => waiting.sleep(Vec::new(), context.waker().clone(), later),
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-                return Poll::Pending;
-            }
             let lane = &mut self.lanes[partition];
-            let Some(blocked) = lane.take_blocked() else {
-                waiting.end();
-                return Poll::Ready(attempted);
-            };
-            match waiting.step(lane.wait, 1) {
-                Step::Look => {}
-                Step::Idle => return Waiting::give_way(context),
-                Step::Sleep(at_most) => {
-                    if let Some((bells, at_most)) = lane.announce(blocked, at_most) {
-                        waiting.sleep(bells, context.waker().clone(), at_most);
-                        return Poll::Pending;
-                    }
+            let blocked = lane.take_blocked();
+            let is_gone = match blocked {
+                _ if attempted.as_ref().is_err_and(SendError::is_lost) => true,
+                None => {
+                    waiting.end();
+                    return Poll::Ready(attempted);
                 }
-                // When it is gone, the next attempt says so.
-                Step::CheckBroker | Step::Over => {
-                    self.session.is_open();
+                Some(blocked) => match waiting.step(lane.wait, 1) {
+                    Step::Look => false,
+                    Step::Idle => return Waiting::give_way(context),
+                    Step::Sleep(at_most) => {
+                        if let Some((bells, at_most)) = lane.announce(blocked, at_most) {
+                            waiting.sleep(bells, context.waker().clone(), at_most);
+                            return Poll::Pending;
+                        }
+                        false
+                    }
+                    Step::CheckBroker | Step::Over => !self.session.is_open(),
+                },
+            };
+            if is_gone && let Some(later) = self.look_for_broker()? {
+                let announced = match blocked {
+                    Some(blocked) => self.lanes[partition].announce(blocked, later),
+                    None => Some((Vec::new(), later)),
+                };
+                if let Some((bells, at_most)) = announced {
+                    waiting.sleep(bells, context.waker().clone(), at_most);
+                    return Poll::Pending;
                 }
             }
         }
@@ -660,6 +664,10 @@ impl Producer {
             let now = Instant::now();
             if deadline.is_over(now) {
                 return Err(error);
+            }
+            if matches!(error, SendError::Disconnected { .. }) && !self.lanes[0].is_journaled {
+                // It was waited for room in this ring, and is again: that may come, too.
+                return Ok(());
             }
             std::thread::sleep(deadline.left(now, later));
         }

@@ -99,14 +99,14 @@ impl Armed {
             self.waker.wake_by_ref();
             return Ok(Some(found));
         }
-        if !gone {
-            let bells = partitions.bells().cloned().zip(counts).collect();
-            self.interest = Some(Interest::announced(bells, self.waker.clone(), SLEEP_MAX));
-        } else if let Some(later) = partitions.look_for_broker()? {
-            self.interest = Some(Interest::announced(Vec::new(), self.waker.clone(), later));
-        } else {
-            // Nobody has looked there.
-            self.waker.wake_by_ref();
+        let at_most = if gone { partitions.look_for_broker()? } else { Some(SLEEP_MAX) };
+        match at_most {
+            Some(at_most) => {
+                let bells = partitions.bells().cloned().zip(counts).collect();
+                self.interest = Some(Interest::announced(bells, self.waker.clone(), at_most));
+            }
+            // At another broker: nobody has looked there.
+            None => self.waker.wake_by_ref(),
         }
         Ok(None)
     }

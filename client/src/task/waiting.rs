@@ -43,21 +43,17 @@ impl Waiting {
     ) -> Poll<Result<(usize, P::Found), RecvError>> {
         self.interest = None;
         loop {
-            if partitions.is_in_outage()
-                && let Some(later) = partitions.look_for_broker()?
-            {
-                self.sleep(Vec::new(), context.waker().clone(), later);
-                return Poll::Pending;
-            }
-            let step = self.step(partitions.wait_strategy(), partitions.len() as u32);
+            // While another broker is looked for, each wait is up to the next look.
+            let step = if partitions.is_in_outage() {
+                Step::CheckBroker
+            } else {
+                self.step(partitions.wait_strategy(), partitions.len() as u32)
+            };
             match step {
                 Step::Look => {}
                 Step::Idle | Step::CheckBroker | Step::Over => partitions.rest()?,
                 Step::Sleep(at_most) => {
-                    let counts = partitions.announce()?;
-                    if !partitions.has_next() {
-                        let bells = partitions.bells().cloned().zip(counts).collect();
-                        self.sleep(bells, context.waker().clone(), at_most);
+                    if self.sleep_at(partitions, context, at_most)? {
                         return Poll::Pending;
                     }
                 }
@@ -68,14 +64,32 @@ impl Waiting {
                 self.end();
                 return Poll::Ready(Ok(found));
             }
-            if gone && let Some(later) = partitions.look_for_broker()? {
-                self.sleep(Vec::new(), context.waker().clone(), later);
+            if gone
+                && let Some(later) = partitions.look_for_broker()?
+                && self.sleep_at(partitions, context, later)?
+            {
                 return Poll::Pending;
             }
             if step == Step::Idle {
                 return Self::give_way(context);
             }
         }
+    }
+
+    /// Has the task woken when there is something to receive; `false`: there is already.
+    fn sleep_at<P: Partition>(
+        &mut self,
+        partitions: &mut Partitions<P>,
+        context: &Context<'_>,
+        at_most: Duration,
+    ) -> Result<bool, RecvError> {
+        let counts = partitions.announce()?;
+        let sleeps = !partitions.has_next();
+        if sleeps {
+            let bells = partitions.bells().cloned().zip(counts).collect();
+            self.sleep(bells, context.waker().clone(), at_most);
+        }
+        Ok(sleeps)
     }
 
     /// What to do after so many looks that found nothing.

@@ -357,6 +357,36 @@ fn who_finds_no_broker_in_time_is_told_and_may_go_on_later() {
 }
 
 #[test]
+fn without_a_broker_room_in_memory_is_still_waited_for() {
+    let mut broker = start();
+    let connection = Connection::open(broker.path()).unwrap();
+    connection.declare_stream("s", MEMORY).unwrap();
+    connection.declare_subscription("s", "all", StartAt::First).unwrap();
+    let mut producer = connection.producer("s").open().unwrap();
+    let mut consumer = connection.consumer("s", "all").open().unwrap();
+    // So that it has met the gate that it will wait for: that is the broker's to hand over.
+    for _ in 0..2 {
+        producer.send_batch([b"w"; 64]).unwrap();
+        while consumer.try_recv().unwrap().is_some() {}
+        consumer.commit().unwrap();
+    }
+    broker.lose_everything();
+    producer.send_batch([b"x"; 64]).unwrap();
+    let sending = thread::spawn(move || {
+        producer.send(b"y").unwrap();
+        block_on(producer.send_async(b"z")).unwrap();
+    });
+    // By now it knows that nobody is there.
+    thread::sleep(2 * ABSENCE);
+    let received = [(); 66].map(|()| {
+        thread::sleep(Duration::from_millis(20));
+        consumer.recv_timeout(PATIENCE).unwrap().unwrap().payload()[0]
+    });
+    assert_eq!(received[63..], *b"xyz");
+    sending.join().unwrap();
+}
+
+#[test]
 fn who_does_not_want_it_is_told_at_once() {
     let mut broker = start();
     let connection = Connection::builder(broker.path()).reconnect_within(Duration::ZERO).open().unwrap();
