@@ -189,14 +189,10 @@ impl Producer {
         self.check(|| patience).map_err(|source| SendBatchError { sent: 0, source })?;
         let (mut last, mut touched) = (None, 0_u64);
         let published = messages.into_iter().enumerate().try_for_each(|(sent, message)| {
-            let message = message.into();
-            let partition = self.partition_for(message.attributes);
+            let published = self.publish_quietly(message.into(), &|| patience);
+            let (partition, position) = published.map_err(|source| SendBatchError { sent, source })?;
             touched |= 1 << partition;
-            let published = match self.publish_to(partition, message, || patience) {
-                Ok(position) => Ok(at(partition, position)),
-                Err(error) => self.publish_elsewhere(message, error, patience),
-            };
-            last = Some(published.map_err(|source| SendBatchError { sent, source })?);
+            last = Some(at(partition, position));
             Ok(())
         });
         self.ring_all(touched);
@@ -595,12 +591,38 @@ impl Producer {
         patience: impl Fn() -> Patience,
     ) -> Result<Position, SendError> {
         self.check(&patience)?;
+        let (partition, position) = self.publish_quietly(message, &patience)?;
+        self.lanes[partition].ring();
+        Ok(at(partition, position))
+    }
+
+    /// Publishes without looking for sleepers; returns the partition and the position. A message without attributes to which nothing
+    /// is added goes as a payload, in registers: it is not made whole before it has to be tried again.
+    #[inline(always)]
+    fn publish_quietly(
+        &mut self,
+        message: Outgoing<'_>,
+        patience: &impl Fn() -> Patience,
+    ) -> Result<(usize, u64), SendError> {
+        if self.stamps || !message.attributes.is_empty() {
+            return self.publish_whole(message, patience);
+        }
+        let (partition, payload) = (self.partition_for(Attributes::new()), message.payload);
+        match self.lanes[partition].publish(Outgoing::new(payload), patience) {
+            Ok(position) => Ok((partition, position)),
+            Err(error) => self.publish_elsewhere(Outgoing::new(payload), error, patience()),
+        }
+    }
+
+    #[inline(never)]
+    fn publish_whole(
+        &mut self,
+        message: Outgoing<'_>,
+        patience: &impl Fn() -> Patience,
+    ) -> Result<(usize, u64), SendError> {
         let partition = self.partition_for(message.attributes);
-        match self.publish_to(partition, message, &patience) {
-            Ok(position) => {
-                self.lanes[partition].ring();
-                Ok(at(partition, position))
-            }
+        match self.publish_to(partition, message, patience) {
+            Ok(position) => Ok((partition, position)),
             Err(error) => self.publish_elsewhere(message, error, patience()),
         }
     }
@@ -638,15 +660,12 @@ impl Producer {
         message: Outgoing<'_>,
         mut error: SendError,
         patience: Patience,
-    ) -> Result<Position, SendError> {
+    ) -> Result<(usize, u64), SendError> {
         loop {
             self.move_on(error, patience)?;
             let partition = self.partition_for(message.attributes);
             match self.publish_to(partition, message, || patience) {
-                Ok(position) => {
-                    self.lanes[partition].ring();
-                    return Ok(at(partition, position));
-                }
+                Ok(position) => return Ok((partition, position)),
                 Err(again) => error = again,
             }
         }
@@ -659,7 +678,13 @@ impl Producer {
         if !error.is_lost() || patience == Patience::Task {
             return Err(error);
         }
-        while let Some(later) = self.look_for_broker()? {
+        loop {
+            let later = match self.look_for_broker() {
+                Ok(None) => return Ok(()),
+                Ok(Some(later)) => later,
+                Err(SendError::Disconnected { .. }) => return Err(error),
+                Err(other) => return Err(other),
+            };
             let Patience::Until(deadline) = patience else { return Err(error) };
             let now = Instant::now();
             if deadline.is_over(now) {
@@ -671,7 +696,6 @@ impl Producer {
             }
             std::thread::sleep(deadline.left(now, later));
         }
-        Ok(())
     }
 
     /// The broker is gone: looks for another one, once; `None`: it is open there. Else how long to wait before the next look.
@@ -716,25 +740,8 @@ impl Producer {
         }
     }
 
-    /// Publishes to a partition, without looking for sleepers. A message that nothing is added to goes as it is: what the compiler
-    /// knows of it, it knows in the lane, too.
-    #[inline(always)]
+    /// Publishes to a partition, without looking for sleepers.
     fn publish_to(
-        &mut self,
-        partition: usize,
-        message: Outgoing<'_>,
-        patience: impl FnOnce() -> Patience,
-    ) -> Result<u64, SendError> {
-        if self.stamps {
-            self.publish_stamped(partition, message, patience)
-        } else {
-            self.lanes[partition].publish(message, patience)
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn publish_stamped(
         &mut self,
         partition: usize,
         message: Outgoing<'_>,

@@ -9,7 +9,7 @@ use std::thread;
 use ringway_client::{
     Connection, Consumer, HeldMessage, Producer, Producers, RefusalCode, SendError, StartAt, StreamSettings,
 };
-use ringway_tests::{PATIENCE, Peer, TestBroker, eventually};
+use ringway_tests::{PATIENCE, Peer, TestBroker, connect, eventually};
 
 const MIB: usize = 1 << 20;
 
@@ -292,7 +292,7 @@ fn an_exclusive_stream_carries_large_payloads_too() {
 #[test]
 fn a_payload_that_needs_memory_of_a_broker_that_is_gone_is_refused_with_that() {
     let broker = TestBroker::start();
-    let connection = Connection::open(broker.path()).unwrap();
+    let connection = connect(broker.path()).unwrap();
     connection.declare_stream("s", StreamSettings::DEFAULT).unwrap();
     let mut producer = connection.producer("s").open().unwrap();
     broker.stop();
