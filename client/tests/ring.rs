@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use fake::partition::serve;
 use fake::{Broker, LONG};
 use ringway_client::{
-    AdminError, CloseError, Connection, Consumer, OpenError, Producer, RecvError, SendError, StartAt,
-    WaitStrategy,
+    AdminError, CloseError, Connection, Consumer, Message, OpenError, Producer, RecvError, SendError,
+    StartAt, WaitStrategy,
 };
 
 const AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
@@ -54,6 +54,7 @@ fn handles_may_move_between_threads_and_connections_be_shared() {
     fn error<T: Send + Sync + 'static>() {}
     send::<Producer>();
     send::<Consumer>();
+    send::<Message>();
     shared::<Connection>();
     error::<AdminError>();
     error::<OpenError>();
