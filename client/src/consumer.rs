@@ -168,6 +168,12 @@ impl Consumer {
         Ok(())
     }
 
+    /// How many messages it returns in a row, if all of them fit their slots, before it commits the first of them by itself.
+    pub fn uncommitted_max(&self) -> usize {
+        let partitions = self.readings.iter().map(Reading::uncommitted_max);
+        partitions.min().expect("there is a partition")
+    }
+
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
     /// or detaches who lags.
     pub fn missed(&self) -> u64 {

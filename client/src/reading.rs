@@ -147,6 +147,11 @@ impl Reading {
         Position { partition: self.partition, position: self.reader.position() }
     }
 
+    /// So many messages make it worth committing.
+    pub(crate) fn uncommitted_max(&self) -> usize {
+        self.commit_every as usize
+    }
+
     /// Messages that were overwritten before they could be read.
     pub(crate) fn missed(&self) -> u64 {
         self.reader.missed()

@@ -249,6 +249,7 @@ fn messages_are_committed_in_groups_when_the_ring_stays_empty_and_on_request() {
         consumer.try_recv().unwrap().unwrap();
     }
     assert_eq!(committed(&connection), 0, "an eighth of 64 has been returned, none asked for more");
+    assert_eq!(consumer.uncommitted_max(), 8);
     consumer.try_recv().unwrap().unwrap();
     assert_eq!(committed(&connection), 8, "all returned before the last call");
     consumer.commit().unwrap();
