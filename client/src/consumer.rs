@@ -114,9 +114,9 @@ impl Consumer {
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Message<'_>>, RecvError> {
         match self.readings.next()? {
-            Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
+            Some((index, ())) => Ok(Some(self.readings[index].message()?)),
             None if let Some(armed) = &mut self.armed => match armed.next(&mut self.readings)? {
-                Some((index, received)) => Ok(Some(self.readings[index].message(received)?)),
+                Some((index, ())) => Ok(Some(self.readings[index].message()?)),
                 None => Ok(None),
             },
             None => {
@@ -132,11 +132,11 @@ impl Consumer {
     /// A signal does not end the wait: who has to react to one calls [`recv_timeout`](Self::recv_timeout) in a loop.
     #[inline]
     pub fn recv(&mut self) -> Result<Message<'_>, RecvError> {
-        let (index, received) = match self.readings.next()? {
+        let (index, ()) = match self.readings.next()? {
             Some(found) => found,
             None => self.readings.wait(Deadline::NEVER)?.ok_or(RecvError::Disconnected)?,
         };
-        self.readings[index].message(received)
+        self.readings[index].message()
     }
 
     /// The next message; waits at most `timeout` for it. What was returned before counts as consumed. When
@@ -147,7 +147,7 @@ impl Consumer {
             Some(found) => Some(found),
             None => self.readings.wait(Deadline::after(timeout))?,
         };
-        found.map(|(index, received)| self.readings[index].message(received)).transpose()
+        found.map(|(index, ())| self.readings[index].message()).transpose()
     }
 
     /// Declares everything returned so far consumed, at once.
@@ -172,6 +172,12 @@ impl Consumer {
         Ok(())
     }
 
+    /// How many messages it returns in a row, if all of them fit their slots, before it commits the first of them by itself.
+    pub fn uncommitted_max(&self) -> usize {
+        let partitions = self.readings.iter().map(Reading::uncommitted_max);
+        partitions.min().expect("there is a partition")
+    }
+
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
     /// or detaches who lags.
     pub fn missed(&self) -> u64 {
@@ -188,8 +194,8 @@ impl Consumer {
     /// has taken nothing.
     pub async fn recv_async(&mut self) -> Result<Message<'_>, RecvError> {
         let mut waiting = Waiting::default();
-        let (index, received) = poll_fn(|context| waiting.poll(&mut self.readings, context)).await?;
-        self.readings[index].message(received)
+        let (index, ()) = poll_fn(|context| waiting.poll(&mut self.readings, context)).await?;
+        self.readings[index].message()
     }
 
     /// The same, one poll of it.
@@ -198,8 +204,8 @@ impl Consumer {
         waiting: &mut Waiting,
         context: &mut Context<'_>,
     ) -> Poll<Result<Message<'_>, RecvError>> {
-        let (index, received) = ready!(waiting.poll(&mut self.readings, context))?;
-        Poll::Ready(self.readings[index].message(received))
+        let (index, ()) = ready!(waiting.poll(&mut self.readings, context))?;
+        Poll::Ready(self.readings[index].message())
     }
 
     /// Its messages as a [`Stream`](futures_core::Stream).

@@ -18,6 +18,7 @@ use ringway_shm_protocol::ring::Hazards;
 
 use crate::endpoint::Endpoint;
 use crate::error::HoldError;
+use crate::reading::Reading;
 
 /// What a message that is held keeps: the hazards of its subscription, and the endpoint, so that the subscription is
 /// given back only after it.
@@ -70,24 +71,29 @@ impl fmt::Display for Position {
 /// # }
 /// ```
 pub struct Message<'a> {
-    pub(crate) partition: u32,
-    pub(crate) position: u64,
-    pub(crate) is_inline: bool,
-    pub(crate) attributes: Option<AttributesView<'a>>,
-    pub(crate) body: Body<'a>,
-    pub(crate) copied: OnceCell<Box<[u8]>>,
-    pub(crate) keeper: &'a Keeper,
+    /// It is what this has found last.
+    reading: &'a Reading,
+    attributes: Option<AttributesView<'a>>,
+    copied: OnceCell<Box<[u8]>>,
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
+    /// What `reading` has found last.
+    #[inline]
+    pub(crate) fn new(reading: &'a Reading, attributes: Option<AttributesView<'a>>) -> Self {
+        Self { reading, attributes, copied: OnceCell::new() }
+    }
+
     /// The partition that it came from.
+    #[inline]
     pub fn partition(&self) -> u32 {
-        self.partition
+        self.reading.partition()
     }
 
     /// Its position in its partition.
+    #[inline]
     pub fn position(&self) -> u64 {
-        self.position
+        self.reading.received().position
     }
 
     /// Its key.
@@ -96,36 +102,37 @@ impl Message<'_> {
     }
 
     /// All that it says about itself.
+    #[inline]
     pub fn attributes(&self) -> AttributesView<'_> {
         self.attributes.unwrap_or_default()
     }
 
     /// Its payload. One that is in place is copied by the first call: see [`view`](Self::view) for doing without.
-    #[inline]
+    #[inline(always)]
     pub fn payload(&self) -> &[u8] {
-        match self.body {
+        match self.reading.body() {
             Body::Copied(payload) => payload,
             Body::InPlace(view) => self.copied.get_or_init(|| copy(view)),
         }
     }
 
     /// Bytes of its payload.
+    #[inline]
     pub fn payload_bytes(&self) -> usize {
-        match self.body {
-            Body::Copied(payload) => payload.len(),
-            Body::InPlace(view) => view.len(),
-        }
+        self.reading.received().payload_bytes()
     }
 
     /// Whether all of it was in its slot. One that was not is consumed for certain by the next call of its consumer,
     /// because its producer wants the memory back; others may be some calls later.
+    #[inline]
     pub fn is_inline(&self) -> bool {
-        self.is_inline
+        !self.reading.received().is_in_arena()
     }
 
     /// Its payload where its producer wrote it; `None` when it was copied out already, as all that fit a slot are.
+    #[inline]
     pub fn view(&self) -> Option<&ArenaView> {
-        match self.body {
+        match self.reading.body() {
             Body::Copied(_) => None,
             Body::InPlace(view) => Some(view),
         }
@@ -135,11 +142,11 @@ impl Message<'_> {
     /// stays there: a consumer holds at most 64 such messages. While one is held, the consumer's subscription
     /// is not given back.
     pub fn hold(&self) -> Result<HeldMessage, HoldError> {
-        let body = match self.body {
+        let body = match self.reading.body() {
             Body::Copied(payload) => HeldBody::Copied(payload.into()),
             Body::InPlace(view) => {
-                let hazard = self.keeper.hazards.set(self.position).ok_or(HoldError { held: HAZARDS_MAX })?;
-                let (view, keeper) = (view.clone(), self.keeper.clone());
+                let (view, keeper) = (view.clone(), self.reading.keeper().clone());
+                let hazard = keeper.hazards.set(self.position()).ok_or(HoldError { held: HAZARDS_MAX })?;
                 HeldBody::InPlace { view, copied: OnceLock::new(), hazard, keeper }
             }
         };
@@ -157,13 +164,13 @@ impl Message<'_> {
             let (flags, section) = attributes.parts();
             (flags, section.into())
         });
-        HeldMessage { partition: self.partition, position: self.position, attributes, body }
+        HeldMessage { partition: self.partition(), position: self.position(), attributes, body }
     }
 }
 
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (position, bytes) = (self.position, self.payload_bytes());
+        let (position, bytes) = (self.position(), self.payload_bytes());
         formatter.debug_struct("Message").field("position", &position).field("payload_bytes", &bytes).finish()
     }
 }

@@ -127,7 +127,7 @@ impl<P: Partition> Partitions<P> {
     }
 
     /// Looks at the partitions, from the one whose turn it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Found<P>>, RecvError> {
         if let [one] = &mut self.all[..] {
             return Ok(one.next()?.map(|found| (0, found)));

@@ -15,9 +15,10 @@
 //!    sleeps; after each, producers that wait for space are woken.
 //! 4. Where producers do not wait for this consumer (a stream that drops its oldest, or has detached it), everything
 //!    is copied, and checked afterwards; what was overwritten is counted as missed.
-//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock.
+//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock. All of it is inlined where the
+//!    message is received, and a message stays in its reading: what is written to memory in parts, and read back wider, stalls for
+//!    as long as all the rest takes.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub(crate) struct Reading {
     commit_at_once: bool,
     /// Looks of the caller's that found nothing since the last commit.
     empty_looks: u32,
+    /// The message that was found last: see 5.
+    received: Received,
     /// Where bodies of slots are copied to.
     buffer: Box<[u8]>,
     /// Where payloads of arenas are copied to that may be overwritten.
@@ -118,6 +121,7 @@ impl Reading {
             empty_looks: 0,
             commit_at_once: false,
             commit_every: (ring.geometry.capacity() / COMMIT_PART).clamp(1, UNCOMMITTED_MAX),
+            received: Received::default(),
             buffer: vec![0; ring.geometry.body_bytes()].into_boxed_slice(),
             copied: Vec::new(),
             section: Vec::new(),
@@ -133,9 +137,19 @@ impl Reading {
         self.reader.set_courtesy(wanted);
     }
 
+    /// Its number.
+    pub(crate) fn partition(&self) -> u32 {
+        self.partition
+    }
+
     /// Where it is.
     pub(crate) fn position(&self) -> Position {
         Position { partition: self.partition, position: self.reader.position() }
+    }
+
+    /// So many messages make it worth committing.
+    pub(crate) fn uncommitted_max(&self) -> usize {
+        self.commit_every as usize
     }
 
     /// Commits everything returned and gives the partition back; while a message of it is held, that happens when the
@@ -187,29 +201,45 @@ impl Reading {
         Ok(Some((block, region.and_then(|region| ArenaView::new(region, block)))))
     }
 
+    /// The message that was found last, when what it says about itself is in order.
     #[inline]
-    pub(crate) fn message(&self, received: Received) -> Result<Message<'_>, RecvError> {
-        let body = match received.payload(&self.buffer) {
+    pub(crate) fn message(&self) -> Result<Message<'_>, RecvError> {
+        let attributes = if self.received.has_attributes() { Some(self.attributes()?) } else { None };
+        Ok(Message::new(self, attributes))
+    }
+
+    /// What was found last.
+    #[inline]
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
+    }
+
+    /// Its payload.
+    #[inline]
+    pub(crate) fn body(&self) -> Body<'_> {
+        match self.received.payload(&self.buffer) {
             Part::Inline(payload) => Body::Copied(payload),
             Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
             Part::Arena(_) => {
                 Body::InPlace(self.view.as_ref().expect("the payload was found before the message is made"))
             }
-        };
-        let attributes = if received.has_attributes() { Some(self.attributes(received)?) } else { None };
-        let (partition, position) = (self.partition, received.position);
-        let (is_inline, copied, keeper) = (!received.is_in_arena(), OnceCell::new(), &self.keeper);
-        Ok(Message { partition, position, is_inline, attributes, body, copied, keeper })
+        }
     }
 
+    /// What it says about itself.
     #[cold]
-    fn attributes(&self, received: Received) -> Result<AttributesView<'_>, RecvError> {
-        let section = match received.attributes(&self.buffer) {
+    fn attributes(&self) -> Result<AttributesView<'_>, RecvError> {
+        let section = match self.received.attributes(&self.buffer) {
             Part::Inline(section) => section,
             Part::Arena(_) => &self.section,
         };
-        let corrupt = |source| RecvError::Attributes { position: received.position, source };
-        AttributesView::parse(received.flags(), section).map_err(corrupt)
+        let corrupt = |source| RecvError::Attributes { position: self.received.position, source };
+        AttributesView::parse(self.received.flags(), section).map_err(corrupt)
+    }
+
+    /// What a message that is held keeps.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
     }
 
     #[inline]
@@ -265,23 +295,25 @@ impl Reading {
 }
 
 impl Partition for Reading {
-    type Found = Received;
+    /// There is one message at a time: [`Reading::received`].
+    type Found = ();
 
-    #[inline]
-    fn next(&mut self) -> Result<Option<Received>, RecvError> {
+    #[inline(always)]
+    fn next(&mut self) -> Result<Option<()>, RecvError> {
         self.check_fork()?;
         if self.commit_at_once || self.reader.uncommitted() >= self.commit_every {
             self.commit()?;
         }
         loop {
             match self.reader.read(&mut self.buffer)? {
-                Some(received) if received.is_in_arena() => {
-                    if self.find_parts(received)? {
-                        return Ok(Some(received));
+                Some(received) => {
+                    self.received = received;
+                    if !received.is_in_arena() || self.find_parts(received)? {
+                        return Ok(Some(()));
                     }
                 }
                 None if self.reader.gives_way() => {}
-                received => return Ok(received),
+                None => return Ok(None),
             }
         }
     }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use fake::partition::serve;
 use fake::{Broker, LONG};
 use ringway_client::{
-    AdminError, CloseError, Connection, Consumer, OpenError, Producer, RecvError, SendError, StartAt,
-    WaitStrategy,
+    AdminError, CloseError, Connection, Consumer, Message, OpenError, Producer, RecvError, SendError,
+    StartAt, WaitStrategy,
 };
 
 const AT_ONCE: WaitStrategy = WaitStrategy::Adaptive { spin: Duration::ZERO };
@@ -54,6 +54,7 @@ fn handles_may_move_between_threads_and_connections_be_shared() {
     fn error<T: Send + Sync + 'static>() {}
     send::<Producer>();
     send::<Consumer>();
+    send::<Message>();
     shared::<Connection>();
     error::<AdminError>();
     error::<OpenError>();
@@ -248,6 +249,7 @@ fn messages_are_committed_in_groups_when_the_ring_stays_empty_and_on_request() {
         consumer.try_recv().unwrap().unwrap();
     }
     assert_eq!(committed(&connection), 0, "an eighth of 64 has been returned, none asked for more");
+    assert_eq!(consumer.uncommitted_max(), 8);
     consumer.try_recv().unwrap().unwrap();
     assert_eq!(committed(&connection), 8, "all returned before the last call");
     consumer.commit().unwrap();

@@ -25,6 +25,11 @@ pub const CORRELATION_BYTES_MAX: usize = 255;
 /// Largest map of a message, in bytes of its encoding.
 pub const MAP_BYTES_MAX: usize = 48 << 10;
 
+/// Bytes of a timestamp.
+const TIMESTAMP_BYTES: usize = size_of::<u64>();
+/// Bytes of the length in front of a part that says its own.
+const LENGTH_BYTES: usize = size_of::<u16>();
+
 /// The flags of a message's header that say which attributes there are, and what is asked for it.
 pub mod flag {
     /// A timestamp.
@@ -380,14 +385,10 @@ impl Stamp {
     }
 }
 
-/// The attributes of a received message, checked.
+/// The attributes of a received message, checked: each part is looked up when it is asked for. It is small, because every message
+/// is handed on with one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AttributesView<'a> {
-    timestamp_ns: Option<u64>,
-    key: Option<&'a [u8]>,
-    correlation: Option<&'a [u8]>,
-    reply_to: Option<&'a str>,
-    map: &'a [u8],
     flags: u16,
     section: &'a [u8],
 }
@@ -396,7 +397,6 @@ impl<'a> AttributesView<'a> {
     /// Checks a section against the flags of its message's header.
     pub fn parse(flags: u16, section: &'a [u8]) -> Result<Self, CorruptAttributes> {
         let mut rest = Rest { section, at: 0 };
-        let mut view = Self { flags, section, ..Self::default() };
         if flags & !flag::ALL != 0 {
             return Err(rest.corrupt("an unknown flag"));
         }
@@ -404,22 +404,20 @@ impl<'a> AttributesView<'a> {
             rest.take(Stamp::BYTES)?;
         }
         if flags & flag::TIMESTAMP != 0 {
-            view.timestamp_ns = Some(u64::from_le_bytes(rest.array()?));
+            rest.take(TIMESTAMP_BYTES)?;
         }
         if flags & flag::KEY != 0 {
-            view.key = Some(rest.part(KEY_BYTES_MAX)?);
+            rest.part(KEY_BYTES_MAX)?;
         }
         if flags & flag::CORRELATION != 0 {
-            view.correlation = Some(rest.part(CORRELATION_BYTES_MAX)?);
+            rest.part(CORRELATION_BYTES_MAX)?;
         }
         if flags & flag::REPLY_TO != 0 {
             let name = rest.part(NAME_BYTES_MAX)?;
             let text = std::str::from_utf8(name).map_err(|_| rest.corrupt("no UTF-8"))?;
             Name::parse(text).map_err(|_| rest.corrupt("no name of a stream"))?;
-            view.reply_to = Some(text);
         }
         if flags & flag::MAP != 0 {
-            view.map = &section[rest.at..];
             while rest.at < section.len() {
                 rest.entry()?;
             }
@@ -427,7 +425,49 @@ impl<'a> AttributesView<'a> {
         if rest.at < section.len() {
             return Err(rest.corrupt("more than the flags say"));
         }
-        Ok(view)
+        Ok(Self { flags, section })
+    }
+
+    /// Bytes of a part that has always the same number of them, if it is there.
+    #[inline]
+    fn bytes_if_there(&self, flag: u16, bytes: usize) -> usize {
+        if self.flags & flag == 0 { 0 } else { bytes }
+    }
+
+    /// Where the timestamp begins.
+    #[inline]
+    fn timestamp_at(&self) -> usize {
+        self.bytes_if_there(flag::PRODUCER, Stamp::BYTES)
+    }
+
+    /// Where the part of this flag begins, one that says its length, or the map.
+    #[inline]
+    fn part_at(&self, wanted: u16) -> usize {
+        let mut at = self.timestamp_at() + self.bytes_if_there(flag::TIMESTAMP, TIMESTAMP_BYTES);
+        for flag in [flag::KEY, flag::CORRELATION, flag::REPLY_TO] {
+            if flag == wanted {
+                break;
+            }
+            if self.flags & flag != 0 {
+                at += LENGTH_BYTES + self.length_at(at);
+            }
+        }
+        at
+    }
+
+    #[inline]
+    fn length_at(&self, at: usize) -> usize {
+        u16::from_le_bytes([self.section[at], self.section[at + 1]]).into()
+    }
+
+    /// The part of this flag, one that says its length.
+    #[inline]
+    fn part(&self, wanted: u16) -> Option<&'a [u8]> {
+        if self.flags & wanted == 0 {
+            return None;
+        }
+        let at = self.part_at(wanted);
+        Some(&self.section[at + LENGTH_BYTES..][..self.length_at(at)])
     }
 
     /// What it was made of: the flags and the section.
@@ -442,27 +482,30 @@ impl<'a> AttributesView<'a> {
 
     /// When the message came about, in nanoseconds since 1970-01-01 UTC, by its producer's word.
     pub fn timestamp_ns(&self) -> Option<u64> {
-        self.timestamp_ns
+        let bytes = self.section[self.timestamp_at()..].first_chunk();
+        bytes.filter(|_| self.flags & flag::TIMESTAMP != 0).copied().map(u64::from_le_bytes)
     }
 
     /// The key.
+    #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.key
+        self.part(flag::KEY)
     }
 
     /// What a reply has to name.
+    #[inline]
     pub fn correlation(&self) -> Option<&'a [u8]> {
-        self.correlation
+        self.part(flag::CORRELATION)
     }
 
     /// The stream where a reply is expected.
     pub fn reply_to(&self) -> Option<&'a str> {
-        self.reply_to
+        self.part(flag::REPLY_TO).map(|name| std::str::from_utf8(name).expect("it was checked"))
     }
 
     /// The typed attributes, in the order in which they were inserted.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
-        entries(self.map)
+        entries(&self.section[self.part_at(flag::MAP)..])
     }
 
     /// The typed attribute of this name.

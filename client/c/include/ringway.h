@@ -442,6 +442,10 @@ typedef struct ringway_subscription_info {
      */
     bool is_detached;
     /**
+     * Whether it is shared: to be opened by `ringway_shared_consumer_open`.
+     */
+    bool is_shared;
+    /**
      * Zero.
      */
     uint64_t reserved[4];
@@ -779,6 +783,30 @@ enum ringway_code ringway_connection_declare_shared_subscription(const struct ri
 enum ringway_code ringway_connection_stream(const struct ringway_connection *connection,
                                             const char *name,
                                             struct ringway_stream_info *info);
+
+/**
+ * Describes all streams, in order of their names: `each` is called for every one, with its name, which is over with the call, and
+ * `context`. It may use the connection, and must return.
+ *
+ * What must hold: `connection` is a connection that `each` does not close; `each` is a function, or null.
+ */
+enum ringway_code ringway_connection_streams(const struct ringway_connection *connection,
+                                             void (*each)(void *context,
+                                                          const char *name,
+                                                          const struct ringway_stream_info *info),
+                                             void *context);
+
+/**
+ * Describes all subscriptions of a stream, as `ringway_connection_streams` does streams.
+ *
+ * What must hold: As `ringway_connection_streams`; `stream` ends with a zero.
+ */
+enum ringway_code ringway_connection_subscriptions(const struct ringway_connection *connection,
+                                                   const char *stream,
+                                                   void (*each)(void *context,
+                                                                const char *name,
+                                                                const struct ringway_subscription_info *info),
+                                                   void *context);
 
 /**
  * Describes a subscription.
@@ -1144,6 +1172,20 @@ enum ringway_code ringway_consumer_recv_timeout(struct ringway_consumer *consume
                                                 const struct ringway_message **message);
 
 /**
+ * A descriptor to wait for with poll(2), epoll or select, among others. It is readable from the beginning, and becomes so again
+ * when there may be something after `ringway_consumer_try_recv` has returned `RINGWAY_EMPTY`: so call that until it does, each
+ * time the descriptor is readable. It is readable at least once a second, for that call to see whether the broker is there:
+ * from now on it returns `RINGWAY_DISCONNECTED` when it is not.
+ *
+ * The descriptor is the consumer's, the same with each call, and closed with it: remove it from an epoll before. Only to be
+ * waited for, not read. The message that was returned last is over.
+ *
+ * What must hold: As `ringway_consumer_recv`; `descriptor` can be written.
+ */
+enum ringway_code ringway_consumer_readiness(struct ringway_consumer *consumer,
+                                             int *descriptor);
+
+/**
  * Declares everything returned so far consumed, at once. The message that was returned last is over.
  *
  * What must hold: As `ringway_consumer_recv`.
@@ -1221,6 +1263,15 @@ enum ringway_code ringway_shared_consumer_try_recv(struct ringway_shared_consume
 enum ringway_code ringway_shared_consumer_recv_timeout(struct ringway_shared_consumer *consumer,
                                                        uint64_t timeout_ns,
                                                        const struct ringway_message **message);
+
+/**
+ * A descriptor to wait for, as `ringway_consumer_readiness`, with `ringway_shared_consumer_try_recv`. The message that was
+ * delivered last may still be settled.
+ *
+ * What must hold: `consumer` is a consumer that no other thread uses, `descriptor` can be written.
+ */
+enum ringway_code ringway_shared_consumer_readiness(struct ringway_shared_consumer *consumer,
+                                                    int *descriptor);
 
 /**
  * Settles a message: it is never delivered again, and over for the program. `RINGWAY_LATE`: the lease was over, and the

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -23,6 +24,13 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self { code: Code::Argument, message: message.into(), is_retryable: false }
+    }
+
+    /// The kernel gives no descriptor: there are as many as it allows, or no memory.
+    pub(crate) fn descriptor(error: &io::Error) -> Self {
+        let message =
+            format!("there is no descriptor to wait for: {error}; close some, or raise `ulimit -n`");
+        Self { code: Code::Limit, message, is_retryable: true }
     }
 }
 

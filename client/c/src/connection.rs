@@ -3,11 +3,11 @@
 //! Any threads may use a connection at the same time; one request is under way at a time. It may be closed while producers and
 //! consumers that were opened through it are still in use: the session ends with the last of them.
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char, c_void};
 
 use ringway_client::{Connection, SharedSettings, StreamSettings, SubscriptionMode, directory};
 
-use crate::boundary::{Failure, duration, enter, enter_or, optional_text, out, text};
+use crate::boundary::{Failure, duration, enter, enter_or, null, optional_text, out, text};
 use crate::code::Code;
 use crate::handle::{Sort, give, share, take};
 use crate::settings::{SharedSettingsOf, StreamInfoOf, StreamSettingsOf, SubscriptionInfoOf, cursor, start};
@@ -197,6 +197,57 @@ pub unsafe extern "C" fn ringway_connection_stream(
     })
 }
 
+/// Describes all streams, in order of their names: `each` is called for every one, with its name, which is over with the call, and
+/// `context`. It may use the connection, and must return.
+///
+/// # Safety
+///
+/// `connection` is a connection that `each` does not close; `each` is a function, or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringway_connection_streams(
+    connection: *const ConnectionHandle,
+    each: Option<unsafe extern "C" fn(context: *mut c_void, name: *const c_char, info: *const StreamInfoOf)>,
+    context: *mut c_void,
+) -> Code {
+    enter(|| {
+        // SAFETY: the caller's promise.
+        let (connection, each) = unsafe { (share(connection)?, each.ok_or_else(|| null("each"))?) };
+        for info in connection.streams()? {
+            let (name, info) = (c_name(&info.name), StreamInfoOf::of(&info));
+            // SAFETY: a function by the caller's promise.
+            unsafe { each(context, name.as_ptr(), &raw const info) };
+        }
+        Ok(Code::Ok)
+    })
+}
+
+/// Describes all subscriptions of a stream, as `ringway_connection_streams` does streams.
+///
+/// # Safety
+///
+/// As `ringway_connection_streams`; `stream` ends with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringway_connection_subscriptions(
+    connection: *const ConnectionHandle,
+    stream: *const c_char,
+    each: Option<
+        unsafe extern "C" fn(context: *mut c_void, name: *const c_char, info: *const SubscriptionInfoOf),
+    >,
+    context: *mut c_void,
+) -> Code {
+    enter(|| {
+        // SAFETY: the caller's promise.
+        let (connection, stream) = unsafe { (share(connection)?, text("stream", stream)?) };
+        let each = each.ok_or_else(|| null("each"))?;
+        for info in connection.subscriptions(stream)? {
+            let (name, info) = (c_name(&info.name), SubscriptionInfoOf::of(&info));
+            // SAFETY: a function by the caller's promise.
+            unsafe { each(context, name.as_ptr(), &raw const info) };
+        }
+        Ok(Code::Ok)
+    })
+}
+
 /// Describes a subscription.
 ///
 /// # Safety
@@ -272,6 +323,11 @@ pub unsafe extern "C" fn ringway_connection_stop_broker(
         unsafe { share(connection)? }.stop_broker(duration(timeout_ns))?;
         Ok(Code::Ok)
     })
+}
+
+/// A name that the broker has checked.
+fn c_name(name: &str) -> CString {
+    CString::new(name).expect("names have no zeros")
 }
 
 /// # Safety

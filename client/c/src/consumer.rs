@@ -4,7 +4,8 @@
 //! 2. A consumer has lent one message at the most. It is over before the client's consumer is used again, by every
 //!    function that uses it exclusively.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
+use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 
 use ringway_client::{Consumer, Message, RecvError};
@@ -269,6 +270,33 @@ pub unsafe extern "C" fn ringway_consumer_recv_timeout(
     };
     // SAFETY: the caller's promise.
     unsafe { receive(consumer, message, within) }
+}
+
+/// A descriptor to wait for with poll(2), epoll or select, among others. It is readable from the beginning, and becomes so again
+/// when there may be something after `ringway_consumer_try_recv` has returned `RINGWAY_EMPTY`: so call that until it does, each
+/// time the descriptor is readable. It is readable at least once a second, for that call to see whether the broker is there:
+/// from now on it returns `RINGWAY_DISCONNECTED` when it is not.
+///
+/// The descriptor is the consumer's, the same with each call, and closed with it: remove it from an epoll before. Only to be
+/// waited for, not read. The message that was returned last is over.
+///
+/// # Safety
+///
+/// As `ringway_consumer_recv`; `descriptor` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringway_consumer_readiness(
+    consumer: *mut ConsumerHandle,
+    descriptor: *mut c_int,
+) -> Code {
+    enter(|| {
+        // SAFETY: the caller's promise.
+        let (ordered, into) = unsafe { (borrow(consumer)?, out("descriptor", descriptor)?) };
+        into.write(-1);
+        let readiness = ordered.all().0.readiness().map_err(|error| Failure::descriptor(&error))?;
+        // The consumer keeps it open.
+        into.write(readiness.as_raw_fd());
+        Ok(Code::Ok)
+    })
 }
 
 /// Declares everything returned so far consumed, at once. The message that was returned last is over.

@@ -5,8 +5,9 @@
 //!    again only when that is settled, given back, or kept.
 //! 3. What a program has kept it settles by the consumer that it came from; the client checks that.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 
 use ringway_client::{Delivery, Leased, RecvError, SettleError, SharedConsumer};
@@ -219,6 +220,28 @@ pub unsafe extern "C" fn ringway_shared_consumer_recv_timeout(
 ) -> Code {
     // SAFETY: the caller's promise.
     unsafe { receive(consumer, message, |consumer| consumer.recv_timeout(duration(timeout_ns))) }
+}
+
+/// A descriptor to wait for, as `ringway_consumer_readiness`, with `ringway_shared_consumer_try_recv`. The message that was
+/// delivered last may still be settled.
+///
+/// # Safety
+///
+/// `consumer` is a consumer that no other thread uses, `descriptor` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringway_shared_consumer_readiness(
+    consumer: *mut SharedConsumerHandle,
+    descriptor: *mut c_int,
+) -> Code {
+    enter(|| {
+        // SAFETY: the caller's promise.
+        let (shared, into) = unsafe { (borrow(consumer)?, out("descriptor", descriptor)?) };
+        into.write(-1);
+        let readiness = shared.beside().readiness().map_err(|error| Failure::descriptor(&error))?;
+        // The consumer keeps it open.
+        into.write(readiness.as_raw_fd());
+        Ok(Code::Ok)
+    })
 }
 
 /// Settles a message in either of its shapes. What was kept is freed when that has succeeded.

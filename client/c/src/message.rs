@@ -145,14 +145,14 @@ impl MessageHandle {
 
     /// Notes a message that was just received; `false`: it is more than a payload, to be [lent](Self::lend) as a whole. Most are
     /// not, and to move those here would cost more than to receive them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note_plain(&mut self, message: &Message<'_>) -> bool {
-        self.public.position = message.position();
-        self.public.partition = message.partition();
-        if message.view().is_some() || message.attributes().parts().0 != 0 {
+        if !message.is_inline() || message.attributes().parts().0 != 0 {
             return false;
         }
-        self.set_payload(message.payload());
+        let (position, partition, payload) = (message.position(), message.partition(), message.payload());
+        (self.public.position, self.public.partition) = (position, partition);
+        self.set_payload(payload);
         if !matches!(self.body, Body::Plain) {
             self.set_body(Body::Plain);
         }
@@ -163,6 +163,7 @@ impl MessageHandle {
     #[cold]
     #[inline(never)]
     pub(crate) fn lend(&mut self, message: Message<'static>) {
+        (self.public.position, self.public.partition) = (message.position(), message.partition());
         match message.view() {
             None => self.set_payload(message.payload()),
             Some(view) => self.set_view(view),

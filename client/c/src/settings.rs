@@ -2,7 +2,7 @@
 
 use ringway_client::{
     Backoff, CursorSettings, Durability, Overflow, Producers, SharedSettings, StartAt, StreamInfo,
-    StreamKind, StreamSettings, SubscriptionInfo, Visibility,
+    StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode, Visibility,
 };
 use std::ffi::c_char;
 
@@ -234,6 +234,8 @@ pub struct SubscriptionInfoOf {
     pub consumers: u32,
     /// Whether it was detached in some partition because it lagged.
     pub is_detached: bool,
+    /// Whether it is shared: to be opened by `ringway_shared_consumer_open`.
+    pub is_shared: bool,
     /// Zero.
     pub reserved: [u64; 4],
 }
@@ -250,6 +252,7 @@ impl SubscriptionInfoOf {
             dead_total: shared.dead_total,
             consumers: shared.consumers,
             is_detached: info.is_detached(),
+            is_shared: matches!(info.mode, SubscriptionMode::Shared(_)),
             reserved: [0; 4],
         }
     }

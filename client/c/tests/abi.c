@@ -2,6 +2,7 @@
  *
  * usage: abi DIRECTORY; compiled as C11, and once more as C++ */
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +235,65 @@ static void deliveries_are_settled_once_and_come_back_when_they_are_not(void) {
     ASSERT(ringway_shared_consumer_close(second) == RINGWAY_OK && ringway_producer_close(producer) == RINGWAY_OK);
 }
 
+static bool is_readable(int descriptor, int wait_ms) {
+    struct pollfd waited = {descriptor, POLLIN, 0};
+    return poll(&waited, 1, wait_ms) == 1;
+}
+
+static void descriptors_tell_when_there_is_something(void) {
+    ringway_producer *producer;
+    ringway_consumer *consumer;
+    ringway_shared_consumer *worker;
+    const ringway_message *message;
+    int of_consumer, of_worker, again;
+    ASSERT(ringway_connection_declare_stream(connection, "waited", NULL) == RINGWAY_OK);
+    ASSERT(ringway_connection_declare_subscription(connection, "waited", "s", RINGWAY_START_FIRST, false) == RINGWAY_OK);
+    ASSERT(ringway_connection_declare_shared_subscription(connection, "waited", "t", RINGWAY_START_FIRST, NULL) == RINGWAY_OK);
+    ASSERT(ringway_producer_open(connection, "waited", NULL, &producer) == RINGWAY_OK);
+    ASSERT(ringway_consumer_open(connection, "waited", "s", NULL, &consumer) == RINGWAY_OK);
+    ASSERT(ringway_shared_consumer_open(connection, "waited", "t", NULL, &worker) == RINGWAY_OK);
+    ASSERT(ringway_consumer_readiness(NULL, &again) == RINGWAY_ARGUMENT);
+    ASSERT(ringway_shared_consumer_readiness(worker, NULL) == RINGWAY_ARGUMENT);
+    ASSERT(ringway_consumer_readiness(consumer, &of_consumer) == RINGWAY_OK && is_readable(of_consumer, 0));
+    ASSERT(ringway_shared_consumer_readiness(worker, &of_worker) == RINGWAY_OK && is_readable(of_worker, 0));
+    ASSERT(ringway_consumer_readiness(consumer, &again) == RINGWAY_OK && again == of_consumer);
+
+    /* Once a second it is readable without a message: then once more. */
+    do {
+        ASSERT(ringway_consumer_try_recv(consumer, &message) == RINGWAY_EMPTY);
+    } while (is_readable(of_consumer, 0));
+    do {
+        ASSERT(ringway_shared_consumer_try_recv(worker, &message) == RINGWAY_EMPTY);
+    } while (is_readable(of_worker, 0));
+    ASSERT(ringway_producer_send(producer, "x", 1, NULL) == RINGWAY_OK);
+    ASSERT(is_readable(of_consumer, -1) && ringway_consumer_try_recv(consumer, &message) == RINGWAY_OK);
+    ASSERT(is_readable(of_worker, -1) && ringway_shared_consumer_try_recv(worker, &message) == RINGWAY_OK);
+    /* What was delivered stays beside it. */
+    ASSERT(ringway_shared_consumer_readiness(worker, &again) == RINGWAY_OK && again == of_worker);
+    ASSERT(ringway_shared_consumer_ack(worker, message) == RINGWAY_OK);
+    ASSERT(ringway_consumer_close(consumer) == RINGWAY_OK && ringway_shared_consumer_close(worker) == RINGWAY_OK);
+    ASSERT(ringway_producer_close(producer) == RINGWAY_OK);
+}
+
+static void note_stream(void *context, const char *name, const ringway_stream_info *info) {
+    strcat(strcat((char *)context, info->is_queue ? " queue " : " stream "), name);
+}
+
+static void note_subscription(void *context, const char *name, const ringway_subscription_info *info) {
+    strcat(strcat((char *)context, info->is_shared ? " shared " : " ordered "), name);
+}
+
+static void streams_and_subscriptions_are_listed(void) {
+    char names[200] = "";
+    ASSERT(ringway_connection_streams(connection, note_stream, names) == RINGWAY_OK);
+    ASSERT(strcmp(names, " queue q stream said stream small stream waited") == 0);
+    names[0] = 0;
+    ASSERT(ringway_connection_subscriptions(connection, "waited", note_subscription, names) == RINGWAY_OK);
+    ASSERT(strcmp(names, " ordered s shared t") == 0);
+    ASSERT(ringway_connection_subscriptions(connection, "none", note_subscription, names) == RINGWAY_NOT_FOUND);
+    ASSERT(ringway_connection_streams(connection, NULL, names) == RINGWAY_ARGUMENT);
+}
+
 static void a_forked_child_is_told_so(void) {
     ringway_producer *producer;
     ASSERT(ringway_producer_open(connection, "said", NULL, &producer) == RINGWAY_OK);
@@ -253,6 +313,8 @@ int main(int argc, char **argv) {
     what_a_message_says_of_itself_arrives();
     loans_come_back_from_an_error();
     deliveries_are_settled_once_and_come_back_when_they_are_not();
+    descriptors_tell_when_there_is_something();
+    streams_and_subscriptions_are_listed();
     a_forked_child_is_told_so();
     ringway_stream_info info;
     ASSERT(ringway_connection_stream(connection, "small", &info) == RINGWAY_OK && info.settings.slots == 64);

@@ -120,6 +120,25 @@ fn a_program_writes_and_reads_large_payloads_in_place() {
 }
 
 #[test]
+fn a_program_waits_in_an_event_loop() {
+    for printed in run_everyhow("examples/event_loop.c") {
+        let mut lines: Vec<_> = printed.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "job: resize",
+                "job: resize",
+                "job: resize",
+                "order: espresso",
+                "order: espresso",
+                "order: espresso"
+            ]
+        );
+    }
+}
+
+#[test]
 fn what_a_program_does_wrong_is_told() {
     run_everyhow("tests/abi.c");
 }

@@ -253,10 +253,8 @@ impl Connection {
         let opened = self.ask(py, |connection| {
             let builder = connection.consumer(stream, subscription).courtesy(courtesy).wait(wait);
             partitions.into_iter().fold(builder, client::ConsumerBuilder::partitions).open()
-        })?;
-        // How many messages may be returned before one counts as consumed hangs on the ring.
-        let slots = self.ask(py, |connection| connection.stream(stream))?.settings.slots;
-        Ok(Consumer::new(opened, wait, slots, in_place))
+        });
+        opened.map(|consumer| Consumer::new(consumer, in_place))
     }
 
     #[pyo3(signature = (stream, subscription, *, partitions=None, prefetch=1, spin=None))]

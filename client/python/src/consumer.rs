@@ -4,28 +4,22 @@
 //!    shorter than what the client returns before it commits, and ends behind a message that it would commit at once.
 //! 2. Waiting for a message in a task does not receive it: a task that is cancelled loses none.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use ringway_client as client;
-use ringway_client::{ConfirmError, ConsumerKey, RecvError, WaitSet, WaitStrategy};
+use ringway_client::{ConfirmError, RecvError};
 
 use crate::errors::{OrRaise, Raise};
-use crate::locked::{Locked, seconds, timeout};
+use crate::locked::{Locked, timeout};
 use crate::message::{Message, Position, Taken};
 
-/// Most messages that the client returns before it commits, and which part of a ring at the most.
-const UNCOMMITTED_MAX: u64 = 256;
-const UNCOMMITTED_PART: u64 = 8;
-/// How long a waiting thread has the handle before it looks whether somebody else wants it.
-const WAIT_SLICE: Duration = Duration::from_millis(100);
-
-/// A set of one: it waits without receiving.
+/// A consumer and what its batches need.
 struct Ordered {
-    set: WaitSet,
-    key: ConsumerKey,
+    consumer: client::Consumer,
     /// Where the payloads of a batch are copied to.
     copies: Vec<u8>,
     /// What ended the batch before: told by the next call, so that neither it nor the batch is lost.
@@ -33,11 +27,6 @@ struct Ordered {
 }
 
 impl Ordered {
-    #[inline]
-    fn consumer(&mut self) -> &mut client::Consumer {
-        self.set.get_mut(self.key).expect("it is there until it is closed")
-    }
-
     #[inline]
     fn tell_failed(&mut self) -> Result<(), RecvError> {
         self.failed.take().map_or(Ok(()), Err)
@@ -48,10 +37,10 @@ impl Ordered {
         self.tell_failed()?;
         let (mut copies, mut failed) = (std::mem::take(&mut self.copies), None);
         copies.clear();
-        let consumer = self.consumer();
+        let consumer = &mut self.consumer;
         // What was returned before is consumed here, so that nothing is while the batch goes on.
         consumer.commit()?;
-        let mut taken = Vec::with_capacity(most.min(UNCOMMITTED_MAX as usize));
+        let mut taken = Vec::with_capacity(most);
         let mut next = consumer.recv_timeout(timeout)?;
         while let Some(message) = next {
             taken.push(Taken::of(&message, in_place, &mut copies));
@@ -66,10 +55,18 @@ impl Ordered {
         (self.copies, self.failed) = (copies, failed);
         Ok(taken)
     }
+
+    /// Receives a message if there is one now, with its copies.
+    fn receive_now(&mut self, in_place: bool) -> Result<Option<(Taken, Vec<u8>)>, RecvError> {
+        self.tell_failed()?;
+        let mut copies = Vec::new();
+        let message = self.consumer.try_recv()?;
+        Ok(message.map(|message| (Taken::of(&message, in_place, &mut copies), copies)))
+    }
 }
 
 /// The consumer of an ordered subscription.
-#[pyclass(frozen, weakref, module = "ringway")]
+#[pyclass(frozen, module = "ringway")]
 pub(crate) struct Consumer {
     inner: Locked<Ordered>,
     stream: String,
@@ -79,12 +76,10 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(consumer: client::Consumer, wait: WaitStrategy, slots: u64, in_place: bool) -> Self {
+    pub(crate) fn new(consumer: client::Consumer, in_place: bool) -> Self {
         let (stream, subscription) = (consumer.stream().to_owned(), consumer.subscription().to_owned());
-        let mut set = WaitSet::new().with_wait(wait);
-        let key = set.add(consumer);
-        let batch_max = (slots / UNCOMMITTED_PART).clamp(1, UNCOMMITTED_MAX) as usize;
-        let inner = Locked::new("consumer", Ordered { set, key, copies: Vec::new(), failed: None });
+        let batch_max = consumer.uncommitted_max();
+        let inner = Locked::new("consumer", Ordered { consumer, copies: Vec::new(), failed: None });
         Self { inner, stream, subscription, batch_max, in_place }
     }
 
@@ -93,7 +88,7 @@ impl Consumer {
     fn receive_at_once(&self, py: Python<'_>) -> PyResult<Option<Option<Message>>> {
         let received = self.inner.quickly(|ordered| {
             ordered.tell_failed()?;
-            let message = ordered.consumer().try_recv()?;
+            let message = ordered.consumer.try_recv()?;
             Ok(message.map(|message| Message::of(py, &message, self.in_place)))
         })?;
         let received = received.transpose().map_err(|error: RecvError| error.raise(py))?;
@@ -107,7 +102,11 @@ impl Consumer {
     fn try_recv(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         match self.receive_at_once(py)? {
             Some(received) => Ok(received),
-            None => Ok(self.recv_many(py, 1, Some(0.0))?.pop()),
+            None => {
+                let received = self.inner.without_python(py, |ordered| ordered.receive_now(self.in_place))?;
+                let received = received.map_err(|error| error.raise(py))?;
+                Ok(received.map(|(taken, copies)| taken.into_message(py, &copies)))
+            }
         }
     }
 
@@ -141,7 +140,7 @@ impl Consumer {
 
     /// Declares everything returned so far consumed, at once.
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
-        self.inner.with(py, |ordered| ordered.consumer().commit())?.or_raise(py)
+        self.inner.with(py, |ordered| ordered.consumer.commit())?.or_raise(py)
     }
 
     /// The same, and waits until that is as durable as the stream.
@@ -149,16 +148,15 @@ impl Consumer {
     fn confirm_commit(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let patience = self::timeout(timeout)?;
         let mut last = None;
-        let confirmed = self.inner.wait(py, patience, |ordered, slice| {
-            match ordered.consumer().confirm_commit(slice) {
+        let confirmed =
+            self.inner.wait(py, patience, |ordered, slice| match ordered.consumer.confirm_commit(slice) {
                 Ok(()) => Ok(Some(())),
                 Err(error @ ConfirmError::Unsettled { .. }) => {
                     last = Some(error);
                     Ok(None)
                 }
                 Err(error) => Err(error),
-            }
-        })?;
+            })?;
         match (confirmed, last) {
             (Ok(None), Some(error)) => Err(error).or_raise(py),
             (confirmed, _) => confirmed.map(drop).or_raise(py),
@@ -168,12 +166,12 @@ impl Consumer {
     /// How many messages were overwritten before this consumer could read them.
     #[getter]
     fn missed(&self, py: Python<'_>) -> PyResult<u64> {
-        self.inner.with(py, |ordered| ordered.consumer().missed())
+        self.inner.with(py, |ordered| ordered.consumer.missed())
     }
 
     /// For each of its partitions the position of the next message.
     fn positions(&self, py: Python<'_>) -> PyResult<Vec<Position>> {
-        let positions = self.inner.with(py, |ordered| ordered.consumer().positions())?;
+        let positions = self.inner.with(py, |ordered| ordered.consumer.positions())?;
         Ok(positions.into_iter().map(Into::into).collect())
     }
 
@@ -194,36 +192,24 @@ impl Consumer {
     #[pyo3(signature = (*, commit=true))]
     fn close(&self, py: Python<'_>, commit: bool) -> PyResult<()> {
         let inner = self.inner.take(py);
-        let close = |mut ordered: Ordered| {
-            let consumer = ordered.set.remove(ordered.key)?;
+        let close = |Ordered { consumer, .. }| {
             if commit {
-                return Some(consumer.close());
+                return consumer.close();
             }
             // A consumer that is dropped by a panic commits nothing.
             let dropped = catch_unwind(AssertUnwindSafe(move || {
                 let _consumer = consumer;
                 resume_unwind(Box::new(()))
             }));
-            dropped.ok()
+            dropped.unwrap_or(Ok(()))
         };
-        py.detach(|| inner.and_then(close).unwrap_or(Ok(()))).or_raise(py)
+        py.detach(|| inner.map_or(Ok(()), close)).or_raise(py)
     }
 
-    /// Waits until there is a message, without receiving it, for `timeout` seconds at the most, or until another thread wants
-    /// the consumer: whether it is worth looking. For `_asyncio.py`.
-    fn _wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
-        let mut left = seconds(timeout)?;
-        loop {
-            let slice = left.min(WAIT_SLICE);
-            let ready = self.inner.without_python(py, |ordered| match ordered.set.wait(slice) {
-                Ok(ready) => Ok(!ready.is_empty()),
-                Err(error) => Err(error.source),
-            })?;
-            left -= slice;
-            if ready.or_raise(py)? || left.is_zero() || self.inner.is_wanted() {
-                return Ok(true);
-            }
-        }
+    /// A descriptor that is readable when there may be a message; see the README.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let readiness = self.inner.with(py, |ordered| ordered.consumer.readiness())??;
+        Ok(readiness.as_raw_fd())
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

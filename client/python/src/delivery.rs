@@ -2,11 +2,11 @@
 //!
 //! 1. Every delivery is kept: it is the program's until it is settled, and settled once. One that nobody refers to any more is
 //!    given back, as one that is dropped is in Rust.
-//! 2. What was received for a task that was cancelled is returned by the next call that receives; when there is none, it is
-//!    given back by closing.
+//! 2. Waiting for a message in a task does not receive it: a task that is cancelled loses none.
 //! 3. A payload is copied out once. A small one is `bytes`; a larger one Python reads from that copy by the buffer protocol.
 
 use std::ffi::c_int;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,13 +24,9 @@ use crate::message::{Said, lend};
 
 /// Largest payload that becomes `bytes`.
 const BYTES_MAX: usize = 4096;
-/// How long a waiting thread has the handle before it looks whether somebody else wants it.
-const WAIT_SLICE: Duration = Duration::from_millis(100);
 
 struct Competing {
     consumer: client::SharedConsumer,
-    /// Received, and not returned yet.
-    pending: Option<Leased>,
     /// What ended the batch before: told by the next call, so that neither it nor the batch is lost.
     failed: Option<RecvError>,
 }
@@ -71,7 +67,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// One of the consumers of a shared subscription, or of a queue.
-#[pyclass(frozen, weakref, module = "ringway")]
+#[pyclass(frozen, module = "ringway")]
 pub(crate) struct SharedConsumer {
     source: Arc<Source>,
     stream: String,
@@ -81,7 +77,7 @@ pub(crate) struct SharedConsumer {
 impl SharedConsumer {
     pub(crate) fn new(consumer: client::SharedConsumer) -> Self {
         let (stream, subscription) = (consumer.stream().to_owned(), consumer.subscription().to_owned());
-        let inner = Locked::new("consumer", Competing { consumer, pending: None, failed: None });
+        let inner = Locked::new("consumer", Competing { consumer, failed: None });
         Self { source: Arc::new(Source { inner, dropped: Mutex::default() }), stream, subscription }
     }
 
@@ -93,17 +89,11 @@ impl SharedConsumer {
         Delivery { source, leased, is_settled: AtomicBool::new(false), said, bytes }
     }
 
-    /// The next message, if there is one now; `None` inside: another thread has the handle.
-    fn receive_at_once(&self, py: Python<'_>) -> PyResult<Option<Option<Leased>>> {
-        let received = self.source.inner.quickly(|competing| {
-            self.source.tidy(competing);
-            competing.tell_failed()?;
-            match competing.pending.take() {
-                Some(pending) => Ok(Some(pending)),
-                None => Ok(competing.consumer.try_recv()?.map(client::Delivery::keep)),
-            }
-        })?;
-        received.transpose().map_err(|error: RecvError| error.raise(py))
+    /// The next message, if there is one now.
+    fn receive_now(&self, competing: &mut Competing) -> Result<Option<Leased>, RecvError> {
+        self.source.tidy(competing);
+        competing.tell_failed()?;
+        Ok(competing.consumer.try_recv()?.map(client::Delivery::keep))
     }
 
     /// Up to `most` messages, the first of which is waited for.
@@ -116,13 +106,8 @@ impl SharedConsumer {
         let received = self.source.inner.wait(py, patience, |competing, slice| {
             self.source.tidy(competing);
             competing.tell_failed()?;
-            let mut all: Vec<Leased> = competing.pending.take().into_iter().collect();
-            if all.is_empty() {
-                match competing.consumer.recv_timeout(slice)? {
-                    Some(delivery) => all.push(delivery.keep()),
-                    None => return Ok(None),
-                }
-            }
+            let Some(first) = competing.consumer.recv_timeout(slice)? else { return Ok(None) };
+            let mut all = vec![first.keep()];
             while all.len() < most {
                 match competing.consumer.try_recv() {
                     Ok(Some(delivery)) => all.push(delivery.keep()),
@@ -143,18 +128,18 @@ impl SharedConsumer {
 impl SharedConsumer {
     /// The next message, if there is one now.
     fn try_recv(&self, py: Python<'_>) -> PyResult<Option<Delivery>> {
-        match self.receive_at_once(py)? {
-            Some(received) => Ok(received.map(|leased| self.delivery(py, leased))),
-            None => Ok(self.recv_many(py, 1, Some(0.0))?.pop()),
-        }
+        let received = self.source.inner.with(py, |competing| self.receive_now(competing))?;
+        let received = received.map_err(|error| error.raise(py))?;
+        Ok(received.map(|leased| self.delivery(py, leased)))
     }
 
     /// The next message; waits for it, `timeout` seconds at the most: then None.
     #[pyo3(signature = (timeout=None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Delivery>> {
-        match self.receive_at_once(py)? {
-            Some(Some(leased)) => Ok(Some(self.delivery(py, leased))),
-            _ => Ok(self.recv_many(py, 1, timeout)?.pop()),
+        match self.source.inner.quickly(|competing| self.receive_now(competing))?.transpose() {
+            Ok(Some(Some(leased))) => Ok(Some(self.delivery(py, leased))),
+            Ok(_) => Ok(self.recv_many(py, 1, timeout)?.pop()),
+            Err(error) => Err(error.raise(py)),
         }
     }
 
@@ -235,25 +220,10 @@ impl SharedConsumer {
         py.detach(|| inner.map_or(Ok(()), |competing| competing.consumer.close())).or_raise(py)
     }
 
-    /// Waits until there is a message, for `timeout` seconds at the most, or until another thread wants the consumer: whether
-    /// it is worth looking. For `_asyncio.py`.
-    fn _wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
-        let mut left = seconds(timeout)?;
-        loop {
-            let slice = left.min(WAIT_SLICE);
-            let ready = self.source.inner.without_python(py, |competing| {
-                if competing.pending.is_none() {
-                    self.source.tidy(competing);
-                    competing.pending = competing.consumer.recv_timeout(slice)?.map(client::Delivery::keep);
-                }
-                Ok(competing.pending.is_some())
-            })?;
-            left -= slice;
-            let ready = ready.map_err(|error: RecvError| error.raise(py))?;
-            if ready || left.is_zero() || self.source.inner.is_wanted() {
-                return Ok(true);
-            }
-        }
+    /// A descriptor that is readable when there may be a message; see the README.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let readiness = self.source.inner.with(py, |competing| competing.consumer.readiness())??;
+        Ok(readiness.as_raw_fd())
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -2,7 +2,6 @@
 //!
 //! See invariant 2 of the crate. A handle that was closed is none any more.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +15,12 @@ pub(crate) const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Locked<T> {
     name: &'static str,
     inner: Mutex<Option<T>>,
-    /// How many threads wait for the lock: whoever waits for something else with it gives it up for them.
-    wanted: AtomicUsize,
 }
 
 impl<T: Send> Locked<T> {
     /// `name`: what it is called in errors.
     pub(crate) fn new(name: &'static str, inner: T) -> Self {
-        Self { name, inner: Mutex::new(Some(inner)), wanted: AtomicUsize::new(0) }
+        Self { name, inner: Mutex::new(Some(inner)) }
     }
 
     /// A step that takes no time, with the interpreter lock; `None`: another thread has the handle.
@@ -87,11 +84,6 @@ impl<T: Send> Locked<T> {
         self.inner.try_lock().ok()?.as_mut().map(step)
     }
 
-    /// Whether another thread wants the handle.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed) > 0
-    }
-
     /// Takes the handle out, to close it; `None`: it was closed already.
     pub(crate) fn take(&self, py: Python<'_>) -> Option<T> {
         py.detach(|| self.lock().take())
@@ -99,10 +91,7 @@ impl<T: Send> Locked<T> {
 
     /// Without the interpreter lock.
     fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.wanted.fetch_add(1, Ordering::Relaxed);
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wanted.fetch_sub(1, Ordering::Relaxed);
-        inner
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cold]

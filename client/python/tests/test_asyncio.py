@@ -1,7 +1,10 @@
 """In tasks."""
 
 import asyncio
+import concurrent.futures
 import resource
+import selectors
+import threading
 import time
 
 import pytest
@@ -84,6 +87,49 @@ def test_what_was_not_returned_to_a_task_is_not_consumed(stream):
         assert consumer.recv(timeout=1.0).payload == b"only"
 
 
+@pytest.mark.parametrize("open", [lambda c: c.consumer("orders", "billing"), lambda c: c.queue_consumer("jobs")])
+def test_several_tasks_that_wait_for_one_consumer_all_get_messages_and_no_thread(stream, open):
+    async def main():
+        with open(stream) as consumer, stream.producer(consumer.stream) as producer:
+            waiting = [asyncio.create_task(anext(consumer)) for _ in range(10)]
+            await asyncio.sleep(0.05)
+            assert threading.active_count() == 1
+            waiting[3].cancel()
+            for number in range(9):
+                producer.send(b"%d" % number)
+                await asyncio.sleep(0)
+            got = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20.0)
+            assert isinstance(got.pop(3), asyncio.CancelledError)
+            assert sorted(int(message.payload) for message in got) == list(range(9))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("open", [lambda c: c.consumer("orders", "billing"), lambda c: c.queue_consumer("jobs")])
+def test_a_consumer_is_waited_for_by_loops_of_several_threads_and_by_its_descriptor(stream, open):
+    async def first(consumer):
+        message = await anext(consumer)
+        if isinstance(message, ringway.Delivery):
+            message.ack()
+        return int(message.payload)
+
+    with open(stream) as consumer, stream.producer(consumer.stream) as producer:
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            waiting = [threads.submit(asyncio.run, first(consumer)) for _ in range(4)]
+            for number in range(4):
+                producer.send(b"%d" % number)
+            assert sorted(future.result(20.0) for future in waiting) == list(range(4))
+        with selectors.DefaultSelector() as selector:
+            selector.register(consumer, selectors.EVENT_READ)
+            # Once a second it is readable without a message.
+            while selector.select(0):
+                assert consumer.try_recv() is None
+            producer.send(b"last")
+            while (message := consumer.try_recv()) is None:
+                assert selector.select(20)
+            assert message.payload == b"last"
+
+
 def test_confirms_are_awaited(stream):
     stream.declare_stream("payments", durability="synced")
 
@@ -107,7 +153,7 @@ def test_who_waits_learns_that_the_consumer_was_closed(stream):
         await asyncio.sleep(0.05)
         consumer.close()
         with pytest.raises(ValueError, match="closed"):
-            await waiting
+            await asyncio.wait_for(waiting, 20.0)
 
     asyncio.run(main())
 

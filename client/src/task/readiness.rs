@@ -3,6 +3,7 @@
 //! 1. Whoever receives until there is nothing has armed it: from then on it becomes readable when there is something.
 //! 2. It is readable, too, when there was nothing for a second, so that whoever waits for it learns that the broker is gone.
 //! 3. The consumer alone makes it unreadable, when it is asked for a message.
+//! 4. It is readable when its consumer is closed, so that whoever still waits for it looks.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,7 +19,8 @@ use crate::wait::SLEEP_MAX;
 
 /// Readable when a consumer may have something to receive; made by
 /// [`Consumer::readiness`](crate::Consumer::readiness) and [`SharedConsumer::readiness`](crate::SharedConsumer::readiness). Its
-/// clones are the same descriptor. Only to be waited for: reading from it is the consumer's.
+/// clones are the same descriptor, which is readable, too, when the consumer is closed. Only to be waited for: reading from it
+/// is the consumer's.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -109,5 +111,11 @@ impl Armed {
             None => self.waker.wake_by_ref(),
         }
         Ok(None)
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        self.waker.wake_by_ref();
     }
 }

@@ -153,7 +153,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// A message that was copied out of its slot: what its body holds, to be looked up in the reader's buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Its position.
     pub position: u64,
@@ -171,7 +171,7 @@ impl Received {
     }
 
     #[inline]
-    fn places(self) -> Places {
+    fn places(&self) -> Places {
         let inline = |flag, bytes| if self.header.flags & flag == 0 { bytes } else { 0 };
         places(
             self.header,
@@ -189,49 +189,49 @@ impl Received {
 
     /// Its header word.
     #[inline]
-    pub fn header(self) -> u64 {
+    pub fn header(&self) -> u64 {
         self.header.pack()
     }
 
     /// Bytes of the body that are in use.
     #[inline]
-    pub fn body_bytes(self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         self.places().end
     }
 
     /// Which attributes there are: the low 14 flags of the header.
     #[inline]
-    pub fn flags(self) -> u16 {
+    pub fn flags(&self) -> u16 {
         self.header.flags & !(MessageHeader::PAYLOAD_IN_ARENA | MessageHeader::ATTRIBUTES_IN_ARENA)
     }
 
     /// Whether it is to be synced, whatever its stream's durability.
     #[inline]
-    pub fn is_to_be_synced(self) -> bool {
+    pub fn is_to_be_synced(&self) -> bool {
         self.header.flags & flag::SYNCED != 0
     }
 
     /// Whether there are attributes.
     #[inline]
-    pub fn has_attributes(self) -> bool {
+    pub fn has_attributes(&self) -> bool {
         self.header.attributes_bytes > 0
     }
 
     /// Bytes of the payload.
     #[inline]
-    pub fn payload_bytes(self) -> usize {
+    pub fn payload_bytes(&self) -> usize {
         self.header.payload_bytes as usize
     }
 
     /// Whether a part of it is in an arena.
     #[inline]
-    pub fn is_in_arena(self) -> bool {
+    pub fn is_in_arena(&self) -> bool {
         self.header.flags & (MessageHeader::PAYLOAD_IN_ARENA | MessageHeader::ATTRIBUTES_IN_ARENA) != 0
     }
 
     /// The payload, `body` being the buffer that the message was read into.
     #[inline]
-    pub fn payload(self, body: &[u8]) -> Part<'_> {
+    pub fn payload<'a>(&self, body: &'a [u8]) -> Part<'a> {
         let bytes = self.payload_bytes();
         if self.header.flags & MessageHeader::PAYLOAD_IN_ARENA == 0 {
             let at = self.places().payload;
@@ -242,7 +242,7 @@ impl Received {
     }
 
     /// The attributes, `body` being the buffer that the message was read into.
-    pub fn attributes(self, body: &[u8]) -> Part<'_> {
+    pub fn attributes<'a>(&self, body: &'a [u8]) -> Part<'a> {
         let (bytes, places) = (usize::from(self.header.attributes_bytes), self.places());
         if self.header.flags & MessageHeader::ATTRIBUTES_IN_ARENA == 0 {
             Part::Inline(&body[places.attributes..places.attributes + bytes])

@@ -72,7 +72,7 @@ pub(super) fn check_size(slots: &impl Slots, message: &Outgoing<'_>) -> Result<(
 }
 
 /// Writes a message into the slot that was taken as `taken`, and commits it.
-#[inline]
+#[inline(always)]
 pub(super) fn fill<M: Memory>(slots: &M::Slots, position: u64, taken: SlotWord, message: &Outgoing<'_>) {
     // Keeps the message's stores behind the one that took the slot, so that nobody can take a half-written slot
     // for the message of the lap before: pairs with the acquire fence of a reader that validates.

@@ -54,7 +54,8 @@ impl<M: Memory> SharedProducer<M> {
     }
 
     /// The same; `note` is told the position when it is taken and nothing is written there yet.
-    #[inline]
+    // Inlined in any case, with what writes the message: its description is then read where it was made, not from memory.
+    #[inline(always)]
     pub fn publish_noted(
         &mut self,
         message: &Outgoing<'_>,
