@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringway_shm_protocol::control::message::{
-    Reply, Request, SharedSettings, StartAt, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
-    SubscriptionMode,
+    Reply, Request, SharedSettings, StartAt, StreamChanges, StreamInfo, StreamKind, StreamSettings,
+    SubscriptionChanges, SubscriptionInfo, SubscriptionMode,
 };
 use rustix::event::PollFlags;
 
@@ -193,6 +193,23 @@ impl Connection {
     /// stream's name; or confirms that it exists with these settings. Refused as
     /// [`Conflict`](crate::RefusalCode::Conflict) when it exists with others, and as
     /// [`Invalid`](crate::RefusalCode::Invalid) when they cannot be. The kind that `settings` name does not count.
+    ///
+    /// **The usual settings are those of a queue in memory, whose dead messages are dropped**: what `ringway stream create --kind queue`
+    /// makes is `synced`, and has a queue for its dead letters. The same from here:
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let connection = ringway_client::Connection::open("/run/ringway")?;
+    /// use ringway_client::{Durability, SharedSettings, StreamSettings};
+    ///
+    /// let synced = StreamSettings { durability: Durability::Synced, ..StreamSettings::DEFAULT };
+    /// let for_ever = SharedSettings { attempts_max: 0, ..SharedSettings::default() };
+    /// connection.declare_queue("jobs.dead", synced, for_ever)?;
+    /// let to_the_dead = SharedSettings { dead_letter: Some("jobs.dead".into()), ..SharedSettings::default() };
+    /// connection.declare_queue("jobs", synced, to_the_dead)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn declare_queue(
         &self,
         name: &str,
@@ -254,6 +271,42 @@ impl Connection {
             Reply::Purged { messages } => Ok(messages),
             _ => Err(unexpected("how many messages were purged")),
         }
+    }
+
+    /// Alters a stream that is there; returns how it is then. Producers and consumers may have it open, but for what they go by
+    /// themselves: see [`StreamChanges`]. As durable as the stream when this returns; from then on it is declared with the settings
+    /// it has now. What does not differ is confirmed. Refused, as a whole, as [`Invalid`](crate::RefusalCode::Invalid) when
+    /// something is to change that never does, or that cannot be; and as [`InUse`](crate::RefusalCode::InUse) when it changes only
+    /// while nobody publishes.
+    pub fn alter_stream(&self, name: &str, changes: StreamChanges) -> Result<StreamInfo, AdminError> {
+        self.ask_stream(Request::AlterStream { name: name.into(), changes, queue: None })
+    }
+
+    /// The same for a queue and its subscription, in one: all of it or nothing.
+    pub fn alter_queue(
+        &self,
+        name: &str,
+        changes: StreamChanges,
+        shared: SubscriptionChanges,
+    ) -> Result<StreamInfo, AdminError> {
+        self.ask_stream(Request::AlterStream { name: name.into(), changes, queue: Some(shared) })
+    }
+
+    /// The same for a `shared` subscription; of a queue, the one of its name. What consumers have leased keeps the lease it has, what
+    /// waits comes when it was to come, what is dead stays dead; everything else goes by the new settings from then on. Where dead
+    /// messages go elsewhere, this waits until none is on its way, so that each comes to one stream: refused as
+    /// [`Limit`](crate::RefusalCode::Limit) when they have not come for five seconds.
+    pub fn alter_subscription(
+        &self,
+        stream: &str,
+        name: &str,
+        changes: SubscriptionChanges,
+    ) -> Result<SubscriptionInfo, AdminError> {
+        self.ask_subscription(Request::AlterSubscription {
+            stream: stream.into(),
+            name: name.into(),
+            changes,
+        })
     }
 
     /// Makes a `cursor` subscription that starts at `start`, or confirms that it exists, wherever it stands then. Refused as

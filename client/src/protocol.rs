@@ -280,6 +280,17 @@ pub use ringway_shm_protocol::control::message::StartAt;
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::{Overflow, StreamChanges};
+///
+/// connection.alter_stream("orders", StreamChanges::new().overflow(Overflow::Reject))?;
+/// # Ok(())
+/// # }
+/// ```
+pub use ringway_shm_protocol::control::message::StreamChanges;
+
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
 /// for stream in connection.streams()? {
 ///     println!("{}: {} producers, {} slots", stream.name, stream.producers(), stream.settings.slots);
 /// }
@@ -307,6 +318,19 @@ pub use ringway_shm_protocol::control::message::StreamKind;
 /// assert_eq!((settings.slots, settings.slot_bytes), (16_384, 128));
 /// ```
 pub use ringway_shm_protocol::control::message::StreamSettings;
+
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let connection = ringway_client::Connection::open("/run/ringway")?;
+/// use ringway_client::{StreamChanges, SubscriptionChanges};
+///
+/// let patient = SubscriptionChanges::new().lease_ms(60_000).attempts_max(5);
+/// connection.alter_subscription("orders", "packing", patient.clone())?;
+/// connection.alter_queue("jobs", StreamChanges::new(), patient.dead_letter("jobs.dead"))?;
+/// # Ok(())
+/// # }
+/// ```
+pub use ringway_shm_protocol::control::message::SubscriptionChanges;
 
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

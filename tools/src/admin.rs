@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::cli::{Kind, Mode, SharedArgs, StopArgs, StreamCommand, SubscriptionCommand};
 use crate::exit::{Exit, Failure};
-use crate::moving;
 use crate::output::{count, lines, print, print_json, table, thousands};
+use crate::{altering, moving};
 
 /// Ends the broker.
 pub(crate) fn stop(args: &StopArgs, connection: &Connection) -> Result<(), Failure> {
@@ -23,7 +23,7 @@ pub(crate) fn stop(args: &StopArgs, connection: &Connection) -> Result<(), Failu
     print(&format!("ringway: the broker in {} has ended (pid {pid})\n", connection.directory().display()))
 }
 
-/// Makes, shows and deletes streams.
+/// Makes, shows, alters and deletes streams.
 pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
         StreamCommand::Create {
@@ -65,6 +65,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
             let stream = connection.stream(name.as_str())?;
             if json { print_json(&stream) } else { print(&stream_text(&stream)) }
         }
+        StreamCommand::Alter(args) => altering::stream(&args, connection),
         StreamCommand::Purge { name, json } => {
             let messages = connection.purge_stream(name.as_str())?;
             if json {
@@ -82,7 +83,7 @@ pub(crate) fn stream(command: StreamCommand, connection: &Connection) -> Result<
     }
 }
 
-/// Makes, shows and deletes subscriptions.
+/// Makes, shows, alters and deletes subscriptions.
 pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection) -> Result<(), Failure> {
     match command {
         SubscriptionCommand::Create { stream, name, from, mode, shared } => {
@@ -110,6 +111,7 @@ pub(crate) fn subscription(command: SubscriptionCommand, connection: &Connection
             let subscription = connection.subscription(stream.as_str(), name.as_str())?;
             if json { print_json(&subscription) } else { print(&subscription_text(&subscription)) }
         }
+        SubscriptionCommand::Alter(args) => altering::subscription(&args, connection),
         SubscriptionCommand::Purge { stream, name, json } => {
             let messages = connection.purge_subscription(stream.as_str(), name.as_str())?;
             if json {
@@ -350,7 +352,7 @@ fn mode_name(mode: &SubscriptionMode) -> &'static str {
     }
 }
 
-fn shared_text(settings: &SharedSettings) -> String {
+pub(crate) fn shared_text(settings: &SharedSettings) -> String {
     let time = |ms: u32| format!("{:?}", Duration::from_millis(ms.into()));
     let Backoff { initial_ms, multiplier_percent, max_ms, jitter_percent } = settings.backoff;
     let backoff = match initial_ms {

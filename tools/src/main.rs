@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod altering;
 mod bench;
 mod cli;
 mod demo;

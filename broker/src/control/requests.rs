@@ -17,7 +17,7 @@ use super::session::Session;
 use super::streams::{Asked, StreamRequest, Work, joined_page};
 use super::{CALL, Control, SOCKET, event_of, send};
 use crate::clock;
-use crate::core::{Caller, EndpointId, Event, Gate, Grave, Operation, SessionId, Token};
+use crate::core::{Alteration, Caller, EndpointId, Event, Gate, Grave, Operation, SessionId, Token};
 use crate::shard::{Answer, Command, FromShard};
 
 /// Feature bits of the protocol that this broker knows.
@@ -395,6 +395,13 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         }
         Request::Purge { stream, subscription } => {
             Target::Stream(name(stream)?, Asked::Purge(subscription.map(name).transpose()?))
+        }
+        Request::AlterStream { name: stream, changes, queue } => {
+            Target::Stream(name(stream)?, Asked::Alter(Box::new(Alteration::Stream(changes, queue))))
+        }
+        Request::AlterSubscription { stream, name: subscription, changes } => {
+            let alteration = Alteration::Subscription(name(subscription)?, changes);
+            Target::Stream(name(stream)?, Asked::Alter(Box::new(alteration)))
         }
         Request::OpenProducer { stream, partition, name: own } => {
             Target::Stream(name(stream)?, Asked::OpenProducer(partition, own.map(name).transpose()?))

@@ -22,7 +22,7 @@ use ringway_shm_protocol::name::Name;
 
 use super::Control;
 use super::requests::{Pending, Waiting};
-use crate::core::{Caller, EndpointId, Grave, Operation, PAGE_STREAMS, Partition, SessionId};
+use crate::core::{Alteration, Caller, EndpointId, Grave, Operation, PAGE_STREAMS, Partition, SessionId};
 use crate::shard::{Command, Letter};
 
 /// Most partitions on a page of a list, so that it fits a packet.
@@ -39,6 +39,7 @@ pub(super) enum Asked {
     ListSubscriptions,
     DeleteSubscription(Name),
     Purge(Option<Name>),
+    Alter(Box<Alteration>),
     OpenProducer(u32, Option<Name>),
     OpenConsumer(u32, Name),
 }
@@ -145,7 +146,11 @@ impl Control {
             (_, known) => known.unwrap_or(1),
         };
         let phase = match asked {
-            Asked::Delete | Asked::DeleteSubscription(_) | Asked::Purge(_) if partitions > 1 => Phase::Check,
+            Asked::Delete | Asked::DeleteSubscription(_) | Asked::Purge(_) | Asked::Alter(_)
+                if partitions > 1 =>
+            {
+                Phase::Check
+            }
             _ => Phase::Act,
         };
         let (replies, descriptors) = (Vec::new(), Vec::new());
@@ -231,6 +236,7 @@ impl Control {
                     Asked::DeleteSubscription(name) => {
                         tracing::info!(stream, subscription = name.as_str(), pid, "subscription deleted");
                     }
+                    Asked::Alter(alteration) => tracing::info!(stream, pid, ?alteration, "altered"),
                     _ => {}
                 }
                 let reply = joined(replies);
@@ -336,6 +342,7 @@ impl Work {
                 Operation::CheckSubscriptionUnused(partition, name)
             }
             (Phase::Check, Asked::Purge(name)) => Operation::CheckPurge(partition, name),
+            (Phase::Check, Asked::Alter(alteration)) => Operation::CheckAlter(partition, *alteration),
             (Phase::Undo(_), Asked::DeclareSubscription(name, ..)) => {
                 Operation::DeleteSubscription(partition, name)
             }
@@ -349,6 +356,7 @@ impl Work {
             (_, Asked::ListSubscriptions) => Operation::ListSubscriptions(partition),
             (_, Asked::DeleteSubscription(name)) => Operation::DeleteSubscription(partition, name),
             (_, Asked::Purge(name)) => Operation::Purge(partition, name),
+            (_, Asked::Alter(alteration)) => Operation::Alter(partition, *alteration),
             (_, Asked::OpenProducer(_, name)) => Operation::OpenProducer(partition, name),
             (_, Asked::OpenConsumer(_, name)) => Operation::OpenConsumer(partition, name),
         }

@@ -344,6 +344,11 @@ impl Lot {
         &self.settings
     }
 
+    /// From now on it goes by these. Leases and delays that have begun stay as they are, and so does what is dead.
+    pub fn alter(&mut self, settings: SharedSettings) {
+        self.settings = settings;
+    }
+
     /// How many messages are where.
     pub fn counts(&self) -> LotCounts {
         let (ready, delayed) = (self.ready.len() as u64, self.delayed.len() as u64);

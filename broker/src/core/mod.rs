@@ -14,6 +14,7 @@
 //! 5. What a session holds is released only by `Close` or by `SessionEnded`, which says that the
 //!    kernel has reported its process gone. What a producer's arenas hold outlives it, until nobody can ask for it.
 
+mod altering;
 mod arenas;
 mod body;
 mod catalogue;
@@ -34,6 +35,7 @@ use ringway_shm_protocol::layout::{Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
+pub use altering::Alteration;
 pub use arenas::{SHARD_ARENAS, no_arena};
 pub use body::Body;
 pub use catalogue::{CoreRecord, DeclaredStream, OpenStream, OpenSubscription};
@@ -134,6 +136,10 @@ pub enum Operation {
     CheckPurge(Partition, Option<Name>),
     /// Gives up what nobody has of the messages that are there, for this subscription or for all.
     Purge(Partition, Option<Name>),
+    /// Asks whether a stream, or a subscription of it, could be altered.
+    CheckAlter(Partition, Alteration),
+    /// Alters a stream, or a subscription of it.
+    Alter(Partition, Alteration),
     /// Opens a stream as producer.
     OpenProducer(Partition, Option<Name>),
     /// Opens a subscription as consumer.
@@ -292,6 +298,8 @@ pub enum Effect {
     Relieve(Token, StreamId, Gate),
     /// Give up what is there and nobody has, for these subscriptions; answer when that is as durable as the stream.
     Purge(Token, StreamId, Vec<Gate>),
+    /// A `shared` subscription goes by these settings from now on.
+    Alter(StreamId, Gate, SharedSettings),
     /// Hand out the region of a gate for reading.
     GrantGate(Token, StreamId, Gate),
     /// Take a gate out of force if it holds the ring full, wake producers that wait, answer: done.
@@ -489,6 +497,11 @@ impl Core {
                 // Without a ring there are no messages.
                 Ok(vec![Effect::Purge(token, id, if found.opened { gates } else { Vec::new() })])
             }
+            Operation::CheckAlter(partition, alteration) => {
+                self.altered(&partition, &alteration)?;
+                Ok(vec![Effect::Done(token)])
+            }
+            Operation::Alter(partition, alteration) => self.alter(token, &partition, &alteration),
             Operation::OpenProducer(partition, name) => self.open_producer(token, caller, partition, name),
             Operation::OpenConsumer(stream, name) => self.open_consumer(token, caller, stream, name),
             Operation::OpenGate(endpoint, gate) => self.open_gate(token, caller, endpoint, gate),
@@ -529,16 +542,7 @@ impl Core {
                 format!("a stream of {partitions} partitions cannot be had: from 1 to {PARTITIONS_MAX}"),
             );
         }
-        let (bytes, bytes_max) = (settings.payload_bytes_max, self.payload_bytes_max);
-        if !(1..=bytes_max).contains(&bytes) {
-            return refuse(
-                RefusalCode::Invalid,
-                format!(
-                    "payloads of {bytes} bytes cannot be had: from 1 to {bytes_max} (payload_bytes_max in the broker's \
-                     configuration)"
-                ),
-            );
-        }
+        self.check_payloads(&settings)?;
         if let (Some(why), true) = (&self.no_journal, settings.durability > Durability::Memory) {
             let level = settings.durability.name();
             let message = format!("durability {level} cannot be had: {why}");
@@ -581,6 +585,20 @@ impl Core {
             }
         };
         Ok(vec![Effect::ShowStream(token, self.view(id, &self.streams[&id]))])
+    }
+
+    fn check_payloads(&self, settings: &StreamSettings) -> Result<(), Refusal> {
+        let (bytes, bytes_max) = (settings.payload_bytes_max, self.payload_bytes_max);
+        if (1..=bytes_max).contains(&bytes) {
+            return Ok(());
+        }
+        refuse(
+            RefusalCode::Invalid,
+            format!(
+                "payloads of {bytes} bytes cannot be had: from 1 to {bytes_max} (payload_bytes_max in the broker's \
+                 configuration)"
+            ),
+        )
     }
 
     /// All partitions here of the first streams behind `after`.

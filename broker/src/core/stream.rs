@@ -82,7 +82,7 @@ impl Subscription {
                 differ.compare("dead-letter stream", target(is), target(asked));
                 differ.compare("single active", is.single_active, asked.single_active);
                 differ.compare("visibility", is.visibility.name(), asked.visibility.name());
-                differ.0.join(", ")
+                differ.as_conflicts()
             }
             (SubscriptionMode::Cursor(is), SubscriptionMode::Cursor(asked)) => {
                 format!("visibility {}, not {}", is.visibility.name(), asked.visibility.name())
@@ -104,15 +104,32 @@ impl Subscription {
     }
 }
 
-/// What something has otherwise than was asked.
+/// What something has otherwise than was asked: what, how it is, how it was asked.
 #[derive(Default)]
-struct Differences(Vec<String>);
+pub(super) struct Differences(Vec<(&'static str, String, String)>);
 
 impl Differences {
-    fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &str, is: T, asked: T) {
+    pub(super) fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &'static str, is: T, asked: T) {
         if is != asked {
-            self.0.push(format!("{what} {is}, not {asked}"));
+            self.0.push((what, is.to_string(), asked.to_string()));
         }
+    }
+
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn as_conflicts(&self) -> String {
+        self.text(|what, is, asked| format!("{what} {is}, not {asked}"))
+    }
+
+    pub(super) fn as_changes(&self) -> String {
+        self.text(|what, is, asked| format!("{what} from {is} to {asked}"))
+    }
+
+    fn text(&self, one: impl Fn(&str, &str, &str) -> String) -> String {
+        let all: Vec<_> = self.0.iter().map(|(what, is, asked)| one(what, is, asked)).collect();
+        all.join(", ")
     }
 }
 
@@ -131,7 +148,12 @@ pub(super) fn check_mode(stream: &Name, mode: &SubscriptionMode, of: &StreamSett
     }
 }
 
-fn check_shared(stream: &Name, settings: &SharedSettings, overflow: Overflow) -> Result<(), Refusal> {
+/// Whether a `shared` subscription can have these settings on a stream of this overflow.
+pub(super) fn check_shared(
+    stream: &Name,
+    settings: &SharedSettings,
+    overflow: Overflow,
+) -> Result<(), Refusal> {
     let invalid = |message: String| refuse(RefusalCode::Invalid, message);
     if overflow.may_overtake() {
         return invalid(
@@ -212,7 +234,7 @@ impl Stream {
             format!(
                 "stream {} exists with {}; delete it first, or declare it with the settings it has",
                 self.partition.stream,
-                differ.0.join(", ")
+                differ.as_conflicts()
             ),
         )
     }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
-use ringway_shm_protocol::control::message::{Backoff, CursorSettings, Durability, StreamKind, Visibility};
+use ringway_shm_protocol::control::message::{
+    Backoff, CursorSettings, Durability, LEASE_MS_MAX, StreamChanges, StreamKind, SubscriptionChanges,
+    Visibility,
+};
 
 use super::*;
 
@@ -537,6 +540,147 @@ fn the_longest_standing_consumer_is_the_active_one() {
     );
 }
 
+fn alter(core: &mut Core, alteration: Alteration) -> Vec<Effect> {
+    let checked = ask(core, 3, Operation::CheckAlter(partition("s"), alteration.clone()));
+    let done = ask(core, 3, Operation::Alter(partition("s"), alteration));
+    let is_refused = |effects: &[Effect]| matches!(effects, [Effect::Refuse(..)]);
+    assert_eq!(is_refused(&checked), is_refused(&done), "{checked:?}, {done:?}");
+    done
+}
+
+fn alter_subscription(core: &mut Core, changes: SubscriptionChanges) -> Vec<Effect> {
+    alter(core, Alteration::Subscription(name("s"), changes))
+}
+
+#[test]
+fn a_queue_that_is_altered_is_declared_so_and_what_was_not_said_stays() {
+    let mut core = core();
+    queue(&mut core, SharedSettings::default());
+    let changes = SubscriptionChanges { backoff_max_ms: Some(9), ..SubscriptionChanges::new() };
+    let changes = changes.lease_ms(5).dead_letter("x");
+    let backoff = Backoff { max_ms: 9, ..Backoff::default() };
+    let (lease_ms, dead_letter) = (5, Some("x".to_owned()));
+    let now = SharedSettings { lease_ms, dead_letter, backoff, ..SharedSettings::default() };
+    let effects = alter_subscription(&mut core, changes.clone());
+    let [Effect::ShowSubscription(_, view)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(view.mode, SubscriptionMode::Shared(now.clone()), "without a ring nobody need be told");
+    assert_eq!(refusal(&queue(&mut core, SharedSettings::default())).0, RefusalCode::Conflict);
+    assert!(matches!(queue(&mut core, now.clone())[..], [Effect::ShowStream(..)]));
+    // While it is consumed its shard is told, once; and in one with the stream.
+    open_member(&mut core, 1);
+    core.apply(Event::RingMade(StreamId(1)));
+    open_member(&mut core, 1);
+    core.take_changes();
+    assert!(matches!(alter_subscription(&mut core, changes)[..], [Effect::ShowSubscription(..)]));
+    assert!(core.take_changes().is_empty(), "what does not differ is not journaled again");
+    let (stream, shared) =
+        (StreamChanges::new().payload_bytes_max(7), SubscriptionChanges::new().no_dead_letter());
+    let effects = alter(&mut core, Alteration::Stream(stream, Some(shared)));
+    let [Effect::Alter(_, _, settings), Effect::ShowStream(_, view)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*settings, SharedSettings { dead_letter: None, ..now });
+    assert_eq!(view.settings.payload_bytes_max, 7);
+    assert!(!core.take_changes().is_empty());
+}
+
+#[test]
+fn what_a_stream_is_made_with_or_its_clients_go_by_is_not_altered_and_the_refusal_says_from_what_to_what() {
+    let mut core = core();
+    queue(&mut core, SharedSettings::default());
+    let stream = |changes| Alteration::Stream(changes, None);
+    let shared = |changes| Alteration::Subscription(name("s"), changes);
+    let usual = StreamChanges::new();
+    let open = "process 1001 has it open, end that first";
+    let never = [
+        (
+            stream(StreamChanges { slots: Some(16), partitions: Some(2), ..usual }),
+            "partitions from 1 to 2, slots from 8 to 16",
+        ),
+        (stream(StreamChanges { slot_bytes: Some(128), ..usual }), "slot bytes from 64 to 128"),
+        (
+            stream(StreamChanges { durability: Some(Durability::Synced), ..usual }),
+            "durability from memory to synced",
+        ),
+        (
+            stream(StreamChanges { producers: Some(Producers::Shared), ..usual }),
+            "producers from Exclusive to Shared",
+        ),
+        (stream(usual.overflow(Overflow::DropOldest)), "overflow from Block to DropOldest: it was made so"),
+        (stream(usual.overflow(Overflow::Detach { after_ms: 5 })), "ringway stream move s OTHER"),
+        (stream(usual.payload_bytes_max(0)), "payloads of 0 bytes cannot be had"),
+        (
+            shared(SubscriptionChanges {
+                visibility: Some(Visibility::Durable),
+                ..SubscriptionChanges::new()
+            }),
+            "visibility from committed to durable",
+        ),
+        (
+            shared(SubscriptionChanges::new().lease_ms(LEASE_MS_MAX + 1)),
+            "a lease of 43200001 ms cannot be had",
+        ),
+        (shared(SubscriptionChanges::new().dead_letter("s")), "stream s cannot get its own dead letters"),
+    ];
+    for (alteration, expected) in never {
+        let effects = alter(&mut core, alteration);
+        let (code, message) = refusal(&effects);
+        assert_eq!(code, RefusalCode::Invalid);
+        assert!(message.contains(expected), "{message}");
+    }
+    assert!(
+        matches!(queue(&mut core, SharedSettings::default())[..], [Effect::ShowStream(..)]),
+        "nothing has changed"
+    );
+    // What its clients go by changes while there are none.
+    open_member(&mut core, 1);
+    core.apply(Event::RingMade(StreamId(1)));
+    open_member(&mut core, 1);
+    open_producer(&mut core, 1);
+    let while_unused = [
+        (stream(usual.overflow(Overflow::Reject)), "overflow from Block to Reject while it is published to"),
+        (stream(usual.payload_bytes_max(5)), "largest payload from 16777216 to 5 while it is published to"),
+        (
+            shared(SubscriptionChanges::new().single_active(true)),
+            "single active from false to true while it is consumed",
+        ),
+    ];
+    for (alteration, expected) in &while_unused {
+        let effects = alter(&mut core, alteration.clone());
+        let (code, message) = refusal(&effects);
+        assert_eq!(code, RefusalCode::InUse);
+        assert!(message.contains(expected) && message.contains(open), "{message}");
+    }
+    core.apply(Event::SessionEnded(SessionId(1)));
+    for (alteration, _) in while_unused {
+        let effects = alter(&mut core, alteration);
+        assert!(!matches!(effects[..], [Effect::Refuse(..)]), "{effects:?}");
+    }
+}
+
+#[test]
+fn what_is_no_shared_subscription_has_nothing_of_one_to_alter() {
+    let mut core = opened();
+    let changes = SubscriptionChanges::new().lease_ms(5);
+    let refused = alter(&mut core, Alteration::Subscription(name("a"), changes.clone()));
+    assert!(refusal(&refused).1.contains("subscription a of stream s is a cursor"), "{refused:?}");
+    let refused = alter(&mut core, Alteration::Stream(StreamChanges::new(), Some(changes.clone())));
+    assert!(refusal(&refused).1.contains("ringway subscription alter s NAME"), "{refused:?}");
+    assert_eq!(refusal(&alter_subscription(&mut core, changes)).0, RefusalCode::NotFound);
+}
+
+#[test]
+fn a_durable_stream_is_not_altered_while_it_cannot_be_journaled() {
+    let mut core = core();
+    let durable = StreamSettings { kind: StreamKind::Queue, durability: Durability::Synced, ..SETTINGS };
+    ask(&mut core, 1, Operation::DeclareStream(partition("s"), durable, None));
+    core.set_journal(Err("the disk is gone".to_owned()));
+    let refused = alter_subscription(&mut core, SubscriptionChanges::new().lease_ms(5));
+    assert!(refusal(&refused).1.contains("cannot be altered durably: the disk is gone"), "{refused:?}");
+    let effects = alter_subscription(&mut core, SubscriptionChanges::new().lease_ms(30_000));
+    assert!(matches!(effects[..], [Effect::ShowSubscription(..)]), "what does not differ is confirmed");
+}
+
 /// The settings of the streams in random histories.
 const KINDS: [StreamSettings; 4] = [
     SETTINGS,
@@ -557,7 +701,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => (0..4_u64, 0..16_u8, 0..4_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
+        12 => (0..4_u64, 0..18_u8, 0..4_u8, 0..3_u8).prop_map(|(who, what, s, n)| Step::Ask(who, what, s, n)),
         1 => (0..4_u64).prop_map(Step::End),
         1 => Just(Step::Fail),
         1 => any::<bool>().prop_map(Step::Succeed),
@@ -577,6 +721,8 @@ struct Books {
     consumers: BTreeMap<(StreamId, Gate), (u64, EndpointId)>,
     members: BTreeMap<(StreamId, Gate, u32), (u64, EndpointId)>,
     active: BTreeMap<(StreamId, Gate), u32>,
+    /// What producers, by their owner ids, were told of their streams.
+    told: BTreeMap<(StreamId, u32), StreamSettings>,
     answers: u32,
 }
 
@@ -620,6 +766,7 @@ impl Books {
                     self.answer(token);
                     let alone = settings.producers != Producers::Exclusive || self.owners(stream).is_empty();
                     assert!(alone, "one exclusive producer");
+                    self.told.insert((stream, owner), settings);
                     assert!(
                         self.producers.insert((stream, owner), (who, endpoint)).is_none(),
                         "one a owner id"
@@ -696,6 +843,9 @@ impl Books {
                 Effect::EndReader(stream, gate) => {
                     self.consumers.remove(&(stream, gate)).expect("only a reader ends");
                 }
+                Effect::Alter(stream, gate, _) => {
+                    assert!(self.rings[&stream].contains(&gate), "a shard is told of what it has");
+                }
                 Effect::GrantGate(token, ..)
                 | Effect::Relieve(token, ..)
                 | Effect::Purge(token, ..)
@@ -711,15 +861,26 @@ impl Books {
         }
     }
 
-    /// Where there are members, one of them is the active one, and it stands the longest.
-    fn check_active(&self) {
+    /// Whoever has a stream open was told how it is.
+    fn check_settings(&self, core: &Core) {
+        for holder @ (stream, _) in self.producers.keys() {
+            assert_eq!(core.streams[stream].settings, self.told[holder]);
+        }
+    }
+
+    /// Where there are members of which one may be active, one is, and it stands the longest.
+    fn check_active(&self, core: &Core) {
         let mut oldest: BTreeMap<(StreamId, Gate), (EndpointId, u32)> = BTreeMap::new();
         for ((stream, gate, member), (_, endpoint)) in &self.members {
             let found = oldest.entry((*stream, *gate)).or_insert((*endpoint, *member));
             *found = (*found).min((*endpoint, *member));
         }
-        for (subscription, (_, member)) in oldest {
-            assert_eq!(self.active.get(&subscription), Some(&member));
+        for (subscription @ (stream, gate), (_, member)) in oldest {
+            let mut found = core.streams[&stream].subscriptions.values().filter(|found| found.gate == gate);
+            let found = found.next().expect("a member's subscription is there");
+            if found.shared().is_some_and(|settings| settings.single_active) {
+                assert_eq!(self.active.get(&subscription), Some(&member));
+            }
         }
     }
 
@@ -798,13 +959,23 @@ proptest! {
                         13 => Operation::Publish(stream, GRAVE, Body::default()),
                         14 if number == 3 => Operation::OpenConsumer(stream.clone(), stream.stream),
                         14 => Operation::OpenConsumer(stream, subscription),
+                        15 => {
+                            let of = if number == 3 { stream.stream.clone() } else { subscription };
+                            let changes = SubscriptionChanges::new().single_active(other == 1);
+                            Operation::Alter(stream, Alteration::Subscription(of, changes))
+                        }
+                        16 => {
+                            let changes = StreamChanges::new().payload_bytes_max(1 + u32::from(other));
+                            Operation::Alter(stream, Alteration::Stream(changes, None))
+                        }
                         _ => Operation::Close(held),
                     };
                     books.answers = 0;
                     let effects = ask(&mut core, who, operation);
                     books.obey(&mut core, who, effects, std::mem::take(&mut fail));
                     prop_assert_eq!(books.answers, 1, "every request has one answer");
-                    books.check_active();
+                    books.check_active(&core);
+                    books.check_settings(&core);
                 }
             }
         }

@@ -51,6 +51,12 @@ pub(crate) enum Mutation {
     RoundOverUnread,
     /// A purge is answered before the journal knows of it.
     PurgeAnsweredEarly,
+    /// Dead messages go elsewhere while some are on their way to where they went.
+    RedirectedEarly,
+    /// The same while one before may have sent some.
+    LettersUnsuspected,
+    /// The same before the journal knows that they have come.
+    BurialsUnjournaled,
 }
 
 #[cfg(not(test))]

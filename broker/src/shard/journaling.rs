@@ -319,6 +319,11 @@ impl<M: Medium> Open<M> {
         said: FromShard,
     ) {
         self.after_round.entry(stream).or_default().push(said);
+        self.demand_round(journaled);
+    }
+
+    /// Has what has become of the messages of a stream journaled soon.
+    pub(super) fn demand_round(&mut self, journaled: &mut Journaled) {
         journaled.attention = Attention::Polled;
         self.demanded = true;
     }

@@ -95,6 +95,14 @@ const JOURNAL_NAME: &str = "(journal)";
 /// Turns of the journal between two looks at the mailbox.
 const JOURNAL_TURNS: u32 = 32;
 
+/// How long until it is looked again whether dead letters have come home, and for how long at all, in nanoseconds: less than a client
+/// waits for an answer.
+const REDIRECT_AGAIN: Nanos = 10_000_000;
+const REDIRECT_MAX: Nanos = 5_000_000_000;
+/// Why a request to let dead messages go elsewhere was not carried out.
+const LETTERS_AWAY: &str = "dead letters are on their way to where they go now, and have not been confirmed there for 5 s: they would \
+                            come to two streams; look whether that stream's disk is full (ringway stream show), and ask again";
+
 /// A `shared` subscription of a ring.
 type SharedId = (StreamId, Gate);
 
@@ -120,6 +128,9 @@ pub(crate) struct Shard<M: Medium = JournalPlace> {
     /// How many dead letters are under way, and which `shared` subscriptions have more of them.
     letters: usize,
     more_dead: BTreeSet<SharedId>,
+    /// Requests by which dead messages go elsewhere than they do: made when no letter is on its way, so that none comes to both; and
+    /// until when.
+    redirecting: BTreeMap<SharedId, (Event, Nanos)>,
     /// Where the journal is, or would be; the journal, once it is open; what wakes this shard.
     place: Option<M>,
     journal: Option<Open<M>>,
@@ -155,6 +166,7 @@ impl<M: Medium> Shard<M> {
             tick_at: None,
             letters: 0,
             more_dead: BTreeSet::new(),
+            redirecting: BTreeMap::new(),
             place,
             journal: None,
             wake,
@@ -287,7 +299,13 @@ impl<M: Medium> Shard<M> {
     pub(crate) fn turn(&mut self) -> Turn {
         while let Some(command) = self.inbox.next() {
             match command {
-                Command::Apply(event) => self.apply(event),
+                Command::Apply(event) => match self.redirected(&event) {
+                    Some(shared) => {
+                        let until = clock::monotonic() + REDIRECT_MAX;
+                        self.redirecting.insert(shared, (event, until));
+                    }
+                    None => self.apply(event),
+                },
                 Command::Tick => self.tick_at = None,
                 Command::Look(session) => {
                     let of_session = self.members.get(&session).into_iter().flatten();
@@ -316,6 +334,7 @@ impl<M: Medium> Shard<M> {
                 }
             }
         }
+        self.redirect();
         self.look_in_time();
         self.drop_orphans();
         self.ask_for_tick();
@@ -370,6 +389,40 @@ impl<M: Medium> Shard<M> {
         {
             // Whoever is told finds it also after the host's end.
             journal.hold(std::mem::take(&mut self.unsaid));
+        }
+    }
+
+    /// The `shared` subscription whose dead messages go elsewhere when this request is carried out.
+    fn redirected(&self, event: &Event) -> Option<SharedId> {
+        let Event::Request(_, _, Operation::Alter(partition, alteration)) = event else { return None };
+        let (stream, gate) = self.core.redirected(partition, alteration)?;
+        self.rings.get(&stream)?.shared(gate)?;
+        Some((stream, gate))
+    }
+
+    /// Lets dead messages go elsewhere where none is on its way any more, and none may be taken for one that has not come.
+    fn redirect(&mut self) {
+        for (shared @ (stream, gate), (event, until)) in std::mem::take(&mut self.redirecting) {
+            let now = clock::monotonic();
+            let are_home = self.ring(stream).with_shared(gate, |shared, _, _| shared.hold_letters());
+            // What cannot be made any more is refused at once.
+            let is_decided = are_home || self.redirected(&event).is_none();
+            if !is_decided && now < until {
+                self.redirecting.insert(shared, (event, until));
+                let journaled = self.rings.get_mut(&stream).and_then(Ring::journaled_mut);
+                if let (Some(journal), Some(journaled)) = (&mut self.journal, journaled) {
+                    journal.demand_round(journaled);
+                }
+                self.look(shared);
+                self.looks.insert(shared, now + REDIRECT_AGAIN);
+                continue;
+            }
+            match event {
+                Event::Request(token, ..) if !is_decided => self.refuse(token, LETTERS_AWAY),
+                event => self.apply(event),
+            }
+            self.ring(stream).with_shared(gate, |shared, _, _| shared.release_letters());
+            self.look(shared);
         }
     }
 
@@ -590,6 +643,12 @@ impl<M: Medium> Shard<M> {
                 self.answer(token, Reply::Done);
             }
             Effect::Purge(token, stream, gates) => self.purge(token, stream, gates),
+            Effect::Alter(stream, gate, settings) => {
+                let now = clock::monotonic();
+                self.ring(stream).with_shared(gate, |shared, around, _| shared.alter(around, settings, now));
+                stops::at("altered");
+                self.look((stream, gate));
+            }
             Effect::Publish(token, stream, grave, body) => match self.ring(stream).publish(grave, &body) {
                 Ok(position) => {
                     stops::at("letter.published");

@@ -561,7 +561,9 @@ impl Ring {
         }
         let skipped = CursorWord { position: end, ..cursor }.pack();
         // AcqRel: as a reader's commit. Only a reader that was told to stop and did not can be in the way: it has moved on itself.
-        match word.compare_exchange(found, skipped, Ordering::AcqRel, Ordering::Relaxed) {
+        let exchanged = word.compare_exchange(found, skipped, Ordering::AcqRel, Ordering::Relaxed);
+        stops::at("cursor.skipped");
+        match exchanged {
             Ok(_) => end - cursor.position.max(end.saturating_sub(self.capacity())),
             Err(_) => 0,
         }

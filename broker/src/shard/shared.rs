@@ -87,6 +87,11 @@ pub(super) struct Shared {
     lent: BTreeMap<u64, Vec<u32>>,
     /// Dead messages that are on their way to the dead-letter stream.
     burying: BTreeSet<u64>,
+    /// Messages whose letters may have come to where dead ones go: those on their way, those that one before may have sent, and those
+    /// of which the journal does not know that they have come.
+    abroad: BTreeSet<u64>,
+    /// No other letter goes: where they go to is to change.
+    holds_letters: bool,
     dead_total: u64,
     /// Members need not say that they have a lease: leases are looked at when this time comes.
     scan_at: Option<Nanos>,
@@ -119,6 +124,8 @@ impl Shared {
             bodies: BTreeMap::new(),
             lent: BTreeMap::new(),
             burying: BTreeSet::new(),
+            abroad: BTreeSet::new(),
+            holds_letters: false,
             dead_total: 0,
             scan_at: None,
             buffer: vec![0; partition.identity().geometry.body_bytes()].into_boxed_slice(),
@@ -133,6 +140,8 @@ impl Shared {
         let positions: BTreeSet<u64> = self.lot.positions().chain(known.keys().copied()).collect();
         self.unjournaled = Some(positions.into_iter().filter(differs).collect());
         self.dead_journaled = dead_total;
+        let is_dead = |entry: &LotEntry| matches!(entry.waiting, Waiting::Dead { .. });
+        self.abroad.extend(known.iter().filter(|(_, entry)| is_dead(entry)).map(|(position, _)| *position));
     }
 
     /// Puts messages back that a journal has: into the lot, with their bodies.
@@ -208,7 +217,11 @@ impl Shared {
         // First the lot: nothing that has left the ring is ever in neither.
         let later = self.unjournaled.as_mut().map(|positions| positions.split_off(&end));
         for position in std::mem::replace(&mut self.unjournaled, later).unwrap_or_default() {
-            records.push(StateRecord::Lot(stream, self.gate, position, self.durable_entry(position)));
+            let entry = self.durable_entry(position);
+            if entry.is_none() {
+                self.abroad.remove(&position);
+            }
+            records.push(StateRecord::Lot(stream, self.gate, position, entry));
         }
         if self.dead_journaled != self.dead_total {
             self.dead_journaled = self.dead_total;
@@ -262,6 +275,9 @@ impl Shared {
         self.regions.feed.resume(self.lot.fed_from());
         self.lot.resume_feed(self.regions.feed.in_use());
         self.bodies.retain(|position, _| self.lot.contains(*position));
+        if self.settings().dead_letter.is_some() && !mutations::is(Mutation::LettersUnsuspected) {
+            self.abroad = self.lot.dead().map(|(position, ..)| position).collect();
+        }
         self.finish_moves(partition);
         stops::at("moves.finished");
         self.find_lent();
@@ -338,6 +354,23 @@ impl Shared {
     /// The subscription's settings.
     pub(super) fn settings(&self) -> &SharedSettings {
         self.lot.settings()
+    }
+
+    /// Lets no further letter go, so that where they go to may change. `false`: some are on their way, or may have come; ask again.
+    pub(super) fn hold_letters(&mut self) -> bool {
+        self.holds_letters = true;
+        self.abroad.is_empty() || mutations::is(Mutation::RedirectedEarly)
+    }
+
+    /// Letters go again.
+    pub(super) fn release_letters(&mut self) {
+        self.holds_letters = false;
+    }
+
+    /// From now on it goes by these settings. What is leased keeps its lease.
+    pub(super) fn alter(&mut self, around: &mut Around<'_>, settings: SharedSettings, now: Nanos) {
+        self.scan(around, now);
+        self.lot.alter(settings);
     }
 
     /// Lets a member in; returns its descriptors and where the feed begins for it.
@@ -446,6 +479,11 @@ impl Shared {
     /// The message is in its dead-letter stream (or not: then it is tried again).
     pub(super) fn buried(&mut self, around: &mut Around<'_>, position: u64, done: bool) {
         self.burying.remove(&position);
+        // That it has come the journal must know before its letters go elsewhere.
+        let is_known = self.unjournaled.is_none() || mutations::is(Mutation::BurialsUnjournaled);
+        if !done || is_known {
+            self.abroad.remove(&position);
+        }
         if done {
             self.lot.buried(position);
             self.forget_body(around, position);
@@ -777,9 +815,12 @@ impl Shared {
             }
             return Vec::new();
         }
-        let new = self.lot.dead().filter(|(position, ..)| !self.burying.contains(position));
+        let may_go = |position: &u64| !self.holds_letters || self.abroad.contains(position);
+        let new =
+            self.lot.dead().filter(|(position, ..)| !self.burying.contains(position) && may_go(position));
         let new: Vec<_> = new.take(letters).collect();
         self.burying.extend(new.iter().map(|(position, ..)| *position));
+        self.abroad.extend(new.iter().map(|(position, ..)| *position));
         new.into_iter().map(|(position, attempts, _, reason)| (position, attempts, reason)).collect()
     }
 

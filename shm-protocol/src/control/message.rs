@@ -266,6 +266,140 @@ impl StreamSettings {
     }
 }
 
+/// What is to be altered of a stream. Only what is said changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamChanges {
+    /// Partitions. This never changes: it is refused unless it is as it is.
+    pub partitions: Option<u32>,
+    /// Slots of each ring. This never changes.
+    pub slots: Option<u64>,
+    /// Bytes of a slot. This never changes.
+    pub slot_bytes: Option<u32>,
+    /// Largest payload, in bytes. It changes while nobody has the stream open as producer.
+    pub payload_bytes_max: Option<u32>,
+    /// Who may publish. This never changes.
+    pub producers: Option<Producers>,
+    /// What happens when a ring is full. [`Block`](Overflow::Block) and [`Reject`](Overflow::Reject) change for each other, and the
+    /// time of [`Detach`](Overflow::Detach), while nobody has the stream open as producer.
+    pub overflow: Option<Overflow>,
+    /// What confirmed messages survive. This never changes.
+    pub durability: Option<Durability>,
+}
+
+impl StreamChanges {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Payloads may have so many bytes, at most 1 GiB, or less by the broker's configuration.
+    pub fn payload_bytes_max(self, bytes: u32) -> Self {
+        Self { payload_bytes_max: Some(bytes), ..self }
+    }
+
+    /// This happens when a ring is full.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow: Some(overflow), ..self }
+    }
+
+    /// The settings `of` a stream once it is altered.
+    pub fn applied(&self, of: &StreamSettings) -> StreamSettings {
+        StreamSettings {
+            kind: of.kind,
+            partitions: self.partitions.unwrap_or(of.partitions),
+            slots: self.slots.unwrap_or(of.slots),
+            slot_bytes: self.slot_bytes.unwrap_or(of.slot_bytes),
+            payload_bytes_max: self.payload_bytes_max.unwrap_or(of.payload_bytes_max),
+            producers: self.producers.unwrap_or(of.producers),
+            overflow: self.overflow.unwrap_or(of.overflow),
+            durability: self.durability.unwrap_or(of.durability),
+        }
+    }
+}
+
+/// What is to be altered of a `shared` subscription. Only what is said changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionChanges {
+    /// How long a consumer may keep a message, in milliseconds: at most [`LEASE_MS_MAX`]. What is leased keeps the lease it has.
+    pub lease_ms: Option<u32>,
+    /// A message that has failed so often is dead; 0: never. It counts with the next failure of each message: what is dead stays dead.
+    pub attempts_max: Option<u32>,
+    /// Of the backoff: after the first failure, in milliseconds. What is delayed comes when it was to come.
+    pub backoff_initial_ms: Option<u32>,
+    /// Of the backoff: what each further failure multiplies the delay by, in percent.
+    pub backoff_multiplier_percent: Option<u32>,
+    /// Of the backoff: the longest delay, in milliseconds.
+    pub backoff_max_ms: Option<u32>,
+    /// Of the backoff: each delay is shortened by up to so many percent.
+    pub backoff_jitter_percent: Option<u32>,
+    /// Where dead messages go, those that wait included; `Some(None)`: they are dropped, those that wait included.
+    pub dead_letter: Option<Option<String>>,
+    /// Only one consumer at a time gets messages. It changes while nobody consumes the subscription.
+    pub single_active: Option<bool>,
+    /// Which messages it delivers. This never changes: it is refused unless it is as it is.
+    pub visibility: Option<Visibility>,
+}
+
+impl SubscriptionChanges {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A consumer may keep a message for so long, in milliseconds: at most [`LEASE_MS_MAX`].
+    pub fn lease_ms(self, lease_ms: u32) -> Self {
+        Self { lease_ms: Some(lease_ms), ..self }
+    }
+
+    /// A message that has failed so often is dead; 0: never.
+    pub fn attempts_max(self, attempts_max: u32) -> Self {
+        Self { attempts_max: Some(attempts_max), ..self }
+    }
+
+    /// A nacked message waits so long.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self {
+            backoff_initial_ms: Some(backoff.initial_ms),
+            backoff_multiplier_percent: Some(backoff.multiplier_percent),
+            backoff_max_ms: Some(backoff.max_ms),
+            backoff_jitter_percent: Some(backoff.jitter_percent),
+            ..self
+        }
+    }
+
+    /// Dead messages go to this stream; they wait until it is there.
+    pub fn dead_letter(self, stream: impl Into<String>) -> Self {
+        Self { dead_letter: Some(Some(stream.into())), ..self }
+    }
+
+    /// Dead messages are dropped, and counted.
+    pub fn no_dead_letter(self) -> Self {
+        Self { dead_letter: Some(None), ..self }
+    }
+
+    /// Whether one consumer at a time gets messages.
+    pub fn single_active(self, single_active: bool) -> Self {
+        Self { single_active: Some(single_active), ..self }
+    }
+
+    /// The settings `of` a `shared` subscription once it is altered.
+    pub fn applied(&self, of: &SharedSettings) -> SharedSettings {
+        SharedSettings {
+            lease_ms: self.lease_ms.unwrap_or(of.lease_ms),
+            attempts_max: self.attempts_max.unwrap_or(of.attempts_max),
+            backoff: Backoff {
+                initial_ms: self.backoff_initial_ms.unwrap_or(of.backoff.initial_ms),
+                multiplier_percent: self.backoff_multiplier_percent.unwrap_or(of.backoff.multiplier_percent),
+                max_ms: self.backoff_max_ms.unwrap_or(of.backoff.max_ms),
+                jitter_percent: self.backoff_jitter_percent.unwrap_or(of.backoff.jitter_percent),
+            },
+            dead_letter: self.dead_letter.clone().unwrap_or_else(|| of.dead_letter.clone()),
+            single_active: self.single_active.unwrap_or(of.single_active),
+            visibility: self.visibility.unwrap_or(of.visibility),
+        }
+    }
+}
+
 /// Where a new subscription starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -579,6 +713,24 @@ pub enum Request {
         stream: Vec<u8>,
         /// The subscription; `None`: all.
         subscription: Option<Vec<u8>>,
+    },
+    /// Alters a stream, and of a queue its subscription; answered with the stream as it is then, as durably as its messages are.
+    AlterStream {
+        /// Its name.
+        name: Vec<u8>,
+        /// What changes.
+        changes: StreamChanges,
+        /// Of a queue: what changes of its subscription.
+        queue: Option<SubscriptionChanges>,
+    },
+    /// Alters a subscription; answered with the subscription as it is then, as durably as the stream's messages are.
+    AlterSubscription {
+        /// Its stream.
+        stream: Vec<u8>,
+        /// Its name.
+        name: Vec<u8>,
+        /// What changes.
+        changes: SubscriptionChanges,
     },
 }
 

@@ -98,7 +98,9 @@ impl<M: Memory> Claims<M> {
         }
         let settled = ClaimWord { lap, state: ClaimState::Acked, member: 0 }.pack();
         // As a claim and its ack in one: of the shard and a member, one has the message.
-        word.compare_exchange(found, settled, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let given_up = word.compare_exchange(found, settled, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        stops::at("claim.given-up");
+        given_up
     }
 
     /// The shard's: what was begun is done, and the shard's own copy can be relied on. `member` is who had it.

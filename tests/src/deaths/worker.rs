@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringway_client::{
     Connection, Leased, Overflow, Producers, RefusalCode, SettleError, SharedConsumer, SharedSettings,
-    StartAt, StreamSettings,
+    StartAt, StreamSettings, SubscriptionChanges, SubscriptionMode,
 };
 
 use crate::connect;
@@ -34,6 +34,7 @@ pub const LOSSY: &str = "lossy";
 const DETACHING: &str = "detaching";
 /// A topic with a subscription of which only one consumer is active.
 const SINGLE: &str = "single";
+const ONE: &str = "one";
 
 /// Small rings, so that everything that happens when one is full happens.
 const SETTINGS: StreamSettings = StreamSettings { slots: 64, slot_bytes: 64, ..StreamSettings::DEFAULT };
@@ -61,7 +62,7 @@ pub fn declare(connection: &Connection) -> Result<(), Failure> {
     connection.declare_stream(DETACHING, detaching)?;
     connection.declare_stream(SINGLE, SETTINGS)?;
     let single = SharedSettings { single_active: true, ..usual() };
-    connection.declare_shared_subscription(SINGLE, "one", StartAt::First, single)?;
+    connection.declare_shared_subscription(SINGLE, ONE, StartAt::First, single)?;
     Ok(())
 }
 
@@ -208,7 +209,7 @@ pub fn read(directory: &str) -> Result<(), Failure> {
     Ok(consumer.commit()?)
 }
 
-/// Makes, opens, closes and deletes, so many times.
+/// Makes, opens, closes, purges, alters and deletes, so many times.
 pub fn churn(directory: &str, rounds: u64) -> Result<(), Failure> {
     let connection = connect(directory)?;
     for round in 0..rounds {
@@ -224,12 +225,14 @@ pub fn churn(directory: &str, rounds: u64) -> Result<(), Failure> {
         producer.close()?;
         let mut members = Vec::new();
         for _ in 0..2 {
-            members.push(connection.shared_consumer(SINGLE, "one").open()?);
+            members.push(connection.shared_consumer(SINGLE, ONE).open()?);
         }
         if let Some(delivery) = members[0].try_recv()? {
             ignore_late(delivery.ack())?;
         }
-        drop(members);
+        members.into_iter().try_for_each(|member| member.close())?;
+        purge(&connection, &other)?;
+        alter(&connection, 301 + round as u32)?;
         connection.declare_subscription(DETACHING, &other, StartAt::First)?;
         let mut producer = connection.producer(DETACHING).open()?;
         for number in 0..SETTINGS.slots + 1 {
@@ -239,4 +242,27 @@ pub fn churn(directory: &str, rounds: u64) -> Result<(), Failure> {
         connection.delete_subscription(DETACHING, &other)?;
     }
     Ok(())
+}
+
+/// What is given up is gone: what nobody has, and what an ordered subscription has not read.
+fn purge(connection: &Connection, other: &str) -> Result<(), Failure> {
+    connection.declare_subscription(SINGLE, other, StartAt::Next)?;
+    connection.producer(SINGLE).open()?.send(b"for nobody")?;
+    connection.purge_stream(SINGLE)?;
+    for name in [other, ONE] {
+        let left = connection.subscription(SINGLE, name)?.lag();
+        if left > 0 {
+            return Err(format!("{left} messages of subscription {name} have outlived a purge").into());
+        }
+    }
+    Ok(connection.delete_subscription(SINGLE, other)?)
+}
+
+/// What is altered stays so.
+fn alter(connection: &Connection, lease_ms: u32) -> Result<(), Failure> {
+    connection.alter_subscription(SINGLE, ONE, SubscriptionChanges::new().lease_ms(lease_ms))?;
+    match connection.subscription(SINGLE, ONE)?.mode {
+        SubscriptionMode::Shared(settings) if settings.lease_ms == lease_ms => Ok(()),
+        other => Err(format!("it was altered to leases of {lease_ms} ms, and is {other:?}").into()),
+    }
 }

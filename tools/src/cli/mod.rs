@@ -1,5 +1,6 @@
 //! The arguments of `ringway` and their help.
 
+mod altering;
 mod bench;
 mod demo;
 mod doctor;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use ringway_broker::keeper::{BROKER_COMMAND, KEEPER_COMMAND};
 
+pub(crate) use self::altering::{AlterStreamArgs, AlterSubscriptionArgs};
 pub(crate) use self::bench::{
     BenchArgs, BenchCommand, BenchRoleArgs, BenchSweeperArgs, BenchWait, Common, Paced,
 };
@@ -73,10 +75,10 @@ pub(crate) enum Command {
     /// End the broker and wait until it is gone.
     #[command(after_help = serve::STOP_AFTER)]
     Stop(StopArgs),
-    /// Make, show, purge and delete streams, and move what is in them.
+    /// Make, show, alter, purge and delete streams, and move what is in them.
     #[command(subcommand, after_help = stream::STREAM_AFTER)]
     Stream(StreamCommand),
-    /// Make, show, purge and delete subscriptions.
+    /// Make, show, alter, purge and delete subscriptions.
     #[command(subcommand, after_help = subscription::SUBSCRIPTION_AFTER)]
     Subscription(SubscriptionCommand),
     /// Publish messages to a stream.

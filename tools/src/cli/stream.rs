@@ -7,6 +7,7 @@ use ringway_client::{
 };
 use ringway_shm_protocol::name::Name;
 
+use super::altering::{ALTER_STREAM_AFTER, AlterStreamArgs};
 use super::moving::{MOVE_AFTER, MoveArgs, REDRIVE_AFTER, RedriveArgs};
 use super::values::{factor, milliseconds, name_parser, overflow};
 
@@ -16,6 +17,7 @@ Examples:
   ringway stream create jobs --kind queue
   ringway stream list
   ringway stream show orders --json
+  ringway stream alter jobs --lease 5m
   ringway stream purge jobs
   ringway stream redrive jobs.dead
   ringway stream delete orders";
@@ -76,6 +78,9 @@ pub(crate) enum StreamCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change settings of a stream, or of a queue, that is there.
+    #[command(after_help = ALTER_STREAM_AFTER)]
+    Alter(AlterStreamArgs),
     /// Give up, for all subscriptions, the messages that are there and that nobody has.
     #[command(after_help = STREAM_PURGE_AFTER)]
     Purge {

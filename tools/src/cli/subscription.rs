@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use ringway_client::StartAt;
 use ringway_shm_protocol::name::Name;
 
+use super::altering::{ALTER_SUBSCRIPTION_AFTER, AlterSubscriptionArgs};
 use super::stream::SharedArgs;
 use super::values::name_parser;
 
@@ -12,6 +13,7 @@ Examples:
   ringway subscription create orders billing --from first
   ringway subscription list orders
   ringway subscription show orders billing --json
+  ringway subscription alter orders packing --lease 10m
   ringway subscription purge orders billing
   ringway subscription delete orders billing";
 
@@ -75,6 +77,9 @@ pub(crate) enum SubscriptionCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change settings of a shared subscription that is there.
+    #[command(after_help = ALTER_SUBSCRIPTION_AFTER)]
+    Alter(AlterSubscriptionArgs),
     /// Give up the messages that are there and that nobody has: skip to the end.
     #[command(after_help = SUBSCRIPTION_PURGE_AFTER)]
     Purge {

@@ -57,6 +57,34 @@ fn a_rejected_message_is_dead_at_once() {
 }
 
 #[test]
+fn what_is_altered_counts_for_the_next_lease_delay_and_failure() {
+    let mut lot = Lot::new(SharedSettings { lease_ms: 10, ..SETTINGS });
+    lot.saw_lease(LeaseOn::Live(1), ANN, 0);
+    lot.settle_taken(on(2, 1, NACK), 0);
+    let backoff = Backoff { initial_ms: 5, ..SETTINGS.backoff };
+    lot.alter(SharedSettings { lease_ms: 30, attempts_max: 1, backoff, ..SETTINGS });
+    assert_eq!(
+        (lot.next_ready(), lot.dead().count()),
+        (Some((2, 1, 1)), 0),
+        "what has failed has a try left"
+    );
+    lot.saw_lease(LeaseOn::Live(1), ANN, 0);
+    lot.saw_lease(LeaseOn::Live(3), ANN, 0);
+    assert_eq!(
+        (lot.expired(10 * MS).len(), lot.expired(30 * MS).len()),
+        (1, 2),
+        "each has the lease that it began with"
+    );
+    feed(&mut lot, 2, 0);
+    lot.settle(on(2, 2, NACK), ANN, 0);
+    assert_eq!(lot.dead().count(), 1);
+    lot.alter(SharedSettings { attempts_max: 0, backoff, ..SETTINGS });
+    lot.settle_taken(on(4, 1, NACK), 0);
+    assert_eq!(lot.dead().count(), 1, "what is dead stays so");
+    assert_eq!(lot.counts().delayed, 1);
+}
+
+#[test]
 fn what_is_given_back_untouched_has_not_failed() {
     let mut lot = Lot::new(SETTINGS);
     lot.take(7, Ended::Released);

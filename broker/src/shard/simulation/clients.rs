@@ -345,7 +345,7 @@ impl Member {
             };
         };
         let mut message = (self.of, id);
-        if self.of == Of::Dead && !ledger.knows(message) {
+        if matches!(self.of, Of::Dead | Of::Other) && !ledger.knows(message) {
             message = (Of::Work, id);
             ledger.letter_delivered(id)?;
         } else {

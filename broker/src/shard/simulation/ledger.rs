@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use ringway_shm_protocol::control::message::{Sent, Visibility};
+use ringway_shm_protocol::control::message::{Sent, SharedSettings, SubscriptionChanges, Visibility};
 use ringway_shm_protocol::name::Name;
 
-use super::{DEAD, NEWS, WORK};
+use super::{DEAD, NEWS, OTHER, WORK};
 use crate::core::lot::Nanos;
 
 /// Something that is sure now, and something that is sure after a loss of power.
@@ -29,6 +29,8 @@ pub(super) enum Of {
     Work,
     /// What is published where the dead letters go.
     Dead,
+    /// Where they go else, and nothing is published.
+    Other,
     /// The topic's reader, and those who share another subscription of it.
     News,
     Crew,
@@ -39,6 +41,7 @@ impl Of {
         match self {
             Self::Work => WORK,
             Self::Dead => DEAD,
+            Self::Other => OTHER,
             Self::News | Self::Crew => NEWS,
         }
     }
@@ -48,7 +51,7 @@ impl Of {
             Self::News => "reader",
             Self::Crew => "crew",
             // A queue's has the name of the queue.
-            Self::Work | Self::Dead => self.stream(),
+            Self::Work | Self::Dead | Self::Other => self.stream(),
         };
         Name::parse(name).expect("a name")
     }
@@ -116,11 +119,38 @@ pub(super) struct Ledger {
     at: BTreeMap<(Of, u64), u64>,
     life: u64,
     attempts_max: u32,
+    /// How the queue may be, if it is altered.
+    altered: Vec<SharedSettings>,
 }
 
 impl Ledger {
+    /// Of a queue in which no message is dead that has not been delivered so often.
     pub(super) fn new(attempts_max: u32) -> Self {
-        Self { fates: BTreeMap::new(), at: BTreeMap::new(), life: 0, attempts_max }
+        let (fates, at) = (BTreeMap::new(), BTreeMap::new());
+        Self { fates, at, life: 0, attempts_max, altered: Vec::new() }
+    }
+
+    /// The queue is to be altered: from now on it may be so.
+    pub(super) fn may_be_altered(&mut self, changes: &SubscriptionChanges) {
+        self.altered.extend(self.altered.last().map(|settings| changes.applied(settings)));
+    }
+
+    /// The queue is altered now and then, and is so now, durably.
+    pub(super) fn is_altered(&mut self, settings: SharedSettings) {
+        self.altered = vec![settings];
+    }
+
+    /// Whether the queue is altered now and then; then it is as it may be.
+    pub(super) fn check_altered(&self, found: impl FnOnce() -> SharedSettings) -> Result<bool, String> {
+        if self.altered.is_empty() {
+            return Ok(false);
+        }
+        let found = found();
+        if self.altered.contains(&found) {
+            Ok(true)
+        } else {
+            Err(format!("the queue has {found:?}, and was altered to {:?}", self.altered))
+        }
     }
 
     /// A message was published, by a producer that has a name perhaps.
@@ -320,6 +350,7 @@ impl Ledger {
             fate.may_be_rejected |= later.may_be_rejected;
             fate.deliveries = later.deliveries;
         }
+        self.altered.extend_from_slice(&later.altered);
     }
 
     /// The host has lost its power: what is durable is sure.

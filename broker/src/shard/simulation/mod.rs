@@ -19,12 +19,12 @@ mod world;
 
 use ringway_shm_protocol::control::message::{
     Backoff, CursorSettings, Durability, Reply, SharedSettings, StartAt, StreamKind, StreamSettings,
-    SubscriptionMode, Visibility,
+    SubscriptionChanges, SubscriptionInfo, SubscriptionMode, Visibility,
 };
 
 use crate::clock;
 use crate::core::lot::Nanos;
-use crate::core::{Operation, SessionId};
+use crate::core::{Operation, SessionId, Token};
 use crate::journal::disk::simulated::{Random, seeds};
 use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::mutations::{Mutation, with};
@@ -32,9 +32,10 @@ use clients::{Member, Producer, Reader};
 use ledger::{Fact, Ledger, Of};
 use world::{MS, World};
 
-/// A queue whose messages fail now and then, where they go then, and a topic.
+/// A queue whose messages fail now and then, where they go then, where else if it is altered, and a topic.
 const WORK: &str = "work";
 const DEAD: &str = "dead";
+const OTHER: &str = "other";
 const NEWS: &str = "news";
 /// A producer's messages are those of these; two of the producers have names.
 const WORKER: (&[Of], Option<&str>) = (&[Of::Work], Some("worker"));
@@ -42,6 +43,7 @@ const CASUAL: (&[Of], Option<&str>) = (&[Of::Work], None);
 const WRITER: (&[Of], Option<&str>) = (&[Of::News, Of::Crew], Some("writer"));
 const MOURNER: (&[Of], Option<&str>) = (&[Of::Dead], None);
 const ATTEMPTS_MAX: u32 = 3;
+const ALTERED_ATTEMPTS_MIN: u32 = 2;
 /// Rounds in which everything that is there must be delivered.
 const DRAIN_ROUNDS: u32 = 2000;
 /// Messages that are more than a disk has room for.
@@ -63,35 +65,41 @@ struct Life {
     reader: Reader,
     sessions: u64,
     next: u64,
-    /// Now and then the queue is purged.
+    /// Now and then the queue is purged, or altered.
     purges: bool,
+    alters: bool,
+    /// What was asked for that and is not answered.
+    altering: Option<Token>,
 }
 
-fn declare(world: &mut World) {
-    let queue = StreamSettings {
+fn queue(slots: u64, durability: Durability) -> StreamSettings {
+    StreamSettings {
         kind: StreamKind::Queue,
-        slots: 16,
+        slots,
         slot_bytes: 512,
         payload_bytes_max: 512 << 10,
-        durability: Durability::Synced,
+        durability,
         ..StreamSettings::DEFAULT
-    };
+    }
+}
+
+/// Makes everything; the queues are of this durability.
+fn declare(world: &mut World, level: Durability) {
     let backoff = Backoff { initial_ms: 20, max_ms: 100, ..Backoff::default() };
     let lease_ms = 1000;
     let dead = SharedSettings { lease_ms, ..SharedSettings::default() };
-    world.declare(DEAD, |partition| {
-        Operation::DeclareStream(partition, StreamSettings { slots: 64, ..queue }, Some(dead))
-    });
+    world.declare(DEAD, |partition| Operation::DeclareStream(partition, queue(64, level), Some(dead)));
     let dead_letter = Some(DEAD.to_owned());
     let random = &mut world.random;
     let mut some_visibility = || if random.one_in(2) { Visibility::Durable } else { Visibility::Committed };
     let (visibility, of_reader, of_crew) = (some_visibility(), some_visibility(), some_visibility());
     let usual = SharedSettings { lease_ms, backoff, ..SharedSettings::default() };
     let crew = SharedSettings { attempts_max: 0, visibility: of_crew, ..usual.clone() };
+    let visibility = if level == Durability::Memory { Visibility::Committed } else { visibility };
     let work = SharedSettings { attempts_max: ATTEMPTS_MAX, dead_letter, visibility, ..usual };
-    world.declare(WORK, |partition| Operation::DeclareStream(partition, queue, Some(work)));
+    world.declare(WORK, |partition| Operation::DeclareStream(partition, queue(16, level), Some(work)));
     let durability = if world.random.one_in(2) { Durability::Synced } else { Durability::Written };
-    let topic = StreamSettings { kind: StreamKind::Topic, slots: 64, slot_bytes: 4096, durability, ..queue };
+    let topic = StreamSettings { kind: StreamKind::Topic, slot_bytes: 4096, ..queue(64, durability) };
     world.declare(NEWS, |partition| Operation::DeclareStream(partition, topic, None));
     let reader = SubscriptionMode::Cursor(CursorSettings { visibility: of_reader });
     for (of, mode) in [(Of::News, reader), (Of::Crew, SubscriptionMode::Shared(crew))] {
@@ -113,8 +121,12 @@ fn some_bytes(random: &mut Random, usual: u64) -> usize {
 
 impl Life {
     fn begin(seed: u64) -> Result<Self, String> {
+        Self::begin_as(seed, Durability::Synced)
+    }
+
+    fn begin_as(seed: u64, level: Durability) -> Result<Self, String> {
         let mut world = World::new(seed)?;
-        declare(&mut world);
+        declare(&mut world, level);
         Self::of(world, Ledger::new(ATTEMPTS_MAX), 0)
     }
 
@@ -138,6 +150,8 @@ impl Life {
             ledger,
             next,
             purges: false,
+            alters: false,
+            altering: None,
         })
     }
 
@@ -145,6 +159,9 @@ impl Life {
     fn step(&mut self) -> Result<(), String> {
         if self.purges && self.world.random.one_in(20) {
             self.purge();
+        }
+        if self.alters && self.world.random.one_in(5) {
+            self.alter();
         }
         let Self { world, ledger, members, crew, .. } = self;
         let member = world.random.below(members.len() as u64) as usize;
@@ -176,7 +193,8 @@ impl Life {
             39 => crew[of_crew].confirm(),
             40 => self.mourner.publish(world, ledger, (&mut self.next, 8))?,
             41 => self.end_producer()?,
-            42 => {
+            // While there is no room nothing is altered, and what is asked in the same turn waits with it.
+            42 if !self.alters => {
                 let left = world.random.below(2 * SEGMENT_BYTES_MIN);
                 world.set_free(shard, Some(left));
             }
@@ -236,6 +254,29 @@ impl Life {
                 self.ledger.is(fact);
                 self.ledger.is_durable(fact);
             }
+        }
+    }
+
+    /// The queue is altered; when that is answered, it is so, durably.
+    fn alter(&mut self) {
+        let Self { world, ledger, altering, .. } = self;
+        let Some(token) = *altering else {
+            let random = &mut world.random;
+            let changes = SubscriptionChanges::new()
+                .attempts_max(ALTERED_ATTEMPTS_MIN + random.below(3) as u32)
+                .lease_ms(500 + random.below(1000) as u32)
+                .dead_letter(if random.one_in(2) { DEAD } else { OTHER });
+            ledger.may_be_altered(&changes);
+            *altering = Some(world.alter(changes));
+            return;
+        };
+        match world.answer(token) {
+            Some(Reply::Subscription(SubscriptionInfo { mode: SubscriptionMode::Shared(now), .. })) => {
+                ledger.is_altered(now);
+                *altering = None;
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {}
         }
     }
 
@@ -333,12 +374,13 @@ impl Life {
         self.ledger.lose_power();
         let mut world = self.world.after_power_loss(&self.world.moments(), true)?;
         look_at_ends(&mut world, &self.ledger)?;
-        Ok(Self { purges: self.purges, ..Self::of(world, self.ledger, self.next)? })
+        let Self { purges, alters, ledger, next, .. } = self;
+        Ok(Self { purges, alters, ..Self::of(world, ledger, next)? })
     }
 
     /// The broker is killed. Rings and clients go on.
     fn kill(self) -> Result<Self, String> {
-        Ok(Self { world: self.world.kill()?, ..self })
+        Ok(Self { world: self.world.kill()?, altering: None, ..self })
     }
 
     /// All clients end, and everything is consumed.
@@ -362,18 +404,26 @@ fn look_at_ends(world: &mut World, ledger: &Ledger) -> Result<bool, String> {
     Ok(true)
 }
 
+fn settings_of_work(world: &mut World) -> SharedSettings {
+    match world.subscription(Of::Work).mode {
+        SubscriptionMode::Shared(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Consumes everything that there is.
 fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
     (0..world.shards()).for_each(|shard| world.set_free(shard, None));
     if !look_at_ends(&mut world, &ledger)? {
         return ledger.balance();
     }
+    let mut shared = vec![Of::Work, Of::Dead, Of::Crew];
+    shared.extend(ledger.check_altered(|| settings_of_work(&mut world))?.then_some(Of::Other));
     ledger.begin_balance();
     for (which, session) in [(WORKER, 2), (WRITER, 3)] {
         Producer::open(&mut world, &mut ledger, which, SessionId(session))?;
     }
-    let shared = [Of::Work, Of::Dead, Of::Crew];
-    let mut members = shared.map(|of| Member::open(&mut world, of, SessionId(4)));
+    let mut members: Vec<_> = shared.iter().map(|of| Member::open(&mut world, *of, SessionId(4))).collect();
     let mut reader = Reader::open(&mut world, SessionId(5));
     for _ in 0..DRAIN_ROUNDS {
         let mut is_anything = world.post();
@@ -410,6 +460,40 @@ fn history_with_purges(seed: u64) -> Result<(), String> {
     live(Life { purges: true, ..Life::begin(seed)? })
 }
 
+/// The same with alterations.
+fn history_with_alterations(seed: u64) -> Result<(), String> {
+    live(begin_with_alterations(seed, Durability::Synced)?)
+}
+
+fn begin_with_alterations(seed: u64, level: Durability) -> Result<Life, String> {
+    let life = Life::begin_as(seed, level)?;
+    let mut life = Life { alters: true, ledger: Ledger::new(ALTERED_ATTEMPTS_MIN), ..life };
+    life.world.declare(OTHER, |partition| Operation::DeclareStream(partition, queue(64, level), None));
+    life.ledger.is_altered(settings_of_work(&mut life.world));
+    Ok(life)
+}
+
+/// Messages die, their letters come, and the broker is killed before it has heard of that, or shortly after. Its successor is told that
+/// letters go elsewhere.
+fn letters_unheard(seed: u64) -> Result<(), String> {
+    let level = if seed.is_multiple_of(2) { Durability::Synced } else { Durability::Memory };
+    let mut life = begin_with_alterations(seed, level)?;
+    for _ in 0..4 {
+        for _ in 0..1 + life.world.random.below(20) {
+            life.let_something_die()?;
+        }
+        life.world.let_letters_come();
+        if life.world.random.one_in(2) {
+            life.world.turn(0);
+        }
+        life = life.kill()?;
+        life.alter();
+        life.world.turn(0);
+        life.look();
+    }
+    life.end()
+}
+
 fn live(mut life: Life) -> Result<(), String> {
     for number in 0..3 {
         let failed = |error| format!("life {number}: {error}");
@@ -418,6 +502,10 @@ fn live(mut life: Life) -> Result<(), String> {
                 .map_err(failed)?;
         }
         life = if life.world.random.one_in(2) { life.lose_power() } else { life.kill() }.map_err(failed)?;
+        if life.alters {
+            // Before the one that goes on has had a turn.
+            life.alter();
+        }
     }
     life.end().map_err(|error| format!("at the end: {error}"))
 }
@@ -547,6 +635,15 @@ fn what_was_given_up_is_never_delivered_again_whenever_the_power_is_lost_or_the_
 }
 
 #[test]
+fn what_is_altered_stays_so_and_no_letter_comes_to_two_streams_whoever_dies() {
+    for seed in 0..seeds(100) {
+        if let Err(error) = check(seed, history_with_alterations) {
+            panic!("{error}");
+        }
+    }
+}
+
+#[test]
 fn while_a_disk_is_full_what_is_there_is_settled_and_nothing_is_lost() {
     for seed in 0..seeds(20) {
         if let Err(error) = check(seed, full_disk) {
@@ -558,6 +655,51 @@ fn while_a_disk_is_full_what_is_there_is_settled_and_nothing_is_lost() {
 #[test]
 fn a_purge_that_is_answered_before_it_is_journaled_gives_up_what_comes_again() {
     assert!(is_noticed(Mutation::PurgeAnsweredEarly, 0, history_with_purges));
+}
+
+#[test]
+fn an_alteration_that_does_not_wait_for_letters_brings_some_to_two_streams() {
+    assert!(is_noticed(Mutation::RedirectedEarly, 0, history_with_alterations));
+    assert!(is_noticed(Mutation::LettersUnsuspected, 0, letters_unheard));
+    assert!(is_noticed(Mutation::BurialsUnjournaled, 0, history_with_alterations));
+}
+
+#[test]
+fn while_a_letter_does_not_come_where_letters_go_is_not_altered_and_nothing_waits_for_ever() {
+    let mut life = begin_with_alterations(0, Durability::Synced).unwrap();
+    let Life { world, ledger, casual, members, next, .. } = &mut life;
+    casual.publish(world, ledger, (next, 8)).unwrap();
+    while !members[0].claim(world, ledger).unwrap() {
+        world.turn(0);
+    }
+    members[0].reject_one(world, ledger);
+    (0..100).for_each(|_| world.turn(0));
+    let alter = |world: &mut World, comes: bool| {
+        let token = world.alter(SubscriptionChanges::new().dead_letter(OTHER));
+        loop {
+            let _ = comes && world.post();
+            (0..world.shards()).for_each(|shard| world.turn(shard));
+            world.advance(10 * MS);
+            if let Some(reply) = world.answer(token) {
+                break reply;
+            }
+        }
+    };
+    let before = settings_of_work(world);
+    let Reply::Refused(refusal) = alter(world, false) else { panic!("it is altered") };
+    assert!(refusal.message.contains("have not been confirmed there for 5 s"), "{refusal:?}");
+    assert_eq!(settings_of_work(world), before);
+    assert!(matches!(alter(world, true), Reply::Subscription(_)));
+    clock::set(None);
+}
+
+#[test]
+fn letters_of_which_a_broker_has_not_heard_come_to_one_stream_though_its_successor_sends_them_elsewhere() {
+    for seed in 0..seeds(100) {
+        if let Err(error) = check(seed, letters_unheard) {
+            panic!("{error}");
+        }
+    }
 }
 
 #[test]

@@ -10,14 +10,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use ringway_shm_protocol::control::message::{Reply, SubscriptionInfo};
+use ringway_shm_protocol::control::message::{Reply, SubscriptionChanges, SubscriptionInfo};
 use ringway_shm_protocol::name::Name;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ledger::Of;
 use crate::clock;
 use crate::core::lot::Nanos;
-use crate::core::{Caller, Event, Grave, Operation, Partition, SessionId, Token};
+use crate::core::{Alteration, Caller, Event, Grave, Operation, Partition, SessionId, Token};
 use crate::journal::disk::Disk;
 use crate::journal::disk::simulated::{Fails, Late, Random, SimulatedDisk, SimulatedWriter};
 use crate::journal::format::SEGMENT_BYTES_MIN;
@@ -238,7 +238,7 @@ impl World {
 
     /// The shard that has a stream: the dead letters have one of their own, if there are several.
     fn home(&self, stream: &str) -> usize {
-        if stream == super::DEAD { self.nodes.len() - 1 } else { 0 }
+        if [super::DEAD, super::OTHER].contains(&stream) { self.nodes.len() - 1 } else { 0 }
     }
 
     /// A turn of a shard that has been woken.
@@ -348,6 +348,26 @@ impl World {
         true
     }
 
+    /// Asks the shard that has the queue to alter it.
+    pub(super) fn alter(&mut self, changes: SubscriptionChanges) -> Token {
+        let queue = partition(super::WORK);
+        let alteration = Alteration::Subscription(queue.stream.clone(), changes);
+        self.ask(self.home(super::WORK), SessionId(1), Operation::Alter(queue, alteration))
+    }
+
+    /// Sends all dead letters on, and lets them come; where they are from does not hear of it yet.
+    pub(super) fn let_letters_come(&mut self) {
+        while self.post() {}
+        for _ in 0..ANSWER_TURNS {
+            if self.posted.is_empty() {
+                return;
+            }
+            self.turn(self.home(super::DEAD));
+            self.advance(100 * US);
+        }
+        panic!("a letter does not come");
+    }
+
     fn ask(&mut self, shard: usize, session: SessionId, operation: Operation) -> Token {
         self.tokens += 1;
         let caller = Caller { session, pid: 1, request: self.tokens as u32 };
@@ -373,6 +393,11 @@ impl World {
             self.advance(100 * US);
         }
         panic!("a request was not answered");
+    }
+
+    /// The answer to what was asked, if there is one.
+    pub(super) fn answer(&mut self, token: Token) -> Option<Reply> {
+        self.replies.remove(&token.0).map(|answer| answer.reply)
     }
 
     /// Makes a stream; a queue with its subscription.
