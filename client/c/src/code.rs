@@ -28,7 +28,8 @@ pub enum Code {
     Denied = -4,
     /// The broker is there and says nothing: it hangs or is stopped.
     NoAnswer = -5,
-    /// The broker is gone, or has ended the session: open a new connection.
+    /// The broker is gone, and there was no other one for as long as the connection may look for one; or it was replaced, and it is not
+    /// known what was confirmed or settled before: send that again.
     Disconnected = -6,
     /// Another version, or no Ringway broker.
     Protocol = -7,

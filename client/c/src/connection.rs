@@ -5,7 +5,8 @@
 
 use std::ffi::{CString, c_char, c_void};
 
-use ringway_client::{Connection, SharedSettings, StreamSettings, SubscriptionMode, directory};
+use ringway_client::directory::default_directory;
+use ringway_client::{Connection, ConnectionBuilder, SharedSettings, StreamSettings, SubscriptionMode};
 
 use crate::boundary::{Failure, duration, enter, enter_or, null, optional_text, out, text};
 use crate::code::Code;
@@ -37,13 +38,36 @@ pub unsafe extern "C" fn ringway_connection_open(
         let (directory, connection) =
             unsafe { (optional_text("directory", directory)?, out("connection", connection)?) };
         connection.write(std::ptr::null_mut());
-        let opened = match directory {
-            Some(directory) => Connection::open(directory)?,
-            None => Connection::open(directory::default_directory())?,
-        };
+        connection.write(give(builder(directory).open()?));
+        Ok(Code::Ok)
+    })
+}
+
+/// The same, for a connection that looks for another broker for `reconnect_within_ns` when its own is gone: 30 seconds where nothing
+/// is said, never for 0. Everything that was opened through it goes on there by itself.
+///
+/// # Safety
+///
+/// `directory` is null or ends with a zero; `connection` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ringway_connection_open_within(
+    directory: *const c_char,
+    reconnect_within_ns: u64,
+    connection: *mut *mut ConnectionHandle,
+) -> Code {
+    enter(|| {
+        // SAFETY: the caller's promise.
+        let (directory, connection) =
+            unsafe { (optional_text("directory", directory)?, out("connection", connection)?) };
+        connection.write(std::ptr::null_mut());
+        let opened = builder(directory).reconnect_within(duration(reconnect_within_ns)).open()?;
         connection.write(give(opened));
         Ok(Code::Ok)
     })
+}
+
+fn builder(directory: Option<&str>) -> ConnectionBuilder {
+    directory.map_or_else(|| Connection::builder(default_directory()), Connection::builder)
 }
 
 /// Ends the use of a connection by this handle; null is allowed. The session ends with the last producer and consumer.

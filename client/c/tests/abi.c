@@ -42,6 +42,7 @@ static void handles_that_are_null_or_of_another_sort_are_errors(void) {
 static void errors_are_those_of_the_crate(void) {
     ringway_connection *none = connection;
     ASSERT(ringway_connection_open("/nowhere", &none) == RINGWAY_NO_BROKER && none == NULL);
+    ASSERT(ringway_connection_open_within("/nowhere", 0, &none) == RINGWAY_NO_BROKER && none == NULL);
     ASSERT(strstr(ringway_error_message(), "ringway serve --dir /nowhere") != NULL && ringway_error_is_retryable());
     ringway_producer *producer;
     ASSERT(ringway_producer_open(connection, "none", NULL, &producer) == RINGWAY_NOT_FOUND && producer == NULL);

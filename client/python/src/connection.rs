@@ -16,7 +16,7 @@ use crate::consumer::Consumer;
 use crate::delivery::SharedConsumer;
 use crate::errors::OrRaise;
 use crate::info::{StreamInfo, SubscriptionInfo, millis, overflow, start, visibility};
-use crate::locked::seconds;
+use crate::locked::{seconds, timeout};
 use crate::outgoing::durability;
 use crate::producer::Producer;
 
@@ -51,10 +51,18 @@ fn wait_strategy(spin: Option<f64>) -> PyResult<WaitStrategy> {
 #[allow(clippy::too_many_arguments, reason = "they have names in Python")]
 impl Connection {
     #[new]
-    #[pyo3(signature = (directory=None))]
-    fn new(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<Self> {
-        let directory = directory.unwrap_or_else(directory::default_directory);
-        let inner = py.detach(|| client::Connection::open(directory)).or_raise(py)?;
+    #[pyo3(signature = (directory=None, *, reconnect_within=None))]
+    fn new(
+        py: Python<'_>,
+        directory: Option<PathBuf>,
+        reconnect_within: Option<f64>,
+    ) -> PyResult<Self> {
+        let mut builder =
+            client::Connection::builder(directory.unwrap_or_else(directory::default_directory));
+        if let Some(within) = timeout(reconnect_within)? {
+            builder = builder.reconnect_within(within);
+        }
+        let inner = py.detach(|| builder.open()).or_raise(py)?;
         Ok(Self { inner: Mutex::new(Some(inner)) })
     }
 

@@ -72,7 +72,7 @@ def test_a_killed_broker_is_succeeded(connection):
 
 
 def test_who_waits_learns_that_the_broker_is_gone(broker):
-    connection = ringway.Connection(broker.directory)
+    connection = ringway.Connection(broker.directory, reconnect_within=0)
     connection.declare_stream("gone")
     connection.declare_subscription("gone", "s")
     consumer = connection.consumer("gone", "s")
@@ -80,6 +80,28 @@ def test_who_waits_learns_that_the_broker_is_gone(broker):
     with pytest.raises(ringway.RecvError) as raised:
         consumer.recv(timeout=5.0)
     assert raised.value.code == "disconnected"
+
+
+def test_who_waits_goes_on_at_the_next_broker(broker):
+    with pytest.raises(ValueError):
+        ringway.Connection(broker.directory, reconnect_within=-1)
+    connection = ringway.Connection(broker.directory, reconnect_within=60)
+    connection.declare_queue("jobs", durability="synced")
+    producer, worker = connection.producer("jobs"), connection.queue_consumer("jobs")
+    producer.send(b"before")
+    producer.confirm_all()
+    kept = worker.recv(timeout=5.0)
+    broker.stop()
+    broker.serve()
+    again = worker.recv(timeout=20.0)
+    assert again.payload == kept.payload == b"before"
+    with pytest.raises(ringway.SettleError):
+        kept.ack()
+    again.ack()
+    producer.send(b"after")
+    producer.confirm_all()
+    worker.recv(timeout=20.0).ack()
+    connection.close()
 
 
 def test_ctrl_c_ends_a_wait(connection, broker):

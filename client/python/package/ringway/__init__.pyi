@@ -144,7 +144,9 @@ class SubscriptionInfo:
 
 @final
 class Connection:
-    def __new__(cls, directory: str | os.PathLike[str] | None = None) -> Self: ...
+    def __new__(
+        cls, directory: str | os.PathLike[str] | None = None, *, reconnect_within: float | None = None
+    ) -> Self: ...
     @property
     def directory(self) -> os.PathLike[str]: ...
     @property
