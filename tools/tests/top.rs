@@ -86,6 +86,20 @@ fn signals_and_ctrl_c_end_it_and_the_terminal_is_as_before() {
 }
 
 #[test]
+fn a_signal_ends_it_although_the_terminal_takes_nothing_more() {
+    let broker = Broker::start();
+    let mut terminal = Terminal::new(80, 10);
+    let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
+    terminal.shows("no streams");
+    terminal.block();
+    terminal.press(b"?");
+    signal(&child, Signal::TERM);
+    ended(child).expect(130, &[]);
+    assert!(!terminal.is_raw());
+    terminal.free();
+}
+
+#[test]
 fn a_tiny_terminal_is_told_so_and_a_broker_that_ends_is_said() {
     let broker = Broker::start();
     let mut terminal = Terminal::new(20, 4);
