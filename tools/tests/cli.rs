@@ -9,7 +9,7 @@ use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use support::{Broker, Ended, ended, ringway, runs, signal, until};
 
@@ -369,6 +369,24 @@ fn a_killed_broker_is_succeeded_a_killed_keeper_is_replaced_and_stop_ends_both()
     // What is durable stays, and nothing else.
     let left = || std::fs::read_dir(broker.directory()).unwrap().map(|entry| entry.unwrap().file_name());
     until("both are gone", || !runs(second) && left().eq(["data"]));
+}
+
+#[test]
+fn a_keeper_that_fails_leaves_the_sockets_to_its_broker_which_starts_another() {
+    let mut broker = Broker::start();
+    let keeper = Pid::from_child(&broker.process);
+    let as_many_as_it_polls = Rlimit { current: Some(8), maximum: Some(8) };
+    prlimit(Some(keeper), Resource::Nofile, as_many_as_it_polls).unwrap();
+    // It cannot take the descriptors of the stream's memory.
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "one"]).ok();
+    until("the keeper has failed", || broker.process.try_wait().unwrap().is_some());
+    assert!(broker.errors().contains("the keeper cannot hear its broker"), "{}", broker.errors());
+    broker.run(&["pub", "s", "two"]).ok();
+    until("another keeper shows what it holds", || broker.run(&["inspect", "s"]).code == 0);
+    assert_eq!(broker.run(&["sub", "s", "--subscription", "a", "--count", "2"]).ok(), "one\ntwo\n");
+    broker.run(&["stop"]).ok();
+    until("nothing is left", || !broker.directory().exists());
 }
 
 #[test]

@@ -82,6 +82,19 @@ fn what_does_not_match_stays_untouched_and_a_count_is_kept() {
 }
 
 #[test]
+fn a_letter_behind_more_others_than_are_kept_at_a_time_is_found() {
+    let broker = Broker::start();
+    let lot = ["--durability", "memory", "--slots", "131072"];
+    broker.run(&[&["stream", "create", "dead", "--kind", "queue", "--no-dead-letter"], &lot[..]].concat()).ok();
+    broker.run(&["stream", "create", "jobs"]).ok();
+    broker.run(&["pub", "dead", "--count", "70000", "--size", "8"]).ok();
+    broker.run(&["pub", "dead", "the letter", "--attribute", "dead.stream=jobs"]).ok();
+    let done = broker.run(&["stream", "redrive", "dead"]).ok();
+    assert_eq!(done, "stream dead: redriven 1 message to jobs; 70,000 messages did not match\n");
+    until("what was passed over is back", || ready(&broker, "dead") == 70_000);
+}
+
+#[test]
 fn a_redrive_that_is_killed_again_and_again_loses_nothing() {
     const DEAD: u64 = 300;
     let broker = Broker::start();
