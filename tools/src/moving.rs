@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ringway_client::{
     AttributeMap, Attributes, ConfirmError, Connection, DeathReason, Delivery, Leased, Outgoing, Position,
-    Producer, SettleError, SharedConsumer, SubscriptionMode, Value,
+    Producer, SettleError, SharedConsumer, StreamKind, SubscriptionMode, Value,
 };
 use serde_json::json;
 
@@ -98,7 +98,12 @@ impl<'a> Moving<'a> {
     ) -> Result<Self, Failure> {
         let subscription = limits.subscription.as_ref().map_or(stream, |name| name.as_str());
         // A stream that is not there is said to be missing, rather than a subscription of its name.
-        connection.stream(stream)?;
+        let kind = connection.stream(stream)?.settings.kind;
+        if kind == StreamKind::Topic && limits.subscription.is_none() {
+            let message =
+                format!("stream {stream} is a topic: name a shared subscription with --subscription NAME");
+            return Err(Failure::with(Exit::Usage, message));
+        }
         let found = connection.subscription(stream, subscription)?;
         let SubscriptionMode::Shared(settings) = &found.mode else {
             let message = format!(

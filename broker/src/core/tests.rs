@@ -461,7 +461,7 @@ fn a_queue_is_confirmed_with_the_settings_it_has_and_others_conflict() {
     let expected = "lease in ms 30000, not 5, dead-letter stream none, not x;";
     assert!(message.contains(expected), "{message}");
     let topic = ask(&mut core, 1, declare(SETTINGS));
-    assert!(refusal(&topic).1.contains("kind Queue, not Topic"), "{topic:?}");
+    assert!(refusal(&topic).1.contains("kind queue, not topic"), "{topic:?}");
 }
 
 #[test]
@@ -470,6 +470,7 @@ fn settings_that_cannot_be_are_refused_with_figures() {
     let backoff = |backoff| SharedSettings { backoff, ..usual() };
     let wrong = [
         (SharedSettings { lease_ms: 43_200_001, ..usual() }, "a lease of 43200001 ms"),
+        (SharedSettings { lease_ms: 0, ..usual() }, "a lease of 0 ms cannot be had: from 1 to"),
         (backoff(Backoff { initial_ms: 43_200_001, ..Backoff::default() }), "a backoff of 43200001 ms"),
         (backoff(Backoff { multiplier_percent: 99, ..Backoff::default() }), "from 100 to 10,000 %"),
         (backoff(Backoff { jitter_percent: 101, ..Backoff::default() }), "at most 100 %"),

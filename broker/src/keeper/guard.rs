@@ -195,7 +195,9 @@ impl<'a, F: FnMut(Notice)> Keeper<'a, F> {
         };
         loop {
             let watched = self.watch(&mut broker);
-            if watched.is_err() && let Some(directory) = self.directory.take() {
+            if watched.is_err()
+                && let Some(directory) = self.directory.take()
+            {
                 // The broker lives, and starts another keeper.
                 directory.leave();
             }

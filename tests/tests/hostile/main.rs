@@ -85,7 +85,7 @@ fn truncated_and_overlong_messages_are_refused() {
         assert!(reason.contains(expected), "{reason}");
     }
     let longer = frame::packet(Kind::Request, 1, &[&whole[16..], b"more"].concat());
-    assert!(refusal_of_later(&broker, &longer).contains("4 bytes are left over"));
+    assert!(refusal_of_later(&broker, &longer).contains("it goes on for 4 bytes"));
     canary.still_sings();
 }
 

@@ -33,7 +33,7 @@ use self::terminal::Terminal;
 use crate::cli::TopArgs;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::output::{print, table};
+use crate::output::{is_screen, print, table};
 
 /// Longest time between two looks for keys, signals and answers.
 const TURN: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TopArgs, directory: Option<PathBuf>) -> Result<(), Fail
     let connection = Connection::open(&directory)?;
     let interrupt = Interrupt::catch()?;
     let app = App::new(directory.display().to_string(), args.interval);
-    if args.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+    if args.once || !is_screen(&io::stdout()) || !io::stdin().is_terminal() {
         return once(app, &connection, &interrupt);
     }
     let mut asker = Asker::start(connection, &directory)?;

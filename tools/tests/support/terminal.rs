@@ -65,7 +65,10 @@ impl Terminal {
         };
         // SAFETY: it makes two system calls.
         unsafe { command.pre_exec(own_session) };
-        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(error).spawn().unwrap()
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm");
+        }
+        command.stdin(end()).stdout(end()).stderr(error).spawn().unwrap()
     }
 
     /// It takes nothing more from whoever writes to it, until it is freed.
