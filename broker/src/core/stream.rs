@@ -78,9 +78,9 @@ impl Subscription {
                 let (had, wanted) = (is.backoff, asked.backoff);
                 differ.compare("first backoff in ms", had.initial_ms, wanted.initial_ms);
                 let (by, asked_by) = (had.multiplier_percent, wanted.multiplier_percent);
-                differ.compare("backoff multiplied by %", by, asked_by);
+                differ.compare("backoff multiplier in percent", by, asked_by);
                 differ.compare("longest backoff in ms", had.max_ms, wanted.max_ms);
-                differ.compare("backoff shortened by up to %", had.jitter_percent, wanted.jitter_percent);
+                differ.compare("backoff jitter in percent", had.jitter_percent, wanted.jitter_percent);
                 let target = |settings: &SharedSettings| {
                     settings.dead_letter.clone().unwrap_or_else(|| "none".to_owned())
                 };

@@ -185,10 +185,10 @@ fn sizes_that_cannot_be_are_refused_with_the_next_that_can() {
         let settings = StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT };
         session.ask_in_vain(&Request::DeclareStream { name: b"s".to_vec(), settings, queue: None })
     };
-    assert!(refused(1000, 64).contains("the next one is 1024"));
+    assert!(refused(1000, 64).contains("the nearest is 1024"));
     assert!(refused(0, 64).contains("power of two"));
     assert!(refused(u64::MAX, 64).contains("power of two"));
-    assert!(refused(1024, 65).contains("the next one is 128"));
+    assert!(refused(1024, 65).contains("the nearest is 128"));
     assert!(refused(1 << 30, 4096).contains("at the most"));
 }
 
