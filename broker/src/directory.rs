@@ -77,7 +77,7 @@ fn system(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Direct
     move |source| DirectoryError::System { action, path, source }
 }
 
-/// A directory that this process serves, until dropped.
+/// A directory that this process serves, until dropped, or [left](Self::leave) to another.
 #[derive(Debug)]
 pub(crate) struct ServedDirectory {
     path: PathBuf,
@@ -140,6 +140,11 @@ impl ServedDirectory {
         // Only the error that a second broker shows depends on it.
         let _ = write_pid(&served.lock);
         Some(served)
+    }
+
+    /// Leaves everything to whoever serves this directory on.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
     }
 }
 

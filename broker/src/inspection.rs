@@ -135,6 +135,7 @@ impl Journal {
     /// The journals of all shards in a data directory, in order.
     pub fn all(data: &Path) -> Result<Vec<Self>, RecoveryError> {
         let failed = |file: &Path| {
+            let file = file.file_name().filter(|_| file != data).unwrap_or("itself".as_ref());
             let (directory, file) = (data.display().to_string(), file.display().to_string());
             move |source| RecoveryError::Io { directory, file, source }
         };

@@ -38,6 +38,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringway_shm_protocol::stops;
+use ringway_shm_protocol::text::count;
 use rustix::event::EventfdFlags;
 use thiserror::Error;
 
@@ -74,8 +75,8 @@ pub enum StartError {
     Runtime(#[from] RuntimeError),
     /// The journals were written by another number of shards.
     #[error(
-        "the journals in {} are of {found} shards, and {configured} are configured: streams belong to shards by their number; \
-         configure {found} cores, or another data directory", .data.display()
+        "the journals in {} are of {}, and {configured} are configured: streams belong to shards by their number; configure \
+         {}, or another data directory", .data.display(), count(*.found as u64, "shard"), count(*.found as u64, "core")
     )]
     Shards {
         /// Where the journals are.

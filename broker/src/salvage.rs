@@ -80,20 +80,25 @@ pub fn salvage(data: &Path, into: &Path) -> Result<Vec<Salvaged>, SalvageError> 
     if let Some(journal) = journals.iter().find(|journal| journal.is_live()) {
         return Err(SalvageError::InUse(journal.directory().to_owned()));
     }
-    let failed = |source| SalvageError::Write { directory: into.to_owned(), source };
-    std::fs::create_dir_all(into).map_err(failed)?;
-    if std::fs::read_dir(into).map_err(failed)?.next().is_some() {
+    if std::fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(SalvageError::NotEmpty(into.to_owned()));
     }
+    // Nothing is made where nothing can be read.
+    let read = journals.iter().map(|journal| {
+        let mut found = Found(Vec::new());
+        let state = journal.read(From::Oldest, &mut found)?.state;
+        Ok((journal, state, found.0))
+    });
+    let read = read.collect::<Result<Vec<_>, RecoveryError>>()?;
+    let failed = |source| SalvageError::Write { directory: into.to_owned(), source };
+    std::fs::create_dir_all(into).map_err(failed)?;
     let shards = std::fs::read_to_string(data.join(SHARDS));
     let shards = shards.unwrap_or_else(|_| format!("{}\n", journals.len()));
     std::fs::write(into.join(SHARDS), shards).map_err(failed)?;
-    let salvaged = journals.iter().map(|journal| {
+    let salvaged = read.into_iter().map(|(journal, state, damage)| {
         let directory = into.join(format!("shard-{}", journal.shard()));
         std::fs::create_dir(&directory).map_err(failed)?;
-        let mut found = Found(Vec::new());
-        let state = journal.read(From::Oldest, &mut found)?.state;
-        let mut salvaged = Salvaged { shard: journal.shard(), damage: found.0, ..Salvaged::default() };
+        let mut salvaged = Salvaged { shard: journal.shard(), damage, ..Salvaged::default() };
         write(journal, state, &directory, &mut salvaged).map_err(failed)?;
         Ok(salvaged)
     });

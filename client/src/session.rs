@@ -10,7 +10,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ use crate::wait::Deadline;
 
 /// How long a broker may take for an answer.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// In such a part of the time that was waited in vain for an answer a broker that is at work welcomes another session.
+const WELCOME_PART: u32 = 10;
 /// How often a connection is made that ends before its welcome.
 const GREETINGS_MAX: u32 = 3;
 /// Longest single poll: beyond it the kernel's arithmetic is not relied on.
@@ -38,6 +40,7 @@ const POLL_MAX: Duration = Duration::from_secs(3600);
 /// An open session.
 #[derive(Debug)]
 pub(crate) struct Session {
+    directory: PathBuf,
     socket: OwnedFd,
     fork: ForkMark,
     welcome: Welcome,
@@ -91,9 +94,16 @@ impl Session {
         }
         let mut greetings = 0;
         let (socket, greeted) = loop {
-            let socket = match socket::connect(&path) {
+            let socket = match socket::connect_within(&path, answer_max) {
                 Err(_) if greetings > 0 => {
                     return Err(ConnectError::Disconnected { directory: directory.to_owned() });
+                }
+                // As many wait as can: it takes nobody in.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ConnectError::NoAnswer {
+                        directory: directory.to_owned(),
+                        waited: answer_max,
+                    });
                 }
                 connected => connected.map_err(|source| no_connection(directory, source))?,
             };
@@ -117,7 +127,8 @@ impl Session {
         let turn = Mutex::new(Turn { next: 1, unanswered: Vec::new() });
         let broker = AtomicU32::new(welcome.broker_pid);
         let (ended, watch) = (AtomicBool::new(false), Watch::default());
-        Ok(Self { socket, fork: ForkMark::here(), welcome, broker, ended, turn, watch })
+        let (directory, fork) = (directory.to_owned(), ForkMark::here());
+        Ok(Self { directory, socket, fork, welcome, broker, ended, turn, watch })
     }
 
     pub(crate) fn welcome(&self) -> &Welcome {
@@ -280,7 +291,11 @@ impl Session {
 
     fn explain(&self, trouble: Trouble, waited: Duration) -> AdminError {
         match trouble {
-            Trouble::NoAnswer => AdminError::NoAnswer { pid: self.broker_pid(), waited },
+            Trouble::NoAnswer => {
+                // Whoever welcomes others is at work on what was asked.
+                let is_at_work = Self::open(&self.directory, waited / WELCOME_PART).is_ok();
+                AdminError::NoAnswer { pid: self.broker_pid(), waited, is_at_work }
+            }
             Trouble::Disconnected => {
                 self.ended.store(true, Ordering::Relaxed);
                 AdminError::Disconnected
@@ -453,6 +468,43 @@ mod tests {
         let error = Session::open(directory.path(), SOON).unwrap_err();
         assert!(matches!(error, ConnectError::NoAnswer { waited: SOON, .. }), "{error}");
         assert!(error.is_retryable());
+        serving.join().unwrap();
+    }
+
+    #[test]
+    fn a_broker_at_whose_door_nobody_more_can_wait_is_one_that_does_not_answer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SOCKET_NAME);
+        let _listener = socket::listen(&path).unwrap();
+        let waiting: Vec<_> = std::iter::from_fn(|| socket::connect_within(&path, SOON).ok()).collect();
+        assert!(!waiting.is_empty());
+        let error = Session::open(directory.path(), SOON).unwrap_err();
+        assert!(matches!(error, ConnectError::NoAnswer { waited: SOON, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_broker_that_takes_long_for_an_answer_and_welcomes_others_is_not_said_to_hang() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = socket::listen(&directory.path().join(SOCKET_NAME)).unwrap();
+        let serving = thread::spawn(move || {
+            for _ in 0..2 {
+                assert!(wait_for(&listener, PollFlags::IN, Deadline::after(LONG)).unwrap());
+                let socket = socket::accept(&listener).unwrap();
+                welcome(&socket);
+                // What it asks stays unanswered.
+                std::mem::forget(socket);
+            }
+        });
+        let session = Session::open(directory.path(), LONG).unwrap();
+        let opening = Request::OpenProducer { stream: b"s".into(), partition: 0, name: None };
+        let error = session.request(&opening, Duration::from_secs(1)).unwrap_err();
+        assert!(
+            matches!(error, AdminError::NoAnswer { is_at_work: true, .. }) && error.is_retryable(),
+            "{error:?}"
+        );
+        let expected = "the broker (process 77) has not answered for 1s, and takes connections meanwhile: it is at work on what was \
+                        asked, such as a large ring; ask again";
+        assert_eq!(error.to_string(), expected);
         serving.join().unwrap();
     }
 

@@ -177,7 +177,7 @@ fn a_batch_that_stops_says_how_much_of_it_was_sent_and_that_much_is_there() {
     let error = producer.send_batch([&b"1"[..], b"2", &[0; 1001], b"4"]).unwrap_err();
     assert_eq!(error.sent, 2);
     assert!(matches!(error.source, SendError::TooLarge { bytes: 1001, .. }));
-    assert!(error.to_string().starts_with("2 messages of the batch were sent, the next was not: a payload"));
+    assert!(error.to_string().starts_with("2 messages of the batch went out, the next did not: a payload"));
     assert_eq!(consumer.recv().unwrap().payload(), b"1");
     assert_eq!(consumer.recv().unwrap().payload(), b"2");
     assert!(consumer.try_recv().unwrap().is_none());

@@ -10,6 +10,7 @@
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::text::count;
 use crate::words::{LAP_BITS, POSITION_BITS};
 
 /// "RINGWAY1" in memory order.
@@ -352,8 +353,8 @@ fn nearest(value: u64, low: u64, high: u64) -> u64 {
 pub enum GeometryError {
     /// Not a power of two, too small or too large.
     #[error(
-        "a ring of {capacity} slots cannot be made: the number must be a power of two from {CAPACITY_MIN} to \
-         {CAPACITY_MAX}; the next one is {near}"
+        "a ring of {} cannot be made: the number must be a power of two from {CAPACITY_MIN} to {CAPACITY_MAX}; the nearest \
+         is {near}", count(*.capacity, "slot")
     )]
     Capacity {
         /// What was asked for.
@@ -363,8 +364,8 @@ pub enum GeometryError {
     },
     /// Not a power of two, too small or too large.
     #[error(
-        "slots of {slot_bytes} bytes cannot be made: the size must be a power of two from {SLOT_BYTES_MIN} to \
-         {SLOT_BYTES_MAX}; the next one is {near}"
+        "slots of {} cannot be made: the size must be a power of two from {SLOT_BYTES_MIN} to {SLOT_BYTES_MAX}; the nearest \
+         is {near}", count((*.slot_bytes).into(), "byte")
     )]
     SlotBytes {
         /// What was asked for.
@@ -374,8 +375,8 @@ pub enum GeometryError {
     },
     /// Each part is right, the product is too large.
     #[error(
-        "a ring of {capacity} slots of {slot_bytes} bytes would take {bytes} bytes: {RING_BYTES_MAX} at the \
-         most; take fewer or smaller slots"
+        "a ring of {} of {} would take {bytes} bytes: {RING_BYTES_MAX} at the most; take fewer or smaller slots",
+        count(*.capacity, "slot"), count((*.slot_bytes).into(), "byte")
     )]
     Ring {
         /// Slots asked for.

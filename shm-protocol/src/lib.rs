@@ -13,6 +13,7 @@
 //! | [`key`] | which partition the messages of a key go to |
 //! | [`name`] | what a stream or subscription may be called |
 //! | [`stops`] | where tests may stop a process |
+//! | [`text`] | numbers in texts for people |
 //! | [`fork`] | noticing that a handle was inherited by a forked child |
 //!
 //! What always holds:
@@ -32,5 +33,6 @@ pub mod name;
 pub mod partition;
 pub mod ring;
 pub mod stops;
+pub mod text;
 pub mod view;
 pub mod words;

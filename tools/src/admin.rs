@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_client::{
-    AdminError, Backoff, Connection, CursorInfo, Durability, Lag, Overflow, PartitionInfo, Producers,
-    RefusalCode, SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo,
-    SubscriptionMode,
+    AdminError, Backoff, Connection, CursorInfo, Durability, Lag, PartitionInfo, Producers, RefusalCode,
+    SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
 };
 use ringway_shm_protocol::name::Name;
 use serde_json::json;
@@ -152,6 +151,8 @@ fn create_queue(
         let message = format!("the queue for its dead letters: {error}; name one with --dead-letter STREAM");
         Failure::with(Exit::Usage, message)
     })?;
+    // First, so that nothing is made where it cannot be; what dies before there is a queue for it waits.
+    let queue = connection.declare_queue(name.as_str(), settings, shared.settings(Some(&dead)))?;
     // As it is, if it is there.
     match connection.stream(dead.as_str()) {
         Err(AdminError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
@@ -163,7 +164,7 @@ fn create_queue(
             found?;
         }
     }
-    Ok(connection.declare_queue(name.as_str(), settings, shared.settings(Some(&dead)))?)
+    Ok(queue)
 }
 
 /// What confirmed messages survive when nothing is said.
@@ -174,41 +175,21 @@ fn durability_of(kind: Kind) -> Durability {
     }
 }
 
-fn kind_text(kind: StreamKind) -> &'static str {
-    match kind {
-        StreamKind::Topic => "topic",
-        StreamKind::Queue => "queue",
-    }
-}
-
 pub(crate) fn settings_text(settings: &StreamSettings) -> String {
-    let producers = match settings.producers {
-        Producers::Shared => "shared producers",
-        Producers::Exclusive => "exclusive producers",
-    };
     let partitions = match settings.partitions {
         1 => String::new(),
         partitions => format!("{partitions} partitions, "),
     };
     format!(
-        "{}, {partitions}{} slots of {} bytes, payloads to {} bytes, {producers}, overflow {}, durability {}",
-        kind_text(settings.kind),
+        "{}, {partitions}{} slots of {} bytes, payloads to {}, {} producers, overflow {}, durability {}",
+        settings.kind.name(),
         thousands(settings.slots),
         settings.slot_bytes,
-        thousands(settings.payload_bytes_max.into()),
-        overflow_text(settings.overflow),
+        count(settings.payload_bytes_max.into(), "byte"),
+        settings.producers.name(),
+        settings.overflow,
         settings.durability.name(),
     )
-}
-
-/// As it is written behind `--overflow`.
-fn overflow_text(overflow: Overflow) -> String {
-    match overflow {
-        Overflow::Block => "block".to_owned(),
-        Overflow::Reject => "reject".to_owned(),
-        Overflow::DropOldest => "drop-oldest".to_owned(),
-        Overflow::Detach { after_ms } => format!("detach={:?}", Duration::from_millis(after_ms.into())),
-    }
 }
 
 /// `-` stands for what is not there.
@@ -243,7 +224,7 @@ fn stream_table(streams: &[StreamInfo]) -> String {
         let published = |partition: &PartitionInfo| partition.next_position;
         vec![
             stream.name.clone(),
-            kind_text(stream.settings.kind).to_owned(),
+            stream.settings.kind.name().to_owned(),
             stream.settings.partitions.to_string(),
             stream.settings.slots.to_string(),
             stream.settings.slot_bytes.to_string(),

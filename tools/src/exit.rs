@@ -139,6 +139,7 @@ impl From<OpenError> for Failure {
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         let exit = match &error {
+            SendError::Attributes { .. } | SendError::Durability { .. } => Exit::Usage,
             SendError::Full { .. } => Exit::TimedOut,
             SendError::Disconnected { .. } => Exit::NotFound,
             _ => Exit::Failure,

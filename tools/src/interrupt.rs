@@ -83,9 +83,17 @@ impl Interrupt {
 
 /// Whether nobody will ever read what is written to `descriptor`, a pipe or a socket.
 pub(crate) fn reader_is_gone(descriptor: impl AsFd) -> bool {
-    let mut polled = [PollFd::new(&descriptor, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
+    is_now(descriptor, PollFlags::ERR)
+}
+
+/// Whether `descriptor` takes something without a wait.
+pub(crate) fn is_writable(descriptor: impl AsFd) -> bool {
+    is_now(descriptor, PollFlags::OUT)
+}
+
+fn is_now(descriptor: impl AsFd, event: PollFlags) -> bool {
+    let mut polled = [PollFd::new(&descriptor, event)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(event)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `ringway journal`: what is in the journals of a data directory, whether or not a broker is at work there. Nothing is changed.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,7 +28,14 @@ const SHOWN_BYTES: usize = 60;
 pub(crate) fn run(args: JournalArgs, directory: Option<PathBuf>) -> Result<(), Failure> {
     let own = directory.map(|directory| directory.join(DATA_NAME));
     let data = args.data.or(own).unwrap_or_else(default_data_directory);
-    let journals = Journal::all(&data)?;
+    let journals = match Journal::all(&data) {
+        Err(RecoveryError::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Vec::new()
+        }
+        found => found?,
+    };
     if journals.is_empty() {
         let message = format!("there is no journal in {}: name the data directory by --data", data.display());
         return Err(Failure::with(Exit::NotFound, message));
@@ -52,9 +60,15 @@ impl From<SalvageError> for Failure {
 
 impl From<RecoveryError> for Failure {
     fn from(error: RecoveryError) -> Self {
-        let is_missing = matches!(&error, RecoveryError::Io { source, .. }
-            if source.kind() == std::io::ErrorKind::NotFound);
-        Self::with(if is_missing { Exit::NotFound } else { Exit::Failure }, error)
+        let RecoveryError::Io { source, .. } = &error else { return Self::new(error) };
+        match source.kind() {
+            ErrorKind::NotFound => Self::with(Exit::NotFound, error),
+            ErrorKind::PermissionDenied => {
+                let message = format!("{error}; run it as the user of the broker, or as root");
+                Self::with(Exit::Refused, message)
+            }
+            _ => Self::new(error),
+        }
     }
 }
 
@@ -292,10 +306,7 @@ fn report(journal: &Journal, verified: &Verified, took: Duration) -> String {
         journal.shard(),
         count(*messages, "message"),
         count(*records, "record"),
-        match batches {
-            1 => "1 batch".to_owned(),
-            batches => format!("{} batches", thousands(*batches)),
-        },
+        count(*batches, "batch"),
         count(*bytes, "byte"),
         took.as_secs_f64(),
         *bytes as f64 / took.as_secs_f64() / 1e9,

@@ -33,17 +33,27 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use ringway_client::{ConnectError, Connection, directory};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let given = with_negative_numbers(Cli::command()).get_matches();
+    match run(Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What is below zero is refused, or taken, as the value that it is, and not as an option that is not known.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let allowed = |arg: clap::Arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.allow_negative_numbers(takes_values)
+    };
+    command.mut_args(allowed).mut_subcommands(with_negative_numbers)
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -2,16 +2,17 @@
 //!
 //! 1. A message is acked where it was only when it is confirmed where it goes. So it is there, or here, or in both, and never in
 //!    neither, whoever is killed when: at least once.
-//! 2. No message is looked at twice: at most as many are taken as were ready at the beginning. What does not match is kept, its lease
-//!    extended, until the end; then it is given back untouched, as is everything that was taken and not moved.
+//! 2. At most as many messages are looked at as were ready at the beginning. What does not match is kept, its lease extended, so that
+//!    it does not come again; when that is too much it is given back, and known by its position when it comes. At the end
+//!    everything is given back untouched that was taken and not moved.
 //! 3. No stream is made: a target that is not there ends the command, and what was moved before stays moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use ringway_client::{
-    AttributeMap, Attributes, ConfirmError, Connection, DeathReason, Delivery, Leased, Outgoing, Producer,
-    SettleError, SharedConsumer, SubscriptionMode, Value,
+    AttributeMap, Attributes, ConfirmError, Connection, DeathReason, Delivery, Leased, Outgoing, Position,
+    Producer, SettleError, SharedConsumer, StreamKind, SubscriptionMode, Value,
 };
 use serde_json::json;
 
@@ -23,8 +24,8 @@ use crate::pace::Pace;
 
 /// Most messages between two confirms.
 const BATCH_MESSAGES_MAX: usize = 128;
-/// Most messages that do not match and are kept.
-const PASSED_OVER_MAX: usize = 65_536;
+/// Most messages that do not match and are kept at a time.
+const KEPT_MAX: usize = 16_384;
 /// Others have taken what was ready when nothing has come for so long.
 const IDLE_MAX: Duration = Duration::from_secs(1);
 /// What begins the names of attributes that say how a message has died.
@@ -80,7 +81,10 @@ struct Moving<'a> {
     batch: Vec<(Leased, String)>,
     batch_since: Instant,
     moved: BTreeMap<String, u64>,
-    passed_over: Vec<Leased>,
+    /// Where those are that do not match.
+    passed_over: HashSet<Position>,
+    /// Those of them that have not been given back.
+    kept: Vec<Leased>,
     extended_at: Instant,
 }
 
@@ -94,7 +98,12 @@ impl<'a> Moving<'a> {
     ) -> Result<Self, Failure> {
         let subscription = limits.subscription.as_ref().map_or(stream, |name| name.as_str());
         // A stream that is not there is said to be missing, rather than a subscription of its name.
-        connection.stream(stream)?;
+        let kind = connection.stream(stream)?.settings.kind;
+        if kind == StreamKind::Topic && limits.subscription.is_none() {
+            let message =
+                format!("stream {stream} is a topic: name a shared subscription with --subscription NAME");
+            return Err(Failure::with(Exit::Usage, message));
+        }
         let found = connection.subscription(stream, subscription)?;
         let SubscriptionMode::Shared(settings) = &found.mode else {
             let message = format!(
@@ -118,7 +127,8 @@ impl<'a> Moving<'a> {
             batch: Vec::new(),
             batch_since: now,
             moved: BTreeMap::new(),
-            passed_over: Vec::new(),
+            passed_over: HashSet::new(),
+            kept: Vec::new(),
             extended_at: now,
         })
     }
@@ -128,11 +138,9 @@ impl<'a> Moving<'a> {
         // What was sent is confirmed and acked also when something else has failed.
         let flushed = self.flush();
         let said = self.say(done);
-        let Self { mut consumer, passed_over, batch, limits, .. } = self;
-        for message in passed_over.iter().chain(batch.iter().map(|(message, _)| message)) {
-            // It is another's by now: then there is nothing to give back.
-            let _ = consumer.release(message);
-        }
+        self.kept.extend(self.batch.drain(..).map(|(message, _)| message));
+        self.give_back();
+        let Self { mut consumer, limits, .. } = self;
         let settled = consumer.confirm_settled(limits.timeout);
         let closed = consumer.close();
         result.and(flushed).and(said)?;
@@ -142,24 +150,43 @@ impl<'a> Moving<'a> {
 
     fn move_all(&mut self) -> Result<(), Failure> {
         let most = self.limits.count.unwrap_or(u64::MAX);
-        let (mut looked, mut sent) = (0, 0);
-        while looked < self.ready && sent < most && self.passed_over.len() < PASSED_OVER_MAX {
+        let (mut looked, mut sent, mut known) = (0, 0, 0);
+        // Others have taken the rest when nothing comes but what is known, as much as can be kept.
+        while looked < self.ready && sent < most && known < KEPT_MAX {
             let Some(message) = self.receive()? else { break };
-            looked += 1;
-            match (self.route)(&message) {
+            let is_new = match (self.route)(&message) {
                 Some(target) => {
                     self.keep_pace()?;
                     self.send(message, target)?;
                     sent += 1;
+                    true
                 }
-                None => self.passed_over.push(message),
-            }
+                None => self.pass_over(message),
+            };
+            (looked, known) = if is_new { (looked + 1, 0) } else { (looked, known + 1) };
             if self.batch.len() >= BATCH_MESSAGES_MAX || self.batch_since.elapsed() > self.lease / 4 {
                 self.flush()?;
             }
             self.extend_leases()?;
         }
         Ok(())
+    }
+
+    /// Keeps a message that does not match; whether it has come for the first time.
+    fn pass_over(&mut self, message: Leased) -> bool {
+        if self.kept.len() >= KEPT_MAX {
+            self.give_back();
+        }
+        let is_new = self.passed_over.insert(message.position());
+        self.kept.push(message);
+        is_new
+    }
+
+    fn give_back(&mut self) {
+        for message in self.kept.drain(..) {
+            // It is another's by now: then there is nothing to give back.
+            let _ = self.consumer.release(&message);
+        }
     }
 
     /// The next message; `None`: others have taken what was there.
@@ -258,7 +285,7 @@ impl<'a> Moving<'a> {
             return Ok(());
         }
         self.extended_at = Instant::now();
-        for message in self.passed_over.iter().chain(self.batch.iter().map(|(message, _)| message)) {
+        for message in self.kept.iter().chain(self.batch.iter().map(|(message, _)| message)) {
             self.consumer.extend(message, self.lease)?;
         }
         Ok(())

@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+pub(crate) use ringway_shm_protocol::text::{count, thousands};
+
 use crate::exit::Failure;
 use crate::interrupt::{self, Interrupt};
 
@@ -132,6 +134,11 @@ pub(crate) fn lines(fields: &[(&str, String)]) -> String {
     fields.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
 }
 
+/// Whether it is a terminal where the cursor can be moved.
+pub(crate) fn is_screen(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// A line of progress on a terminal, at the bottom of standard error; elsewhere nothing.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressLine {
@@ -142,7 +149,7 @@ impl ProgressLine {
     /// Shows this in place of what it has shown, unless that was a moment ago.
     pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
         let mut error = io::stderr();
-        if error.is_terminal() && self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+        if is_screen(&error) && self.shown_at.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
             self.shown_at = Some(Instant::now());
             // Who cannot see it does without.
             let _ = write!(error, "\rringway: {}\x1b[K", text());
@@ -159,28 +166,10 @@ impl ProgressLine {
     /// Takes a line away that another process may have shown on the same terminal.
     pub(crate) fn end_of_another() {
         let mut error = io::stderr();
-        if error.is_terminal() {
+        if is_screen(&error) {
             let _ = write!(error, "\r\x1b[K");
         }
     }
-}
-
-/// A number with its thousands apart: 10,080.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number of things: "1 message", "10,080 messages".
-pub(crate) fn count(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -237,13 +226,5 @@ mod tests {
             table(&["NAME", ">SLOTS", "WHO"], &rows),
             "NAME      SLOTS  WHO\na             7  x\nAufträge   1000\n"
         );
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let grouped: Vec<_> = [0, 999, 1000, 10_080, 1_234_567].map(thousands).into();
-        assert_eq!(grouped, ["0", "999", "1,000", "10,080", "1,234,567"]);
-        assert_eq!(count(1, "message"), "1 message");
-        assert_eq!(count(0, "message"), "0 messages");
     }
 }

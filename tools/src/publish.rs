@@ -39,6 +39,13 @@ pub(crate) fn run(args: &PubArgs, connection: &Connection) -> Result<(), Failure
         producer = producer.name(name.as_str());
     }
     let producer = producer.open()?;
+    let bytes_max = producer.payload_bytes_max();
+    if args.count.is_some() && args.size > bytes_max {
+        let most = count(bytes_max as u64, "byte");
+        let message =
+            format!("--size {}: a message of stream {} has {most} at the most", args.size, args.stream);
+        return Err(Failure::with(Exit::Usage, message));
+    }
     let mut publisher = Publisher {
         producer,
         interrupt,
@@ -295,9 +302,11 @@ impl Lines {
         }
         if line.len() > bytes_max {
             return Err(Failure::new(format!(
-                "line {} of {} is longer than {bytes_max} bytes, the most that a message of stream {stream} holds: declare \
+                "line {} of {} is longer than {}, the most that a message of stream {stream} holds: declare \
                  it with a larger one (ringway stream create NAME --max-payload B)",
-                self.number, self.name
+                self.number,
+                self.name,
+                count(bytes_max as u64, "byte")
             )));
         }
         Ok(true)

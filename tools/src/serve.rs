@@ -1,6 +1,5 @@
 //! `ringway serve`: a keeper in this process, and a broker in another, which it starts and succeeds until it is told to end.
 
-use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -22,7 +21,7 @@ use signal_hook::iterator::Signals;
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
 use crate::logging;
-use crate::output::{self, ProgressLine, count, thousands};
+use crate::output::{self, ProgressLine, count, is_screen, thousands};
 
 /// How often it is shown how far a start is; one that is over before shows nothing.
 const SHOW_EVERY: Duration = Duration::from_millis(300);
@@ -103,7 +102,7 @@ impl Shown {
             bar.clear();
         };
         // A start that nobody can watch is a start all the same.
-        let thread = std::io::stderr().is_terminal().then(|| std::thread::spawn(show));
+        let thread = is_screen(&std::io::stderr()).then(|| std::thread::spawn(show));
         Self { is_over, thread }
     }
 }

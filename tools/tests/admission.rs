@@ -71,13 +71,38 @@ fn nobody_but_the_brokers_user_and_root_may_connect_when_nothing_is_said() {
     };
     list(BROKER).ok();
     list(0).ok();
-    list(FRIEND).expect(5, &["may not connect"]);
+    let asking = [
+        "stop",
+        "stream list",
+        "stream create s",
+        "subscription list s",
+        "pub s x",
+        "sub s --subscription a",
+        "bench latency --time 1s",
+        "top --once",
+        "inspect s",
+        "peek s",
+    ];
+    let friend = |arguments: &str| {
+        let mut friend = of_user(&command, FRIEND, &[]);
+        friend.arg("--dir").arg(&directory_of_broker).args(arguments.split(' '));
+        Ended::from(friend.output().unwrap())
+    };
+    for arguments in asking {
+        friend(arguments).expect(5, &["this user may not "]);
+    }
+    list(BROKER).ok();
+    friend("journal ls").expect(5, &["Permission denied", "as the user of the broker"]);
+    friend("serve").expect(5, &[&format!("must belong to user {FRIEND}")]);
     // Whoever comes past the directory is asked who it is all the same.
     for path in [directory_of_broker.clone(), directory_of_broker.join("control.sock")] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     list(FRIEND)
         .expect(5, &[&format!("of user {FRIEND}"), &format!("serves user {BROKER}, root"), "allowed_uids"]);
+    std::fs::set_permissions(directory_of_broker.join("keeper.sock"), std::fs::Permissions::from_mode(0o777))
+        .unwrap();
+    friend("inspect s").expect(5, &[&format!("user {FRIEND} may not look"), &format!("user {BROKER}")]);
     drop(broker);
 }
 

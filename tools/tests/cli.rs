@@ -9,7 +9,7 @@ use std::io::{BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 use support::{Broker, Ended, ended, ringway, runs, signal, until};
 
@@ -72,7 +72,7 @@ fn what_a_message_says_about_itself_is_sent_along_and_printed() {
     assert_eq!(line, expected);
     broker.run(&["pub", "s", "x", "--attribute", "n"]).expect(2, &["NAME=VALUE"]);
     broker.run(&["pub", "s", "x", "--attribute", "n=1", "--attribute", "n=2"]).expect(2, &["already"]);
-    broker.run(&["pub", "s", "x", "--key", &"k".repeat(1025)]).expect(1, &["1025 bytes: 1024 at the most"]);
+    broker.run(&["pub", "s", "x", "--key", &"k".repeat(1025)]).expect(2, &["1025 bytes: 1024 at the most"]);
 }
 
 #[test]
@@ -266,11 +266,49 @@ fn arguments_that_cannot_be_are_exit_2_and_say_why() {
     broker.run(&["stream", "create", &"x".repeat(201)]).expect(2, &["200 bytes"]);
     let arguments = ["stream".as_ref(), "create".as_ref(), OsStr::from_bytes(b"caf\xe9")];
     Ended::from(broker.command(arguments).output().unwrap()).expect(2, &["a name must be UTF-8: byte 3"]);
-    broker.run(&["stream", "create", "s", "--slots", "1000"]).expect(2, &["1024"]);
-    broker.run(&["stream", "create", "s", "--slot-size", "100"]).expect(2, &["128"]);
-    broker.run(&["pub", "s", "--count", "1000", "--size", "2"]).expect(2, &["--size"]);
-    broker.run(&["pub", "s", "x", "--rate", "0"]).expect(2, &["above 0"]);
-    broker.run(&["sub", "s", "--subscription", "a", "--timeout", "soon"]).expect(2, &["500ms"]);
+    broker.run(&["stream", "create", "t"]).ok();
+    broker.run(&["stream", "create", "q", "--kind", "queue"]).ok();
+    let wrong = [
+        ("stream create s --slots 1000", "the nearest is 1024"),
+        ("stream create s --slots 1", "a ring of 1 slot cannot be made"),
+        (
+            "stream create s --slots -1",
+            "invalid value '-1' for '--slots <N>': it must be a whole number from 0",
+        ),
+        ("stream create s --slots 1k", "it must be a whole number from 0 to 18446744073709551615"),
+        ("stream create s --max-payload 4294967296", "it must be a whole number from 0 to 4294967295"),
+        ("stream create s --slot-size 100", "the nearest is 128"),
+        ("stream create s --partitions 65", "from 1 to 64"),
+        (
+            "stream create s --kind queue --lease 0s",
+            "a lease of 0 ms cannot be had: from 1 to 43200000 (12 hours)",
+        ),
+        ("stream create s --kind queue --lease 1us", "1ms at the least"),
+        ("stream create s --overflow detach=1000d", "below 49 days"),
+        ("stream redrive t", "stream t is a topic: name a shared subscription with --subscription NAME"),
+        ("stream move q t --rate -1", "above 0"),
+        ("pub t --count 1000 --size 2", "choose a larger --size"),
+        ("pub t --count 1 --size 99999999999999", "a message of stream t has 16,777,216 bytes at the most"),
+        ("pub t x --rate 0", "above 0"),
+        ("pub t x --durability synced", "declare a stream with --durability written or synced"),
+        ("sub t --subscription a --timeout soon", "500ms"),
+        ("sub t --subscription a --count -1", "whole number"),
+        ("inspect t --watch 1ms", "the interval is 20ms at the least"),
+        ("inspect t slot -1", "whole number"),
+        ("peek t --from first", "whole number"),
+        ("journal show --position 5..x", "whole number"),
+        ("serve --cores 9999", "this process may run on cores "),
+        ("serve --sessions-max -1", "from 1 to 4294967295, not \"-1\""),
+    ];
+    for (arguments, why) in wrong {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        broker.run(&arguments).expect(2, &[why]);
+    }
+    // Nothing was made on the way.
+    let listed = broker.run(&["stream", "list", "--json"]).ok();
+    let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.iter().map(|stream| &stream["name"]).collect::<Vec<_>>(), ["q", "q.dead", "t"]);
+    broker.run(&["pub", "t", "-5"]).expect(0, &["published 1 message"]);
     let deep = broker.path(&"d".repeat(120));
     for arguments in [&["serve"][..], &["stream", "list"]] {
         let ended = Ended::from(ringway().arg("--dir").arg(&deep).args(arguments).output().unwrap());
@@ -279,14 +317,60 @@ fn arguments_that_cannot_be_are_exit_2_and_say_why() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_a_failure_that_says_why() {
+    let broker = Broker::start();
+    broker.run(&["stream", "create", "q", "--kind", "queue"]).ok();
+    broker.run(&["pub", "q", "--count", "3"]).ok();
+    let data = broker.path("broker/data");
+    let data = data.to_str().unwrap();
+    let printing = [
+        "stream list",
+        "stream list --json",
+        "stream show q",
+        "stream show q --json",
+        "subscription list q",
+        "subscription show q q --json",
+        "inspect q",
+        "inspect q --json",
+        "inspect q slot 1",
+        "inspect q --watch 20ms --json",
+        "peek q",
+        "sub q --count 1",
+        "stream move q q.dead --count 0 --json",
+        "top --once --interval 100ms",
+        "completions bash",
+        "serve --check --json",
+        "journal ls --data",
+        "journal show --data",
+        "journal verify --json --data",
+    ];
+    for arguments in printing {
+        let mut command = broker.command(arguments.split(' '));
+        if arguments.ends_with("--data") {
+            command.arg(data);
+        }
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = Ended::from(
+            command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap(),
+        );
+        ended.expect(1, &["cannot write to standard output: No space left on device"]);
+    }
+    // Nor is it consumed.
+    assert_eq!(broker.run(&["sub", "q", "--count", "3"]).ok().lines().count(), 3);
+}
+
+#[test]
 fn what_is_refused_is_exit_5() {
     let broker = Broker::start();
     broker.stream("s", "a");
     broker.run(&["stream", "create", "s", "--slots", "64"]).expect(5, &["s"]);
+    broker
+        .run(&["stream", "create", "s", "--kind", "queue", "--overflow", "reject"])
+        .expect(5, &["kind topic, not queue, overflow block, not reject, durability memory, not synced;"]);
     let (child, _out) = broker.spawn(&["sub", "s", "--subscription", "a"]);
     until("it is open", || !broker.subscription("s", "a", "consumer_pid").is_null());
     broker.run(&["sub", "s", "--subscription", "a"]).expect(5, &[&child.id().to_string()]);
-    broker.run(&["stream", "delete", "s"]).expect(5, &[]);
+    broker.run(&["stream", "delete", "s"]).expect(5, &["stream s is open: 0 producers and 1 consumer; "]);
     broker.run(&["serve"]).expect(5, &["already serves", &broker.process.id().to_string()]);
     signal(&child, Signal::TERM);
     ended(child).expect(130, &[]);
@@ -372,6 +456,24 @@ fn a_killed_broker_is_succeeded_a_killed_keeper_is_replaced_and_stop_ends_both()
 }
 
 #[test]
+fn a_keeper_that_fails_leaves_the_sockets_to_its_broker_which_starts_another() {
+    let mut broker = Broker::start();
+    let keeper = Pid::from_child(&broker.process);
+    let as_many_as_it_polls = Rlimit { current: Some(8), maximum: Some(8) };
+    prlimit(Some(keeper), Resource::Nofile, as_many_as_it_polls).unwrap();
+    // It cannot take the descriptors of the stream's memory.
+    broker.stream("s", "a");
+    broker.run(&["pub", "s", "one"]).ok();
+    until("the keeper has failed", || broker.process.try_wait().unwrap().is_some());
+    assert!(broker.errors().contains("the keeper cannot hear its broker"), "{}", broker.errors());
+    broker.run(&["pub", "s", "two"]).ok();
+    until("another keeper shows what it holds", || broker.run(&["inspect", "s"]).code == 0);
+    assert_eq!(broker.run(&["sub", "s", "--subscription", "a", "--count", "2"]).ok(), "one\ntwo\n");
+    broker.run(&["stop"]).ok();
+    until("nothing is left", || !broker.directory().exists());
+}
+
+#[test]
 fn a_subscriber_says_that_the_broker_has_gone() {
     let broker = Broker::start();
     broker.stream("s", "a");
@@ -391,7 +493,7 @@ fn the_first_help_shows_the_exit_codes_and_no_hidden_command() {
 #[test]
 fn a_journal_is_listed_shown_and_verified_beside_its_broker() {
     let broker = Broker::start();
-    broker.run(&["journal", "ls"]).expect(3, &["No such file"]);
+    broker.run(&["journal", "ls"]).expect(3, &["there is no journal in"]);
     broker.run(&["stream", "create", "s", "--durability", "synced"]).ok();
     broker.run_with(&["pub", "s", "--lines", "-", "--key", "k"], b"one\ntwo\n\xff\n").ok();
     let listed: Value = serde_json::from_str(&broker.run(&["journal", "ls", "--json"]).ok()).unwrap();
@@ -410,7 +512,7 @@ fn a_journal_is_listed_shown_and_verified_beside_its_broker() {
     assert_eq!((&line["stream"], &line["key"], &line["payload"]), (&json!("s"), &json!("k"), &json!("one")));
     assert_eq!(broker.run(&["journal", "show", "--until", "1h"]).ok(), "");
     assert_eq!(broker.run(&["journal", "show", "--position", "2", "--format", "raw"]).raw, b"\xff\n");
-    broker.run(&["journal", "show", "--position", "x"]).expect(2, &["\"x\" is no position"]);
+    broker.run(&["journal", "show", "--position", "x"]).expect(2, &["whole number"]);
     assert!(broker.run(&["journal", "verify"]).ok().contains("shard 0: 3 messages in "));
     let verified: Value = serde_json::from_str(&broker.run(&["journal", "verify", "--json"]).ok()).unwrap();
     assert_eq!((&verified[0]["messages"], &verified[0]["damage"]), (&json!(3), &json!([])));

@@ -110,6 +110,8 @@ fn a_file_that_cannot_be_sent_is_named_with_the_reason() {
     with(&[b"one\n".as_slice(), &[b'x'; 4081]].concat()).expect(1, &["line 2", "4,081 bytes", "4,080"]);
     let missing = demo(place.path()).args(["--input", "/nonexistent/x"]).output().unwrap();
     Ended::from(missing).expect(1, &["/nonexistent/x"]);
+    let endless = demo(place.path()).args(["--input", "/dev/zero"]).output().unwrap();
+    Ended::from(endless).expect(1, &["/dev/zero has more than 67,108,864 bytes: take a smaller file"]);
     assert!(is_empty(place.path()));
 }
 

@@ -6,7 +6,7 @@ mod support;
 
 use rustix::process::Signal;
 use support::terminal::Terminal;
-use support::{Broker, Ended, ended, ringway, signal};
+use support::{Broker, Ended, ended, ringway, signal, until};
 
 #[test]
 fn once_prints_one_table_with_rates() {
@@ -86,8 +86,50 @@ fn signals_and_ctrl_c_end_it_and_the_terminal_is_as_before() {
 }
 
 #[test]
+fn a_signal_ends_it_although_the_terminal_takes_nothing_more() {
+    let broker = Broker::start();
+    let mut terminal = Terminal::new(80, 10);
+    let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
+    terminal.shows("no streams");
+    terminal.block();
+    terminal.press(b"?");
+    signal(&child, Signal::TERM);
+    ended(child).expect(130, &[]);
+    assert!(!terminal.is_raw());
+    terminal.free();
+}
+
+#[test]
+fn a_terminal_whose_cursor_cannot_be_moved_gets_plain_text() {
+    let broker = Broker::start();
+    broker.stream("orders", "billing");
+    let shown = |arguments: &[&str], what: &str, code| {
+        let terminal = Terminal::new(80, 24);
+        let mut command = broker.command(arguments);
+        command.env("TERM", "dumb").env_remove("NO_COLOR");
+        let child = terminal.start_whole(command);
+        terminal.shows(what);
+        if code == 130 {
+            signal(&child, Signal::TERM);
+        }
+        ended(child).expect(code, &[]);
+        assert!(!terminal.text().contains('\x1b'), "{:?}", terminal.text());
+    };
+    shown(&["top", "--interval", "100ms"], "billing", 0);
+    shown(&["inspect", "orders", "--watch"], "orders", 130);
+    shown(&["bench", "latency", "--time", "500ms"], "MESSAGES", 0);
+}
+
+#[test]
 fn a_tiny_terminal_is_told_so_and_a_broker_that_ends_is_said() {
     let broker = Broker::start();
+    for (columns, rows) in [(1, 1), (500, 3)] {
+        let mut terminal = Terminal::new(columns, rows);
+        let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
+        until("it has taken the terminal", || terminal.is_raw());
+        terminal.press(b"?x\t/a\r\r\x1bq");
+        ended(child).expect(0, &[]);
+    }
     let mut terminal = Terminal::new(20, 4);
     let child = terminal.start(broker.command(["top", "--interval", "100ms"]));
     terminal.shows("small");

@@ -256,7 +256,8 @@ fn check(Setting { key, value, origin }: &Setting) -> Option<Problem> {
             }
             let allowed = allowed_cores();
             let found = cores.iter().find(|core| !allowed.contains(&(**core as usize)))?;
-            problem(format!("core {found} cannot be used: this process may run on cores {allowed:?}"))
+            let allowed = allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            problem(format!("core {found} cannot be used: this process may run on cores {allowed}"))
         }
         ("segment_bytes", Value::Number(bytes)) if !bytes.is_multiple_of(BLOCK_BYTES) => {
             problem(format!("segment_bytes must be a multiple of {BLOCK_BYTES}, not {bytes}"))

@@ -164,10 +164,10 @@ fn every_wrong_value_says_what_was_found_and_what_is_allowed() {
     );
     assert_wrong("cores = []", "FILE:1: cores must name at least one core, and none twice, not none");
     assert_wrong("cores = [0, 0]", "FILE:1: cores must name at least one core, and none twice, not 0,0");
-    let allowed = allowed_cores();
+    let allowed = allowed_cores().iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     assert_wrong(
         "cores = [999]",
-        &format!("FILE:1: core 999 cannot be used: this process may run on cores {allowed:?}"),
+        &format!("FILE:1: core 999 cannot be used: this process may run on cores {allowed}"),
     );
     let levels =
         "one of off, error, warn, info, debug, trace, or such for parts of the program (warn,PART=debug)";

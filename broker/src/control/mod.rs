@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use ringway_shm_protocol::control::{frame, socket};
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::text::count;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 
@@ -256,10 +257,11 @@ impl Control {
         let open = self.sessions.len();
         if open >= self.parts.sessions_max as usize {
             tracing::warn!(sessions = open, "client refused: too many sessions");
+            let sessions = count(open as u64, "session");
             refuse(
                 &stream,
                 &format!(
-                    "the broker has {open} sessions, its limit (sessions_max in its configuration); close some first"
+                    "the broker has {sessions}, its limit (sessions_max in its configuration); close some first"
                 ),
             );
             return;

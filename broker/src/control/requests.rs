@@ -10,6 +10,7 @@ use ringway_shm_protocol::control::message::{Refusal, RefusalCode, Reply, Reques
 use ringway_shm_protocol::control::socket;
 use ringway_shm_protocol::name::{Name, NameError};
 use ringway_shm_protocol::stops;
+use ringway_shm_protocol::text::count;
 use rustix::event::EventfdFlags;
 use rustix::event::epoll::{self, EventFlags};
 
@@ -66,9 +67,8 @@ impl Control {
             return self.hung_up(id);
         }
         if !packet.descriptors.is_empty() {
-            let count = packet.descriptors.len();
-            return self
-                .hang_up(id, Some(&format!("{count} descriptors came with a packet: requests carry none")));
+            let descriptors = count(packet.descriptors.len() as u64, "descriptor");
+            return self.hang_up(id, Some(&format!("{descriptors} came with a packet: requests carry none")));
         }
         let outcome = Frame::parse(&packet.bytes).map_err(|error| error.to_string()).and_then(|frame| {
             match (frame.kind, self.sessions[&id].has_said_hello()) {
@@ -369,7 +369,8 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         if shard < shards {
             Ok(Target::Shard(shard, operation(EndpointId(wire >> SHARD_BITS))))
         } else {
-            let message = format!("there is no endpoint {wire}: the broker has {shards} shards");
+            let shards = count(shards as u64, "shard");
+            let message = format!("there is no endpoint {wire}: the broker has {shards}");
             Err(Refusal { code: RefusalCode::NotFound, message })
         }
     };

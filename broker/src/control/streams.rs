@@ -19,6 +19,7 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::layout::PARTITIONS_MAX;
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::text::count;
 
 use super::Control;
 use super::requests::{Pending, Waiting};
@@ -160,8 +161,8 @@ impl Control {
                 if *partition >= partitions =>
             {
                 let (name, partition) = (&work.name, *partition);
-                let message =
-                    format!("stream {name} has {partitions} partitions: there is no partition {partition}");
+                let partitions = count(partitions.into(), "partition");
+                let message = format!("stream {name} has {partitions}: there is no partition {partition}");
                 let refusal = Refusal { code: RefusalCode::Invalid, message };
                 self.finish(Reply::Refused(refusal), request, work);
             }

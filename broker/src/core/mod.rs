@@ -33,6 +33,7 @@ use ringway_shm_protocol::control::message::{
 };
 use ringway_shm_protocol::layout::{Geometry, PARTITIONS_MAX};
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::text::count;
 use serde::{Deserialize, Serialize};
 
 pub use altering::Alteration;
@@ -640,11 +641,11 @@ impl Core {
             return Ok(());
         }
         let name = &stream.partition.stream;
+        let (producers, consumers) =
+            (count(producers as u64, "producer"), count(consumers as u64, "consumer"));
         refuse(
             RefusalCode::InUse,
-            format!(
-                "stream {name} is open: {producers} producers and {consumers} consumers; close them first"
-            ),
+            format!("stream {name} is open: {producers} and {consumers}; close them first"),
         )
     }
 

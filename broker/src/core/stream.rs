@@ -75,7 +75,12 @@ impl Subscription {
                 let mut differ = Differences::default();
                 differ.compare("lease in ms", is.lease_ms, asked.lease_ms);
                 differ.compare("most attempts", is.attempts_max, asked.attempts_max);
-                differ.compare("backoff", format!("{:?}", is.backoff), format!("{:?}", asked.backoff));
+                let (had, wanted) = (is.backoff, asked.backoff);
+                differ.compare("first backoff in ms", had.initial_ms, wanted.initial_ms);
+                let (by, asked_by) = (had.multiplier_percent, wanted.multiplier_percent);
+                differ.compare("backoff multiplier in percent", by, asked_by);
+                differ.compare("longest backoff in ms", had.max_ms, wanted.max_ms);
+                differ.compare("backoff jitter in percent", had.jitter_percent, wanted.jitter_percent);
                 let target = |settings: &SharedSettings| {
                     settings.dead_letter.clone().unwrap_or_else(|| "none".to_owned())
                 };
@@ -163,8 +168,10 @@ pub(super) fn check_shared(
         );
     }
     let SharedSettings { lease_ms, backoff, dead_letter, .. } = settings;
-    if *lease_ms > LEASE_MS_MAX {
-        return invalid(format!("a lease of {lease_ms} ms cannot be had: at most {LEASE_MS_MAX} (12 hours)"));
+    if !(1..=LEASE_MS_MAX).contains(lease_ms) {
+        return invalid(format!(
+            "a lease of {lease_ms} ms cannot be had: from 1 to {LEASE_MS_MAX} (12 hours)"
+        ));
     }
     if backoff.initial_ms.max(backoff.max_ms) > RETRY_MS_MAX {
         let asked = backoff.initial_ms.max(backoff.max_ms);
@@ -221,13 +228,13 @@ impl Stream {
         }
         let (is, asked) = (&self.settings, &settings);
         let mut differ = Differences::default();
-        differ.compare("kind", format!("{:?}", is.kind), format!("{:?}", asked.kind));
+        differ.compare("kind", is.kind.name(), asked.kind.name());
         differ.compare("slots", is.slots, asked.slots);
         differ.compare("slot bytes", is.slot_bytes.into(), u64::from(asked.slot_bytes));
         differ.compare("partitions", is.partitions, asked.partitions);
         differ.compare("largest payload", is.payload_bytes_max, asked.payload_bytes_max);
-        differ.compare("producers", format!("{:?}", is.producers), format!("{:?}", asked.producers));
-        differ.compare("overflow", format!("{:?}", is.overflow), format!("{:?}", asked.overflow));
+        differ.compare("producers", is.producers.name(), asked.producers.name());
+        differ.compare("overflow", is.overflow, asked.overflow);
         differ.compare("durability", is.durability.name(), asked.durability.name());
         refuse(
             RefusalCode::Conflict,

@@ -95,10 +95,11 @@ fn declaring_again_confirms_and_other_settings_conflict() {
     let (code, message) = refusal(&effects);
     assert_eq!(code, RefusalCode::Conflict);
     assert!(message.contains("slots 8, not 16;"), "{message}");
-    let other = StreamSettings { producers: Producers::Shared, overflow: Overflow::Reject, ..SETTINGS };
+    let overflow = Overflow::Detach { after_ms: 2000 };
+    let other = StreamSettings { producers: Producers::Shared, overflow, ..SETTINGS };
     let effects = ask(&mut core, 2, declare(other));
     let message = refusal(&effects).1;
-    assert!(message.contains("producers Exclusive, not Shared, overflow Block, not Reject;"), "{message}");
+    assert!(message.contains("producers exclusive, not shared, overflow block, not detach=2s;"), "{message}");
 }
 
 #[test]
@@ -311,7 +312,7 @@ fn what_is_open_is_not_deleted() {
     let effects = ask(&mut core, 2, Operation::DeleteSubscription(partition("s"), name("a")));
     assert!(refusal(&effects).1.contains("process 1001"));
     let effects = ask(&mut core, 2, Operation::DeleteStream(partition("s")));
-    assert!(refusal(&effects).1.contains("0 producers and 1 consumers"));
+    assert!(refusal(&effects).1.contains("0 producers and 1 consumer;"));
     core.apply(Event::SessionEnded(SessionId(1)));
     let effects = ask(&mut core, 2, Operation::DeleteStream(partition("s")));
     assert!(matches!(effects[..], [Effect::DropRing(_), Effect::Done(_)]), "{effects:?}");
@@ -463,8 +464,12 @@ fn a_queue_is_confirmed_with_the_settings_it_has_and_others_conflict() {
     assert_eq!(code, RefusalCode::Conflict);
     let expected = "lease in ms 30000, not 5, dead-letter stream none, not x;";
     assert!(message.contains(expected), "{message}");
+    let backoff = Backoff { initial_ms: 7, jitter_percent: 10, ..Backoff::default() };
+    let effects = queue(&mut core, SharedSettings { backoff, ..SharedSettings::default() });
+    let expected = "first backoff in ms 0, not 7, backoff jitter in percent 0, not 10;";
+    assert!(refusal(&effects).1.contains(expected), "{effects:?}");
     let topic = ask(&mut core, 1, declare(SETTINGS));
-    assert!(refusal(&topic).1.contains("kind Queue, not Topic"), "{topic:?}");
+    assert!(refusal(&topic).1.contains("kind queue, not topic"), "{topic:?}");
 }
 
 #[test]
@@ -473,6 +478,7 @@ fn settings_that_cannot_be_are_refused_with_figures() {
     let backoff = |backoff| SharedSettings { backoff, ..usual() };
     let wrong = [
         (SharedSettings { lease_ms: 43_200_001, ..usual() }, "a lease of 43200001 ms"),
+        (SharedSettings { lease_ms: 0, ..usual() }, "a lease of 0 ms cannot be had: from 1 to"),
         (backoff(Backoff { initial_ms: 43_200_001, ..Backoff::default() }), "a backoff of 43200001 ms"),
         (backoff(Backoff { multiplier_percent: 99, ..Backoff::default() }), "from 100 to 10,000 %"),
         (backoff(Backoff { jitter_percent: 101, ..Backoff::default() }), "at most 100 %"),

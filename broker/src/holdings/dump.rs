@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use ringway_shm_protocol::layout::PAGE_BYTES;
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::text::count;
 use rustix::fs::{CWD, MemfdFlags, RenameFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -257,7 +258,7 @@ impl Dump {
         let mut bytes = [0; size_of::<Header>()];
         match file.read_exact_at(&mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(other(format!("it has {length} bytes")));
+                return Err(other(format!("it has {}", count(length, "byte"))));
             }
             read => read.map_err(failed)?,
         }

@@ -56,7 +56,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 #[non_exhaustive]
 pub enum HoldingsError {
     /// There is no broker.
-    #[error("no broker answers in {}: start one with: ringway serve --dir {}", .0.display(), .0.display())]
+    #[error("no broker answers in {}: start one with `ringway serve --dir {}`", .0.display(), .0.display())]
     NoBroker(PathBuf),
     /// There is one without a keeper.
     #[error("the broker in {} has no keeper: it runs inside another program, and shows its rings to nobody", .0.display())]
@@ -87,6 +87,14 @@ pub enum HoldingsError {
         directory: PathBuf,
         /// Its reason.
         reason: String,
+    },
+    /// This user may not use its socket.
+    #[error("this user may not ask the keeper in {}: only its own user and root may look at what it holds", .directory.display())]
+    Denied {
+        /// Where it serves.
+        directory: PathBuf,
+        /// The kernel's error.
+        source: io::Error,
     },
     /// It has hung up.
     #[error(
@@ -201,7 +209,7 @@ impl Holdings {
                 io::ErrorKind::NotFound if directory.join(SOCKET_NAME).exists() => {
                     HoldingsError::NoKeeper(directory)
                 }
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
                     HoldingsError::NoBroker(directory)
                 }
                 _ => unanswered(&directory, error),
@@ -366,6 +374,7 @@ fn unanswered(directory: &Path, source: io::Error) -> HoldingsError {
             HoldingsError::NoAnswer { directory, pid }
         }
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => HoldingsError::HungUp(directory),
+        io::ErrorKind::PermissionDenied => HoldingsError::Denied { directory, source },
         _ => HoldingsError::System { directory, source },
     }
 }

@@ -95,7 +95,7 @@ pub fn serve(config: &Config, stop: &OwnedFd, tell: impl FnMut(Notice)) -> Resul
     let lock = directory.lock().map_err(system("keep the lock"))?;
     let descriptors = vec![lock, Arc::new(listener), Arc::new(directory.listen_as_keeper()?)];
     estate.insert(Key::Directory, Entry { note: directory.note(), descriptors });
-    Keeper::new(estate, stop, tell, false).run(None)
+    Keeper::new(estate, Some(directory), stop, tell, false).run(None)
 }
 
 /// Guards the broker at the other end of `link`, which has started this process, and its successors, as [`serve`] does.
@@ -108,14 +108,14 @@ pub fn guard(link: OwnedFd, stop: &OwnedFd, mut tell: impl FnMut(Notice)) -> Res
             Some((Message::All, descriptors)) => {
                 let pidfd = descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData.into());
                 let pidfd = pidfd.map_err(system("watch its broker"))?;
-                let _directory = take_over_directory(&estate);
+                let directory = take_over_directory(&estate);
                 let config =
                     estate.get(&Key::Config).and_then(|entry| postcard::from_bytes(&entry.note).ok());
                 if let Some(config) = config {
                     tell(Notice::TookOver { config });
                 }
                 let watched = Watched { link, pidfd, child: None, since: Instant::now() };
-                return Keeper::new(estate, stop, tell, true).run(Some(watched));
+                return Keeper::new(estate, directory, stop, tell, true).run(Some(watched));
             }
             Some((message, descriptors)) => hold(&mut estate, message, descriptors),
             // It ended before it had said everything.
@@ -164,6 +164,8 @@ enum End {
 
 struct Keeper<'a, F> {
     estate: Estate,
+    /// Cleaned up when no broker serves it any more.
+    directory: Option<ServedDirectory>,
     stop: &'a OwnedFd,
     tell: F,
     failed_starts: u32,
@@ -174,9 +176,16 @@ struct Keeper<'a, F> {
 }
 
 impl<'a, F: FnMut(Notice)> Keeper<'a, F> {
-    fn new(estate: Estate, stop: &'a OwnedFd, tell: F, was_ready: bool) -> Self {
+    fn new(
+        estate: Estate,
+        directory: Option<ServedDirectory>,
+        stop: &'a OwnedFd,
+        tell: F,
+        was_ready: bool,
+    ) -> Self {
         let visits = Visits::at_door_of(&estate);
-        Self { estate, stop, tell, failed_starts: 0, pauses: Pauses::default(), was_ready, visits }
+        let pauses = Pauses::default();
+        Self { estate, directory, stop, tell, failed_starts: 0, pauses, was_ready, visits }
     }
 
     fn run(mut self, broker: Option<Watched>) -> Result<(), GuardError> {
@@ -185,7 +194,14 @@ impl<'a, F: FnMut(Notice)> Keeper<'a, F> {
             None => self.start()?,
         };
         loop {
-            let (ready, end) = self.watch(&mut broker)?;
+            let watched = self.watch(&mut broker);
+            if watched.is_err()
+                && let Some(directory) = self.directory.take()
+            {
+                // The broker lives, and starts another keeper.
+                directory.leave();
+            }
+            let (ready, end) = watched?;
             let status = match end {
                 End::Told => return Ok(()),
                 End::Died(status) => status,

@@ -496,6 +496,11 @@ impl<M: Medium> Open<M> {
         self.no_room.is_none() || self.log.left() > SNAPSHOT_RECORDS_BYTES
     }
 
+    /// Whether messages can be journaled: they leave room for what makes room.
+    fn may_read(&self) -> bool {
+        self.no_room.is_none() || self.log.left_behind() >= self.reserve()
+    }
+
     /// Bytes of the last segment that are for what makes room.
     fn reserve(&self) -> u64 {
         let bytes = self.log.segment().header.bytes;
@@ -583,7 +588,6 @@ impl<M: Medium> Open<M> {
     fn append_pending(&mut self) -> bool {
         let mut any = false;
         while let Some(pending) = self.pending.pop_front() {
-            any = true;
             match pending {
                 Pending::State(record) => {
                     if self.log.append_state(&record, true).is_err() {
@@ -593,17 +597,16 @@ impl<M: Medium> Open<M> {
                 }
                 Pending::Answers(answers) => self.held.push_back((self.log.end_lsn(), answers)),
             }
+            any = true;
         }
         any
     }
 
     /// Reads what there is.
     pub(super) fn read(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> bool {
-        // Messages leave room for what makes room: each is looked at by itself where there is no more to come.
-        let may_take_all = self.no_room.is_none();
-        let may_read = |log: &Log<_, _>, reserve| may_take_all || log.left_behind() >= reserve;
-        let takes_many = may_take_all || mutations::is(Mutation::AppendedUncounted);
-        let (reserve, most) = (self.reserve(), if takes_many { READ_MOST } else { 1 });
+        // Each is looked at by itself where there is no more room to come.
+        let takes_many = self.no_room.is_none() || mutations::is(Mutation::AppendedUncounted);
+        let most = if takes_many { READ_MOST } else { 1 };
         let rests = now < self.rest_until;
         let mut any = false;
         let mut rested = false;
@@ -614,7 +617,7 @@ impl<M: Medium> Open<M> {
                 Attention::Resting { .. } if rests => continue,
                 _ => {}
             }
-            if !may_read(&self.log, reserve) {
+            if !self.may_read() {
                 break;
             }
             let (read, full) = ring.read_journal(&mut self.log, most);
@@ -754,6 +757,7 @@ impl<M: Medium> Open<M> {
     fn park(&mut self, rings: &mut BTreeMap<StreamId, Ring>, now: Nanos) -> Next {
         let (mut rests, mut unsettled) = (false, false);
         let mut again = false;
+        let may_read = self.may_read();
         for (stream, ring) in rings.iter_mut() {
             let Some(journaled) = ring.journaled() else { continue };
             let bells = match journaled.attention {
@@ -783,7 +787,7 @@ impl<M: Medium> Open<M> {
             }
             if is_quiet {
                 journaled.attention = Attention::Parked;
-            } else if journaled.has_next() {
+            } else if journaled.has_next() && may_read {
                 again = true;
             } else {
                 unsettled = true;

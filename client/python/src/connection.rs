@@ -52,13 +52,8 @@ fn wait_strategy(spin: Option<f64>) -> PyResult<WaitStrategy> {
 impl Connection {
     #[new]
     #[pyo3(signature = (directory=None, *, reconnect_within=None))]
-    fn new(
-        py: Python<'_>,
-        directory: Option<PathBuf>,
-        reconnect_within: Option<f64>,
-    ) -> PyResult<Self> {
-        let mut builder =
-            client::Connection::builder(directory.unwrap_or_else(directory::default_directory));
+    fn new(py: Python<'_>, directory: Option<PathBuf>, reconnect_within: Option<f64>) -> PyResult<Self> {
+        let mut builder = client::Connection::builder(directory.unwrap_or_else(directory::default_directory));
         if let Some(within) = timeout(reconnect_within)? {
             builder = builder.reconnect_within(within);
         }

@@ -3,9 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use ringway_client as client;
-use ringway_client::{
-    Overflow, Producers, StartAt, StreamKind, StreamSettings, SubscriptionMode, Visibility,
-};
+use ringway_client::{Overflow, Producers, StartAt, StreamSettings, SubscriptionMode, Visibility};
 
 use crate::locked::seconds;
 
@@ -45,7 +43,7 @@ impl From<client::StreamInfo> for StreamInfo {
             Overflow::Detach { after_ms } => ("detach", Some(f64::from(after_ms) / 1e3)),
         };
         Self {
-            kind: if kind == StreamKind::Queue { "queue" } else { "topic" },
+            kind: kind.name(),
             partitions,
             slots,
             slot_bytes,

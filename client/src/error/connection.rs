@@ -9,6 +9,7 @@ use ringway_shm_protocol::control::message::{Refusal, RefusalCode};
 use ringway_shm_protocol::control::socket::PATH_BYTES_MAX;
 use ringway_shm_protocol::layout::GeometryError;
 use ringway_shm_protocol::memory::mapped::RegionError;
+use ringway_shm_protocol::text::count;
 use thiserror::Error;
 
 /// The peer on the control socket does not keep to the protocol: a defect, or no Ringway broker at all.
@@ -60,7 +61,7 @@ pub enum ProtocolError {
         expected: &'static str,
     },
     /// Too few or too many descriptors beside an answer.
-    #[error("the broker sent {found} descriptors with {reply} instead of {expected}")]
+    #[error("the broker sent {} with {reply} instead of {expected}", count(*.found as u64, "descriptor"))]
     Descriptors {
         /// The answer.
         reply: &'static str,
@@ -217,15 +218,20 @@ pub enum AdminError {
     #[error("the broker is gone: start it again")]
     Disconnected,
     /// The broker is there and says nothing. Whether it carries the request out is unknown.
-    #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]
+    #[error("the broker (process {pid}) has not answered for {waited:?}{}", silence(*.is_at_work))]
     NoAnswer {
         /// The broker's process id.
         pid: u32,
         /// How long was waited.
         waited: Duration,
+        /// It takes connections meanwhile: it does not hang, what was asked takes longer.
+        is_at_work: bool,
     },
     /// The broker was told to stop and is still there.
-    #[error("the broker (process {pid}) was told to stop and is still running after {waited:?}")]
+    #[error(
+        "the broker (process {pid}) was told to stop and is still running after {waited:?}: it waits for its disk at most ten \
+         seconds; wait longer, or look at what it logs"
+    )]
     StillRunning {
         /// The broker's process id.
         pid: u32,
@@ -260,6 +266,15 @@ impl AdminError {
             Self::NoAnswer { .. } | Self::StillRunning { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// What a broker does that does not answer.
+fn silence(is_at_work: bool) -> &'static str {
+    if is_at_work {
+        ", and takes connections meanwhile: it is at work on what was asked, such as a large ring; ask again"
+    } else {
+        ": it hangs or is stopped"
     }
 }
 
@@ -315,12 +330,14 @@ pub enum OpenError {
     #[error("the broker is gone: start it again")]
     Disconnected,
     /// The broker is there and says nothing.
-    #[error("the broker (process {pid}) has not answered for {waited:?}: it hangs or is stopped")]
+    #[error("the broker (process {pid}) has not answered for {waited:?}{}", silence(*.is_at_work))]
     NoAnswer {
         /// The broker's process id.
         pid: u32,
         /// How long was waited.
         waited: Duration,
+        /// It takes connections meanwhile: it does not hang, what was asked takes longer.
+        is_at_work: bool,
     },
     /// The broker's answer is none.
     #[error("the broker's answer cannot be used: {0}")]
@@ -362,9 +379,8 @@ impl From<AdminError> for OpenError {
             AdminError::Refused(refusal) => Self::Refused(refusal),
             AdminError::Ended { message } => Self::Ended { message },
             AdminError::Disconnected => Self::Disconnected,
-            AdminError::NoAnswer { pid, waited } | AdminError::StillRunning { pid, waited } => {
-                Self::NoAnswer { pid, waited }
-            }
+            AdminError::NoAnswer { pid, waited, is_at_work } => Self::NoAnswer { pid, waited, is_at_work },
+            AdminError::StillRunning { pid, waited } => Self::NoAnswer { pid, waited, is_at_work: true },
             AdminError::Protocol(error) => Self::Protocol(error),
             AdminError::Forked => Self::Forked,
             AdminError::System(error) => Self::System(error),

@@ -94,9 +94,10 @@ pub enum RecvError {
 }
 
 impl RecvError {
-    /// Whether the same call may succeed later.
+    /// Whether the same call may succeed later, or goes on behind a message that is passed over.
     pub fn is_retryable(&self) -> bool {
         match self {
+            Self::Attributes { .. } => true,
             Self::Arena { source, .. } => source.is_retryable(),
             Self::Attach { source } => source.is_retryable(),
             Self::Reopen { source } => source.is_retryable(),

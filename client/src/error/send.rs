@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ringway_shm_protocol::attributes::AttributesError;
 use ringway_shm_protocol::ring::PublishError;
+use ringway_shm_protocol::text::{count, thousands};
 use thiserror::Error;
 
 use super::connection::OpenError;
@@ -406,24 +407,11 @@ fn full_text(
         },
     );
     let waited = waited.map_or_else(String::new, |waited| format!(" (waited {waited:?})"));
-    let (lag, capacity) = (grouped(lag), grouped(capacity));
+    let (lag, slots) = (thousands(lag), count(capacity, "slot"));
     format!(
-        "stream {stream} is full: held by {held}, {lag} behind of {capacity} slots{waited}; start or speed up its \
+        "stream {stream} is full: held by {held}, {lag} behind of {slots}{waited}; start or speed up its \
          consumer, delete the subscription, or declare the stream with more slots"
     )
-}
-
-/// Decimal digits in groups of three.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Why a batch was sent in part or not at all.
@@ -440,7 +428,7 @@ fn grouped(number: u64) -> String {
 /// # }
 /// ```
 #[derive(Debug, Error)]
-#[error("{sent} messages of the batch were sent, the next was not: {source}")]
+#[error("{} of the batch went out, the next did not: {source}", count(*.sent as u64, "message"))]
 pub struct SendBatchError {
     /// How many messages, from the first on, are in the stream.
     pub sent: usize,
@@ -475,11 +463,5 @@ mod tests {
              start or speed up its consumer, delete the subscription, or declare the stream with more slots"
         );
         assert!(error.is_retryable());
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let texts: Vec<_> = [0, 999, 1000, 12_345, 1_234_567].into_iter().map(grouped).collect();
-        assert_eq!(texts, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

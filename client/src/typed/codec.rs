@@ -1,5 +1,6 @@
 //! Codecs: what the bytes of a value are.
 
+use ringway_shm_protocol::text::count;
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -112,7 +113,8 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Postcard {
 pub enum CodecError {
     /// The payload has another size than the type.
     #[error(
-        "the payload has {found} bytes instead of {expected}, the size of {of}: it was sent as another type"
+        "the payload has {} instead of {expected}, the size of {of}: it was sent as another type",
+        count(*.found as u64, "byte")
     )]
     Size {
         /// The type.
@@ -123,7 +125,7 @@ pub enum CodecError {
         expected: usize,
     },
     /// The payload goes on behind the value.
-    #[error("the payload has {bytes} bytes behind a {of}: it was sent as another type")]
+    #[error("the payload has {} behind a {of}: it was sent as another type", count(*.bytes as u64, "byte"))]
     Rest {
         /// The type.
         of: &'static str,

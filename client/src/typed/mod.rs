@@ -243,6 +243,13 @@ impl<T, C: Codec<T>> TypedSharedConsumer<T, C> {
 /// let (number, job) = jobs.recv()?.into_parts();
 /// println!("{number} at {}", job.position());
 /// job.ack()?;
+///
+/// let job = jobs.recv()?;
+/// match *job {
+///     0 => job.reject()?,
+///     1..9 => job.ack()?,
+///     _ => job.nack()?,
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -278,6 +285,26 @@ impl<T> Typed<T, Delivery<'_>> {
     /// Settles the message: see [`Delivery::ack`].
     pub fn ack(self) -> Result<(), SettleError> {
         self.message.ack()
+    }
+
+    /// Says that handling it has failed: see [`Delivery::nack`].
+    pub fn nack(self) -> Result<(), SettleError> {
+        self.message.nack()
+    }
+
+    /// The same, to be delivered again after `delay`: see [`Delivery::nack_after`].
+    pub fn nack_after(self, delay: Duration) -> Result<(), SettleError> {
+        self.message.nack_after(delay)
+    }
+
+    /// Sends the message to the dead letters: see [`Delivery::reject`].
+    pub fn reject(self) -> Result<(), SettleError> {
+        self.message.reject()
+    }
+
+    /// Gives the message back untouched: see [`Delivery::release`].
+    pub fn release(self) -> Result<(), SettleError> {
+        self.message.release()
     }
 }
 

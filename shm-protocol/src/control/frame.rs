@@ -14,6 +14,7 @@ use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::PROTOCOL_VERSION;
+use crate::text::count;
 
 /// First bytes of every packet.
 pub const MAGIC: [u8; 4] = *b"RWC1";
@@ -195,7 +196,9 @@ impl<'a> Frame<'a> {
         let wrong = |detail: String| FrameError::Body { what, bytes: self.body.len(), detail };
         match postcard::take_from_bytes(self.body) {
             Ok((message, [])) => Ok(message),
-            Ok((_, rest)) => Err(wrong(format!("{} bytes are left over", rest.len()))),
+            Ok((_, rest)) => {
+                Err(wrong(format!("it goes on for {} behind its end", count(rest.len() as u64, "byte"))))
+            }
             Err(error) => Err(wrong(error.to_string())),
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Names travel as bytes: the broker checks them, so that one that is no UTF-8 gets an answer that says so.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{CAPACITY_DEFAULT, SLOT_BYTES_DEFAULT};
@@ -16,6 +19,16 @@ pub enum StreamKind {
     Topic,
     /// One `shared` subscription, which has the stream's name: every message is kept until it is acked.
     Queue,
+}
+
+impl StreamKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 /// Longest lease, in milliseconds: twelve hours.
@@ -75,7 +88,7 @@ pub struct CursorSettings {
 /// The settings of a `shared` subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedSettings {
-    /// How long a consumer may keep a message before it is delivered to another, in milliseconds: at most
+    /// How long a consumer may keep a message before it is delivered to another, in milliseconds: from 1 to
     /// [`LEASE_MS_MAX`]. It is looked at about once a second, and never ends early.
     pub lease_ms: u32,
     /// A message that has failed so often is dead; 0: never.
@@ -169,6 +182,16 @@ pub enum Producers {
     Exclusive,
 }
 
+impl Producers {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Exclusive => "exclusive",
+        }
+    }
+}
+
 /// What happens when the ring is full: its slowest subscription has not consumed the oldest message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -192,6 +215,19 @@ impl Overflow {
     /// Whether producers may overwrite what a consumer is reading, so that it must look again.
     pub fn may_overtake(self) -> bool {
         matches!(self, Self::DropOldest | Self::Detach { .. })
+    }
+}
+
+impl fmt::Display for Overflow {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block => formatter.write_str("block"),
+            Self::Reject => formatter.write_str("reject"),
+            Self::DropOldest => formatter.write_str("drop-oldest"),
+            Self::Detach { after_ms } => {
+                write!(formatter, "detach={:?}", Duration::from_millis((*after_ms).into()))
+            }
+        }
     }
 }
 

@@ -123,5 +123,6 @@ fn a_message_whose_attributes_cannot_be_is_reported_and_passed_over() {
     let error = consumer.recv().map(|message| message.position()).unwrap_err();
     assert!(matches!(error, RecvError::Attributes { position: 0, .. }), "{error:?}");
     assert!(error.to_string().contains("attributes are corrupt"), "{error}");
+    assert!(error.is_retryable(), "the next call goes on");
     assert_eq!(consumer.recv().unwrap().payload(), b"right");
 }

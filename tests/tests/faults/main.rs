@@ -321,6 +321,12 @@ fn a_newer_format_is_refused_with_both_versions_and_nothing_is_changed() {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(refused.contains(&says) && refused.contains(name), "{refused}");
         assert!(files(&shard) == before, "a file was changed, made or removed");
+        if kind == "segment-" {
+            let into = data.path().join("salvaged");
+            let refused = ringway_broker::salvage::salvage(data.path(), &into).unwrap_err().to_string();
+            assert!(refused.contains(&says), "{refused}");
+            assert!(!into.exists(), "of what cannot be read nothing is made");
+        }
     }
 }
 

@@ -85,7 +85,7 @@ fn truncated_and_overlong_messages_are_refused() {
         assert!(reason.contains(expected), "{reason}");
     }
     let longer = frame::packet(Kind::Request, 1, &[&whole[16..], b"more"].concat());
-    assert!(refusal_of_later(&broker, &longer).contains("4 bytes are left over"));
+    assert!(refusal_of_later(&broker, &longer).contains("it goes on for 4 bytes"));
     canary.still_sings();
 }
 
@@ -185,10 +185,10 @@ fn sizes_that_cannot_be_are_refused_with_the_next_that_can() {
         let settings = StreamSettings { slots, slot_bytes, ..StreamSettings::DEFAULT };
         session.ask_in_vain(&Request::DeclareStream { name: b"s".to_vec(), settings, queue: None })
     };
-    assert!(refused(1000, 64).contains("the next one is 1024"));
+    assert!(refused(1000, 64).contains("the nearest is 1024"));
     assert!(refused(0, 64).contains("power of two"));
     assert!(refused(u64::MAX, 64).contains("power of two"));
-    assert!(refused(1024, 65).contains("the next one is 128"));
+    assert!(refused(1024, 65).contains("the nearest is 128"));
     assert!(refused(1 << 30, 4096).contains("at the most"));
 }
 

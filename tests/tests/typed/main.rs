@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringway_client::{
-    Attributes, Codec, CodecError, Connection, Postcard, SharedSettings, StartAt, StreamSettings,
-    TypedRecvError, TypedSendError,
+    Attributes, Codec, CodecError, Connection, Delivery, Postcard, SharedSettings, StartAt, StreamSettings,
+    Typed, TypedRecvError, TypedSendError,
 };
 use ringway_tests::tasks::block_on;
 use ringway_tests::{TestBroker, eventually};
@@ -98,6 +99,32 @@ fn values_of_serde_arrive_and_what_is_none_of_them_goes_to_the_dead_letters() {
         connection.subscription("q.dead", "q.dead").unwrap().shared().ready == 2
     });
     assert_eq!(connection.subscription("q", "q").unwrap().shared().unsettled(), 0);
+}
+
+#[test]
+fn a_value_is_settled_as_a_delivery_is() {
+    let (_broker, connection) = broker();
+    let mut numbers = connection.producer("q").open().unwrap().typed::<u64>();
+    numbers.send(&7).unwrap();
+    let mut worker = connection.queue_consumer("q").open().unwrap().typed::<u64>();
+    let history = |job: &Typed<u64, Delivery<'_>>| (job.message().attempt(), job.message().failed());
+    let job = worker.recv().unwrap();
+    assert_eq!(history(&job), (1, 0));
+    job.release().unwrap();
+    let job = worker.recv().unwrap();
+    assert_eq!(history(&job), (2, 0));
+    job.nack().unwrap();
+    let job = worker.recv().unwrap();
+    assert_eq!(history(&job), (3, 1));
+    job.nack_after(Duration::from_millis(1)).unwrap();
+    let job = worker.recv().unwrap();
+    assert_eq!(history(&job), (4, 2));
+    job.reject().unwrap();
+    let mut dead = connection.queue_consumer("q.dead").open().unwrap().typed::<u64>();
+    let job = dead.recv().unwrap();
+    assert_eq!(*job, 7);
+    job.ack().unwrap();
+    assert_eq!(connection.subscription("q.dead", "q.dead").unwrap().shared().unsettled(), 0);
 }
 
 /// Numbers below ten.

@@ -9,7 +9,7 @@ use ringway_shm_protocol::name::Name;
 use serde::{Deserialize, Serialize};
 
 use super::stream::DurabilityArg;
-use super::values::{duration, name_parser, rate};
+use super::values::{duration, name_parser, number, rate};
 
 pub(super) const BENCH_AFTER: &str = "\
 Producers and consumers are processes of their own, as users have them; when nothing else is said, so is a broker. With --dir
@@ -145,7 +145,7 @@ pub(crate) struct Paced {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Bytes of a message, 16 at the least
-    #[arg(long, value_name = "B", default_value_t = 64)]
+    #[arg(long, value_name = "B", default_value_t = 64, value_parser = number::<usize>)]
     pub(crate) size: usize,
     /// Measure so many messages
     #[arg(long, value_name = "N", conflicts_with = "time", value_parser = clap::value_parser!(u64).range(1..))]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ringway_shm_protocol::name::Name;
 
-use super::values::{duration, name_parser};
+use super::values::{self, name_parser, number};
 
 pub(super) const INSPECT_USAGE: &str = "\
 ringway inspect [OPTIONS] <STREAM>
@@ -41,16 +41,16 @@ pub(crate) struct InspectArgs {
     #[arg(value_enum, requires = "position")]
     pub(crate) part: Option<Part>,
     /// The position
-    #[arg(value_name = "P")]
+    #[arg(value_name = "P", value_parser = number::<u64>)]
     pub(crate) position: Option<u64>,
     /// Only this partition [default: all; for a slot: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     pub(crate) partition: Option<u32>,
     /// Print one JSON array; with --watch one a line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show it anew again and again, with what has happened in a second, until Ctrl-C
-    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = duration)]
+    /// Show it anew again and again, 20ms apart at the least, with what has happened in a second, until Ctrl-C
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = interval)]
     #[arg(conflicts_with_all = ["part", "dump", "from_dump"])]
     pub(crate) watch: Option<Duration>,
     /// Write all regions to this file, which must not be there yet
@@ -59,6 +59,10 @@ pub(crate) struct InspectArgs {
     /// Show what --dump has written to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) from_dump: Option<PathBuf>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    values::interval(text, Duration::from_millis(20))
 }
 
 /// What of a stream is shown.

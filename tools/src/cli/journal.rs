@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use ringway_shm_protocol::name::Name;
 
-use super::values::{moment, name_parser, positions};
+use super::values::{moment, name_parser, number, positions};
 
 pub(super) const JOURNAL_AFTER: &str = "\
 Examples:
@@ -85,7 +85,7 @@ pub(crate) struct JournalShowArgs {
     #[arg(long, value_parser = name_parser())]
     pub(crate) stream: Option<Name>,
     /// Only of this partition
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     pub(crate) partition: Option<u32>,
     /// Only at this position, or from the first up to and without the second: 7, 100..200, 100..
     #[arg(long, value_name = "A[..B]", value_parser = positions)]
@@ -97,10 +97,10 @@ pub(crate) struct JournalShowArgs {
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(crate) until: Option<u64>,
     /// Only of this shard
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     pub(crate) shard: Option<u32>,
     /// End after this many messages
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) count: Option<u64>,
     /// How messages are printed
     #[arg(long, value_enum, default_value = "line")]

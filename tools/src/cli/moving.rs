@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use ringway_client::DeathReason;
 use ringway_shm_protocol::name::Name;
 
-use super::values::{duration, name_parser, rate};
+use super::values::{duration, name_parser, number, rate};
 
 pub(super) const MOVE_AFTER: &str = "\
 A message is acked where it was only when it is confirmed where it goes: whoever kills this command loses nothing, and may find a
@@ -62,7 +62,7 @@ pub(crate) struct MovingLimits {
     #[arg(long, value_name = "NAME", value_parser = name_parser())]
     pub(crate) subscription: Option<Name>,
     /// Move so many at the most [default: all that are ready now]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) count: Option<u64>,
     /// Messages per second at the most, evenly spread [default: as fast as it goes]
     #[arg(long, value_name = "R", value_parser = rate)]

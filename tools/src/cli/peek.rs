@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ringway_shm_protocol::name::Name;
 
-use super::values::name_parser;
+use super::values::{name_parser, number};
 
 pub(super) const PEEK_AFTER: &str = "\
 Nothing is taken: no claim, no lease, no attempt that counts. What is shown comes from the keeper, as for `ringway inspect`, also
@@ -36,7 +36,7 @@ pub(crate) struct PeekArgs {
     #[arg(value_parser = name_parser())]
     pub(crate) stream: Name,
     /// Only this partition
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     pub(crate) partition: Option<u32>,
     /// What this subscription has not consumed
     #[arg(long, value_name = "NAME", value_parser = name_parser())]
@@ -45,10 +45,10 @@ pub(crate) struct PeekArgs {
     #[arg(long = "state", value_enum, value_name = "STATE")]
     pub(crate) states: Vec<PeekState>,
     /// Only from this position on
-    #[arg(long, value_name = "P", default_value_t = 0)]
+    #[arg(long, value_name = "P", default_value_t = 0, value_parser = number::<u64>)]
     pub(crate) from: u64,
     /// End after this many messages
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = number::<u64>)]
     pub(crate) limit: u64,
     /// Only messages whose payload has this in it
     #[arg(long = "match", value_name = "TEXT")]

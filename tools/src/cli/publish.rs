@@ -9,7 +9,7 @@ use ringway_client::Value;
 use ringway_shm_protocol::name::Name;
 
 use super::stream::DurabilityArg;
-use super::values::{duration, name_parser, rate};
+use super::values::{duration, name_parser, number, rate};
 
 pub(super) const PUB_USAGE: &str = "\
 ringway pub [OPTIONS] <STREAM> <PAYLOAD>
@@ -43,10 +43,10 @@ pub(crate) struct PubArgs {
     #[arg(long, value_name = "FILE|-")]
     pub(crate) lines: Option<PathBuf>,
     /// This many generated messages: a counter from 0, filled up to --size
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) count: Option<u64>,
     /// Bytes of a generated message
-    #[arg(long, value_name = "B", default_value_t = 64, conflicts_with_all = ["payload", "lines"])]
+    #[arg(long, value_name = "B", default_value_t = 64, conflicts_with_all = ["payload", "lines"], value_parser = number::<usize>)]
     pub(crate) size: usize,
     /// Publish under this name: lines, or generated messages, that the stream has got under it before are left out, so that a
     /// command that was killed can be given again

@@ -9,7 +9,7 @@ use ringway_shm_protocol::name::Name;
 
 use super::altering::{ALTER_STREAM_AFTER, AlterStreamArgs};
 use super::moving::{MOVE_AFTER, MoveArgs, REDRIVE_AFTER, RedriveArgs};
-use super::values::{factor, milliseconds, name_parser, overflow};
+use super::values::{factor, milliseconds, name_parser, number, overflow};
 
 pub(super) const STREAM_AFTER: &str = "\
 Examples:
@@ -35,17 +35,17 @@ pub(crate) enum StreamCommand {
         #[arg(long, value_enum, default_value = "topic")]
         kind: Kind,
         /// Partitions: each has a ring of its own and is in order by itself; 1 to 64
-        #[arg(long, value_name = "N", default_value_t = 1)]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = number::<u32>)]
         partitions: u32,
         /// Messages that the stream holds for its slowest subscription: a power of two
-        #[arg(long, value_name = "N", default_value_t = CAPACITY_DEFAULT)]
+        #[arg(long, value_name = "N", default_value_t = CAPACITY_DEFAULT, value_parser = number::<u64>)]
         slots: u64,
         /// Bytes of a slot, a power of two from 64 to 4096: messages of up to 16 bytes less are kept in it, longer ones
         /// beside it
-        #[arg(long, value_name = "B", default_value_t = SLOT_BYTES_DEFAULT)]
+        #[arg(long, value_name = "B", default_value_t = SLOT_BYTES_DEFAULT, value_parser = number::<u32>)]
         slot_size: u32,
         /// Bytes of the longest message, at most what the broker is configured for
-        #[arg(long, value_name = "B", default_value_t = PAYLOAD_BYTES_MAX_DEFAULT)]
+        #[arg(long, value_name = "B", default_value_t = PAYLOAD_BYTES_MAX_DEFAULT, value_parser = number::<u32>)]
         max_payload: u32,
         /// Who may publish: any number of producers, or one at a time, which is a little faster
         #[arg(long, value_enum, default_value = "shared")]
@@ -154,7 +154,7 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     pub(crate) lease: Option<u32>,
     /// A message that has failed so often is dead; 0: never [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u32>)]
     pub(crate) max_attempts: Option<u32>,
     /// How long a message waits after its first failure [default: not at all]
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
@@ -166,7 +166,7 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "TIME", value_parser = milliseconds)]
     pub(crate) backoff_max: Option<u32>,
     /// Shorten each wait by up to so many percent, so that what failed together does not come back together [default: 0]
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = number::<u32>)]
     pub(crate) backoff_jitter: Option<u32>,
     /// Stream for dead messages; they wait until it is there [default: for a queue NAME.dead, which is made; for a
     /// subscription none: they are dropped]

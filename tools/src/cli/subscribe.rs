@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use ringway_shm_protocol::name::Name;
 
 use super::subscription::Start;
-use super::values::{duration, name_parser};
+use super::values::{duration, name_parser, number};
 
 pub(super) const SUB_AFTER: &str = "\
 Of a queue it takes messages; of a topic it reads as a subscription, which is made as a cursor if it is not there; one
@@ -43,7 +43,7 @@ pub(crate) struct SubArgs {
     #[arg(long, value_enum, default_value = "next")]
     pub(crate) from: Start,
     /// End after this many messages [default: go on until Ctrl-C]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64>)]
     pub(crate) count: Option<u64>,
     /// End after this time in all (500ms, 2s, 1m): exit code 4 if --count was not reached, else 0
     #[arg(long, value_name = "TIME", value_parser = duration)]

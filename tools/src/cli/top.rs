@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::duration;
+use super::values;
 
 pub(super) const TOP_AFTER: &str = "\
 Keys: ↑ ↓ choose a stream, Enter looks into it and Esc goes back, < > choose the column to sort by, r turns the order around,
-/ filters by text, Tab shows the shards, ? helps, q ends it. With NO_COLOR set there are no colours. Without a terminal it prints
-one table, as with --once. Once per interval the broker is asked what there is; the messages on their way do not notice.
+/ filters by text, Tab shows the shards, ? helps, q ends it. With NO_COLOR set there are no colours. Without a terminal, or
+with TERM=dumb, it prints one table, as with --once. Once per interval the broker is asked what there is; the messages on their way do not notice.
 
 Examples:
   ringway top
@@ -28,11 +28,5 @@ pub(crate) struct TopArgs {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        interval if interval < Duration::from_millis(100) => {
-            Err("the interval is 100ms at the least".to_owned())
-        }
-        interval if interval > Duration::from_secs(3600) => Err("the interval is 1h at the most".to_owned()),
-        interval => Ok(interval),
-    }
+    values::interval(text, Duration::from_millis(100))
 }

@@ -16,7 +16,27 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn milliseconds(text: &str) -> Result<u32, String> {
-    duration(text)?.as_millis().try_into().map_err(|_| "the time must be below 49 days".to_owned())
+    let time = duration(text)?;
+    if !time.is_zero() && time.as_millis() == 0 {
+        return Err("the time must be 1ms at the least, or 0s".to_owned());
+    }
+    time.as_millis().try_into().map_err(|_| "the time must be below 49 days".to_owned())
+}
+
+/// How long it is from one look to the next.
+pub(super) fn interval(text: &str, least: Duration) -> Result<Duration, String> {
+    match duration(text)? {
+        interval if interval < least => Err(format!("the interval is {least:?} at the least")),
+        interval if interval > Duration::from_secs(3600) => Err("the interval is 1h at the most".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+/// A whole number, as large as its type allows.
+pub(super) fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let most = u64::MAX >> (u64::BITS - 8 * size_of::<T>() as u32);
+    let number = text.parse::<u64>().ok().and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("it must be a whole number from 0 to {most}"))
 }
 
 /// In percent.
@@ -32,20 +52,14 @@ pub(super) fn overflow(text: &str) -> Result<Overflow, String> {
         None if text == "block" => Ok(Overflow::Block),
         None if text == "reject" => Ok(Overflow::Reject),
         None if text == "drop-oldest" => Ok(Overflow::DropOldest),
-        Some(("detach", time)) => {
-            let after_ms = duration(time)?.as_millis().try_into();
-            let after_ms = after_ms.map_err(|_| "the time must be below 49 days".to_owned())?;
-            Ok(Overflow::Detach { after_ms })
-        }
+        Some(("detach", time)) => Ok(Overflow::Detach { after_ms: milliseconds(time)? }),
         _ => Err("it must be block, reject, drop-oldest or detach=TIME (detach=2s)".into()),
     }
 }
 
 pub(super) fn positions(text: &str) -> Result<std::ops::Range<u64>, String> {
-    let number =
-        |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?} is no position: {error}"));
     match text.split_once("..") {
-        None => number(text).map(|position| position..position.saturating_add(1)),
+        None => number(text).map(|position: u64| position..position.saturating_add(1)),
         Some((first, "")) => number(first).map(|first| first..u64::MAX),
         Some((first, end)) => Ok(number(first)?..number(end)?),
     }

@@ -1,16 +1,20 @@
 //! The lines that the demo sends.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use ringway_client::{SLOT_BYTES_DEFAULT, SLOT_BYTES_MAX};
 use ringway_shm_protocol::layout::slot;
 
 use crate::exit::Failure;
-use crate::output::thousands;
+use crate::output::{count, thousands};
 
 const README: &[u8] = include_bytes!("../../../README.md");
 /// At least so many messages are sent.
 const MESSAGES_MIN: u64 = 10_000;
+/// The longest file, which is kept in memory.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 const LINE_BYTES_MAX: usize = SLOT_BYTES_MAX as usize - slot::BODY;
 
 /// A file, and how often its lines are sent.
@@ -33,10 +37,15 @@ impl Input {
             return Self::new("Ringway's README.md".to_owned(), README.to_vec());
         };
         let name = path.display().to_string();
-        match std::fs::read(path) {
-            Ok(bytes) => Self::new(name, bytes),
-            Err(error) => Err(Failure::new(format!("cannot read {name}: {error}"))),
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let most = count(FILE_BYTES_MAX, "byte");
+            return Err(Failure::new(format!("{name} has more than {most}: take a smaller file")));
         }
+        Self::new(name, bytes)
     }
 
     fn new(name: String, bytes: Vec<u8>) -> Result<Self, Failure> {

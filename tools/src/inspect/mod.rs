@@ -102,10 +102,8 @@ impl From<HoldingsError> for Failure {
             HoldingsError::NoAnswer { .. } => Exit::TimedOut,
             HoldingsError::NoKeeper(_)
             | HoldingsError::Refused { .. }
+            | HoldingsError::Denied { .. }
             | HoldingsError::Dump(DumpError::Exists(_)) => Exit::Refused,
-            HoldingsError::System { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Exit::Refused
-            }
             _ => Exit::Failure,
         };
         Self::with(exit, error)

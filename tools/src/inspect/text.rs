@@ -1,7 +1,7 @@
 //! A report as tables for people.
 
 use std::fmt::Write;
-use std::io::{IsTerminal, stdout};
+use std::io::stdout;
 use std::time::{Duration, SystemTime};
 
 use rustix::termios::tcgetwinsize;
@@ -9,7 +9,7 @@ use rustix::termios::tcgetwinsize;
 use super::claims::{ClaimCounts, LeaseReport, SharedReport};
 use super::report::{GateKind, GateReport, Report, RingReport};
 use crate::admin::settings_text;
-use crate::output::{count, lines, table, thousands};
+use crate::output::{count, is_screen, lines, table, thousands};
 
 /// Columns and rows of a terminal that does not say.
 const SIZE_USUAL: (usize, usize) = (80, 24);
@@ -27,13 +27,12 @@ impl Style {
     /// Of standard output, and what the environment says.
     pub(super) fn of_stdout() -> Self {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let is_terminal = stdout().is_terminal();
-        let size = is_terminal.then(|| match tcgetwinsize(stdout()) {
+        let is_screen = is_screen(&stdout());
+        let size = is_screen.then(|| match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
             _ => SIZE_USUAL,
         });
-        Self { colours: is_terminal && !is_dumb && !is_set("NO_COLOR"), size }
+        Self { colours: is_screen && !is_set("NO_COLOR"), size }
     }
 
     fn bold(self, text: &str) -> String {

@@ -13,9 +13,6 @@ use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 
-/// Not more often, however short the interval.
-const INTERVAL_MIN: Duration = Duration::from_millis(20);
-
 /// Until Ctrl-C, which ends it without a word, or until nobody reads any more.
 pub(super) fn run(
     args: &InspectArgs,
@@ -56,7 +53,7 @@ pub(super) fn run(
         output.buffer().extend_from_slice(text.as_bytes());
         output.flush()?;
         before = Some((began, reports));
-        if !interrupt.sleep_until(began + interval.max(INTERVAL_MIN)) {
+        if !interrupt.sleep_until(began + interval) {
             return Err(Failure::Interrupted);
         }
         if output.is_closed() {

@@ -5,7 +5,8 @@
 //!       ▲── which subscriptions ──────┘   ▲── keys
 //! ```
 //!
-//! 1. The terminal is as it was when the command ends: by a key, a signal, an error or a panic.
+//! 1. The terminal is as it was when the command ends: by a key, a signal, an error or a panic. One that takes nothing more holds up
+//!    no signal; then it is left to itself, but for its modes.
 //! 2. The broker is asked by a thread of its own, one look at a time: one that is slow or gone makes no key wait.
 //! 3. A look costs the broker a question about all streams, and one for each stream whose subscriptions are shown.
 
@@ -13,6 +14,7 @@ mod app;
 mod columns;
 mod model;
 mod screen;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -27,10 +29,11 @@ use self::app::App;
 use self::columns::Column;
 use self::model::Look;
 use self::screen::Palette;
+use self::terminal::Terminal;
 use crate::cli::TopArgs;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::output::{print, table};
+use crate::output::{is_screen, print, table};
 
 /// Longest time between two looks for keys, signals and answers.
 const TURN: Duration = Duration::from_millis(50);
@@ -42,15 +45,13 @@ pub(crate) fn run(args: &TopArgs, directory: Option<PathBuf>) -> Result<(), Fail
     let connection = crate::connect_to(&directory)?;
     let interrupt = Interrupt::catch()?;
     let app = App::new(directory.display().to_string(), args.interval);
-    if args.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+    if args.once || !is_screen(&io::stdout()) || !io::stdin().is_terminal() {
         return once(app, &connection, &interrupt);
     }
     let mut asker = Asker::start(connection, &directory)?;
-    let terminal =
-        ratatui::try_init().map_err(|error| Failure::new(format!("cannot use the terminal: {error}")))?;
-    let ended = live(app, terminal, &mut asker, &interrupt);
-    ratatui::restore();
-    ended
+    let terminal = Terminal::take(interrupt.clone())
+        .map_err(|error| Failure::new(format!("cannot use the terminal: {error}")))?;
+    live(app, terminal, &mut asker, &interrupt)
 }
 
 /// One table, of rates over one interval.
@@ -72,7 +73,7 @@ fn once(mut app: App, connection: &Connection, interrupt: &Interrupt) -> Result<
 
 fn live(
     mut app: App,
-    mut terminal: ratatui::DefaultTerminal,
+    mut terminal: Terminal,
     asker: &mut Asker,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ringway_client::{PartitionInfo, SharedInfo, StreamInfo, StreamKind, SubscriptionInfo, SubscriptionMode};
+use ringway_client::{PartitionInfo, SharedInfo, StreamInfo, SubscriptionInfo, SubscriptionMode};
 
 /// What a broker said.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ impl Model {
         let slowest = stream.slowest();
         StreamRow {
             name: stream.name.clone(),
-            kind: if stream.settings.kind == StreamKind::Queue { "queue" } else { "topic" },
+            kind: stream.settings.kind.name(),
             durability: stream.settings.durability.name(),
             published: sum(stream.partitions.iter().map(|partition| self.published(stream, partition))),
             consumed: if stream.subscriptions == 0 { Some(0.0) } else { consumed },
@@ -245,7 +245,7 @@ pub(crate) fn sum(rates: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 #[cfg(test)]
 pub(super) mod tests {
     use ringway_client::{
-        CursorInfo, CursorSettings, Durability, Lag, SharedSettings, StreamSettings, Watermarks,
+        CursorInfo, CursorSettings, Durability, Lag, SharedSettings, StreamKind, StreamSettings, Watermarks,
     };
 
     use super::*;

@@ -166,7 +166,7 @@ fn stream(frame: &mut Frame<'_>, app: &App, palette: Palette, (name, area): (&st
     let settings = &found.settings;
     let mut about = format!(
         "{name}: {}, {} slots of {} bytes, durability {}, {}",
-        if settings.kind == ringway_client::StreamKind::Queue { "queue" } else { "topic" },
+        settings.kind.name(),
         thousands(settings.slots),
         settings.slot_bytes,
         settings.durability.name(),

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Action, LocalModes, Termios, Winsize, tcflow, tcgetattr, tcsetwinsize};
 
 use super::until;
 
@@ -65,7 +65,19 @@ impl Terminal {
         };
         // SAFETY: it makes two system calls.
         unsafe { command.pre_exec(own_session) };
-        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(error).spawn().unwrap()
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm");
+        }
+        command.stdin(end()).stdout(end()).stderr(error).spawn().unwrap()
+    }
+
+    /// It takes nothing more from whoever writes to it, until it is freed.
+    pub(crate) fn block(&self) {
+        tcflow(&self.theirs, Action::OOff).unwrap();
+    }
+
+    pub(crate) fn free(&self) {
+        tcflow(&self.theirs, Action::OOn).unwrap();
     }
 
     fn settings(&self) -> Termios {

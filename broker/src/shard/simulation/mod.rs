@@ -28,6 +28,7 @@ use crate::core::{Operation, SessionId, Token};
 use crate::journal::disk::simulated::{Random, seeds};
 use crate::journal::format::SEGMENT_BYTES_MIN;
 use crate::journal::mutations::{Mutation, with};
+use crate::shard::journaling::Next;
 use clients::{Member, Producer, Reader};
 use ledger::{Fact, Ledger, Of};
 use world::{MS, World};
@@ -523,6 +524,14 @@ fn full_disk(seed: u64) -> Result<(), String> {
         let bytes = world.random.below(most) as usize;
         producer.publish(world, ledger, (next, bytes))?;
         life.pass(MS);
+    }
+    life.pass(MS);
+    let sleeps = |life: &mut Life| {
+        life.world.advance(MS);
+        (0..life.world.shards()).all(|shard| life.world.turn_of_journal(shard) == Some(Next::Sleep))
+    };
+    if !(0..TRIES_MOST).any(|_| sleeps(&mut life)) {
+        return Err("there is nothing to be done while the disk is full, and a shard never sleeps".to_owned());
     }
     life.settle_all()?;
     // What is not on it can be settled, too; that is confirmed when there is room.
