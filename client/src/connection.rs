@@ -416,21 +416,32 @@ impl Connection {
         Ok(reply)
     }
 
-    /// Notes what a new session has to declare, or has no longer to.
+    /// Notes what a new session has to declare and to alter, in order, or has no longer to.
     fn remember(&self, request: &Request) {
+        use Request::{
+            AlterStream, AlterSubscription, DeclareStream, DeclareSubscription, DeleteStream,
+            DeleteSubscription,
+        };
         let mut declared = self.inner.declared.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
-            Request::DeclareStream { .. } | Request::DeclareSubscription { .. } if !declared.contains(request) => {
+            DeclareStream { .. } | DeclareSubscription { .. } if !declared.contains(request) => {
                 declared.push(request.clone());
             }
-            Request::DeleteStream { name } => declared.retain(|declared| match declared {
-                Request::DeclareStream { name: stream, .. } | Request::DeclareSubscription { stream, .. } => {
-                    stream != name
-                }
+            // The last one counts.
+            AlterStream { .. } | AlterSubscription { .. } => {
+                declared.retain(|earlier| earlier != request);
+                declared.push(request.clone());
+            }
+            DeleteStream { name: gone } => declared.retain(|earlier| match earlier {
+                DeclareStream { name, .. } | AlterStream { name, .. } => name != gone,
+                DeclareSubscription { stream, .. } | AlterSubscription { stream, .. } => stream != gone,
                 _ => true,
             }),
-            Request::DeleteSubscription { stream: of, name: deleted } => declared.retain(|declared| {
-                !matches!(declared, Request::DeclareSubscription { stream, name, .. } if stream == of && name == deleted)
+            DeleteSubscription { stream: of, name: gone } => declared.retain(|earlier| match earlier {
+                DeclareSubscription { stream, name, .. } | AlterSubscription { stream, name, .. } => {
+                    stream != of || name != gone
+                }
+                _ => true,
             }),
             _ => {}
         }

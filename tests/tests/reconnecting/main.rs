@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringway_client::{
     AdminError, ConfirmError, Connection, Durability, OpenError, Outgoing, Producer, RecvError, RefusalCode,
-    SendError, SettleError, SharedSettings, StartAt, StreamSettings, WaitSet,
+    SendError, SettleError, SharedSettings, StartAt, StreamSettings, SubscriptionChanges, SubscriptionMode,
+    WaitSet,
 };
 use ringway_tests::PATIENCE;
 use ringway_tests::kept::{KeptBroker, signal};
@@ -98,6 +99,10 @@ fn what_lives_in_memory_is_declared_again_and_goes_on() {
     connection.declare_subscription("s", "some", StartAt::First).unwrap();
     connection.declare_subscription("s", "none", StartAt::First).unwrap();
     connection.declare_queue("q", MEMORY, SharedSettings::default()).unwrap();
+    for lease_ms in [7000, 8000, 7000] {
+        let changes = SubscriptionChanges { lease_ms: Some(lease_ms), ..SubscriptionChanges::default() };
+        connection.alter_subscription("q", "q", changes).unwrap();
+    }
     connection.delete_stream("gone").unwrap();
     connection.delete_subscription("s", "none").unwrap();
     let mut producer = connection.producer("s").open().unwrap();
@@ -126,6 +131,8 @@ fn what_lives_in_memory_is_declared_again_and_goes_on() {
     let names: Vec<_> = connection.streams().unwrap().into_iter().map(|stream| stream.name).collect();
     assert_eq!(names, ["q", "s"]);
     assert_eq!(connection.subscriptions("s").unwrap().len(), 1);
+    let altered = SharedSettings { lease_ms: 7000, ..SharedSettings::default() };
+    assert_eq!(connection.subscription("q", "q").unwrap().mode, SubscriptionMode::Shared(altered));
     assert!(connection.is_open());
     drop(broker);
 }
