@@ -7,7 +7,7 @@
  * 2. Out-parameters that are handles are null after an error. Handles are freed by the _close or _free of their sort.
  * 3. Each handle says which threads may use it. None may be used in a signal handler, or by a forked child
  *    (RINGWAY_FORKED).
- * 4. Structures that you make are made by their _default function, or all zero where they have none.
+ * 4. Structures that you make are made by their _default or _none function, or all zero where they have none.
  */
 
 
@@ -24,6 +24,11 @@
  * A time that never ends, wherever nanoseconds are to be said.
  */
 #define RINGWAY_FOREVER UINT64_MAX
+
+/**
+ * Where a change says nothing: it stays as it is.
+ */
+#define RINGWAY_UNCHANGED UINT32_MAX
 
 /**
  * How a call has ended. Negative: an error, of which `ringway_error_message` says more.
@@ -59,7 +64,8 @@ typedef enum ringway_code {
      */
     RINGWAY_NO_ANSWER = -5,
     /**
-     * The broker is gone, or has ended the session: open a new connection.
+     * The broker is gone, and there was no other one for as long as the connection may look for one; or it was replaced, and it is not
+     * known what was confirmed or settled before: send that again.
      */
     RINGWAY_DISCONNECTED = -6,
     /**
@@ -452,6 +458,74 @@ typedef struct ringway_subscription_info {
 } ringway_subscription_info;
 
 /**
+ * What is to be altered of a stream. Made by `ringway_stream_changes_none`.
+ */
+typedef struct ringway_stream_changes {
+    /**
+     * Largest payload, in bytes.
+     */
+    uint32_t payload_bytes_max;
+    /**
+     * A `ringway_overflow`.
+     */
+    uint32_t overflow;
+    /**
+     * Of `RINGWAY_OVERFLOW_DETACH`: how long a subscription may hold a producer up, in milliseconds.
+     */
+    uint32_t detach_after_ms;
+    /**
+     * Zero.
+     */
+    uint64_t reserved[4];
+} ringway_stream_changes;
+
+/**
+ * What is to be altered of a shared subscription. Made by `ringway_subscription_changes_none`.
+ */
+typedef struct ringway_subscription_changes {
+    /**
+     * How long a consumer may keep a message, in milliseconds. What is leased keeps the lease it has.
+     */
+    uint32_t lease_ms;
+    /**
+     * A message that has failed so often is dead; 0: never.
+     */
+    uint32_t attempts_max;
+    /**
+     * How long a message waits after its first failure, in milliseconds.
+     */
+    uint32_t backoff_initial_ms;
+    /**
+     * What each further failure multiplies that by, in percent.
+     */
+    uint32_t backoff_multiplier_percent;
+    /**
+     * The longest that it waits, in milliseconds.
+     */
+    uint32_t backoff_max_ms;
+    /**
+     * Each wait is shortened by up to so many percent.
+     */
+    uint32_t backoff_jitter_percent;
+    /**
+     * 1: only one consumer at a time gets messages; 0: all do.
+     */
+    uint32_t single_active;
+    /**
+     * Dead messages go elsewhere from now on: to `dead_letter`.
+     */
+    bool changes_dead_letter;
+    /**
+     * The name of a stream. Null: they are dropped, and counted.
+     */
+    const char *dead_letter;
+    /**
+     * Zero.
+     */
+    uint64_t reserved[4];
+} ringway_subscription_changes;
+
+/**
  * The value of an attribute: of these the one that `kind` names.
  */
 typedef struct ringway_value {
@@ -710,6 +784,16 @@ enum ringway_code ringway_connection_open(const char *directory,
                                           struct ringway_connection **connection);
 
 /**
+ * The same, for a connection that looks for another broker for `reconnect_within_ns` when its own is gone: 30 seconds where nothing
+ * is said, never for 0. Everything that was opened through it goes on there by itself.
+ *
+ * What must hold: `directory` is null or ends with a zero; `connection` can be written.
+ */
+enum ringway_code ringway_connection_open_within(const char *directory,
+                                                 uint64_t reconnect_within_ns,
+                                                 struct ringway_connection **connection);
+
+/**
  * Ends the use of a connection by this handle; null is allowed. The session ends with the last producer and consumer.
  *
  * What must hold: `connection` is null or a connection, which no thread uses any more.
@@ -841,6 +925,58 @@ enum ringway_code ringway_connection_delete_subscription(const struct ringway_co
  * What must hold: `connection` is a connection.
  */
 enum ringway_code ringway_connection_stop_broker(const struct ringway_connection *connection, uint64_t timeout_ns);
+
+/**
+ * Nothing is altered.
+ */
+struct ringway_stream_changes ringway_stream_changes_none(void);
+
+/**
+ * Nothing is altered.
+ */
+struct ringway_subscription_changes ringway_subscription_changes_none(void);
+
+/**
+ * Alters a stream that is there, as a whole or not at all. `RINGWAY_IN_USE`: that changes only while nobody publishes.
+ *
+ * What must hold: `connection` is a connection, `name` ends with a zero, `changes` can be read.
+ */
+enum ringway_code ringway_connection_alter_stream(const struct ringway_connection *connection,
+                                                  const char *name,
+                                                  const struct ringway_stream_changes *changes);
+
+/**
+ * Alters a queue and its subscription, in one: all of it or nothing.
+ *
+ * What must hold: `connection` is a connection, `name` and the name in `shared` end with a zero, `changes` and `shared` can be read.
+ */
+enum ringway_code ringway_connection_alter_queue(const struct ringway_connection *connection,
+                                                 const char *name,
+                                                 const struct ringway_stream_changes *changes,
+                                                 const struct ringway_subscription_changes *shared);
+
+/**
+ * Alters a shared subscription that is there; of a queue, the one of its name. `RINGWAY_IN_USE`: that changes only while nobody
+ * consumes.
+ *
+ * What must hold: `connection` is a connection, `stream`, `name` and the name in `changes` end with a zero, `changes` can be read.
+ */
+enum ringway_code ringway_connection_alter_subscription(const struct ringway_connection *connection,
+                                                        const char *stream,
+                                                        const char *name,
+                                                        const struct ringway_subscription_changes *changes);
+
+/**
+ * Gives up the messages of a stream that are there and that nobody has, for `subscription`, or for all (null); `messages` (null: it
+ * does not matter) becomes how many. `RINGWAY_IN_USE`: an ordered subscription of it is being read.
+ *
+ * What must hold: `connection` is a connection, `stream` ends with a zero, `subscription` is null or ends with a zero, `messages` is null or can be
+ * written.
+ */
+enum ringway_code ringway_connection_purge(const struct ringway_connection *connection,
+                                           const char *stream,
+                                           const char *subscription,
+                                           uint64_t *messages);
 
 /**
  * Makes attributes, none yet.

@@ -8,6 +8,7 @@
 //! | lent | a value together with what it has lent out |
 //! | settings | what streams and subscriptions are declared with |
 //! | connection | administration |
+//! | altering | altering what is declared, and purging |
 //! | outgoing | messages to be sent, and attributes |
 //! | producer | sending, loans, confirms |
 //! | message | what a consumer returns |
@@ -27,6 +28,7 @@
 //!
 //! The header is generated from these sources; a test compares the two.
 
+mod altering;
 mod boundary;
 mod code;
 mod connection;
@@ -39,6 +41,7 @@ mod outgoing;
 mod producer;
 mod settings;
 
+pub use altering::*;
 pub use boundary::*;
 pub use code::Code;
 pub use connection::*;

@@ -88,13 +88,7 @@ impl StreamSettingsOf {
 
     pub(crate) fn checked(&self) -> Result<StreamSettings, Failure> {
         reserved("settings", &self.reserved)?;
-        let overflow = match self.overflow {
-            0 => Overflow::Block,
-            1 => Overflow::Reject,
-            2 => Overflow::DropOldest,
-            3 => Overflow::Detach { after_ms: self.detach_after_ms },
-            other => return Err(Failure::argument(format!("there is no overflow {other}"))),
-        };
+        let overflow = overflow(self.overflow, self.detach_after_ms)?;
         Ok(StreamSettings {
             kind: StreamKind::Topic,
             partitions: self.partitions,
@@ -105,6 +99,16 @@ impl StreamSettingsOf {
             overflow,
             durability: durability(self.durability)?,
         })
+    }
+}
+
+pub(crate) fn overflow(number: u32, detach_after_ms: u32) -> Result<Overflow, Failure> {
+    match number {
+        0 => Ok(Overflow::Block),
+        1 => Ok(Overflow::Reject),
+        2 => Ok(Overflow::DropOldest),
+        3 => Ok(Overflow::Detach { after_ms: detach_after_ms }),
+        other => Err(Failure::argument(format!("there is no overflow {other}"))),
     }
 }
 

@@ -22,6 +22,48 @@
 
 static ringway_connection *connection;
 
+static void streams_are_altered_and_purged(void) {
+    ringway_shared_settings shared = ringway_shared_settings_default();
+    shared.lease_ms = 9000;
+    ASSERT(ringway_connection_declare_queue(connection, "altered", NULL, NULL) == RINGWAY_OK);
+    ringway_stream_changes none = ringway_stream_changes_none(), changes = none;
+    ringway_subscription_changes shorter = ringway_subscription_changes_none();
+    shorter.lease_ms = 9000;
+    ASSERT(ringway_connection_alter_queue(connection, "altered", &none, &shorter) == RINGWAY_OK);
+    ASSERT(ringway_connection_declare_queue(connection, "altered", NULL, NULL) == RINGWAY_CONFLICT);
+    ASSERT(ringway_connection_declare_queue(connection, "altered", NULL, &shared) == RINGWAY_OK);
+    shorter.dead_letter = "altered.dead";
+    shorter.changes_dead_letter = true;
+    shorter.single_active = 1;
+    ASSERT(ringway_connection_alter_subscription(connection, "altered", "altered", &shorter) == RINGWAY_OK);
+    shared.dead_letter = "altered.dead";
+    shared.single_active = true;
+    ASSERT(ringway_connection_declare_queue(connection, "altered", NULL, &shared) == RINGWAY_OK);
+    shorter.single_active = 2;
+    ASSERT(ringway_connection_alter_subscription(connection, "altered", "altered", &shorter) == RINGWAY_ARGUMENT);
+
+    changes.overflow = RINGWAY_OVERFLOW_REJECT;
+    ASSERT(ringway_connection_alter_stream(connection, "altered", &changes) == RINGWAY_OK);
+    changes.overflow = RINGWAY_OVERFLOW_DROP_OLDEST;
+    ASSERT(ringway_connection_alter_stream(connection, "altered", &changes) == RINGWAY_INVALID);
+    changes.overflow = 99;
+    ASSERT(ringway_connection_alter_stream(connection, "altered", &changes) == RINGWAY_ARGUMENT);
+    ASSERT(ringway_connection_alter_stream(connection, "altered", NULL) == RINGWAY_ARGUMENT);
+    ASSERT(ringway_connection_alter_stream(connection, "none", &none) == RINGWAY_NOT_FOUND);
+
+    ringway_producer *producer;
+    ASSERT(ringway_producer_open(connection, "altered", NULL, &producer) == RINGWAY_OK);
+    ringway_position position;
+    for (int number = 0; number < 3; number++)
+        ASSERT(ringway_producer_send(producer, "x", 1, &position) == RINGWAY_OK);
+    uint64_t messages = 9;
+    ASSERT(ringway_connection_purge(connection, "altered", NULL, &messages) == RINGWAY_OK && messages == 3);
+    ASSERT(ringway_connection_purge(connection, "altered", "altered", NULL) == RINGWAY_OK);
+    ASSERT(ringway_connection_purge(connection, "none", NULL, &messages) == RINGWAY_NOT_FOUND && messages == 0);
+    ASSERT(ringway_producer_close(producer) == RINGWAY_OK);
+    ASSERT(ringway_connection_delete_stream(connection, "altered") == RINGWAY_OK);
+}
+
 static void handles_that_are_null_or_of_another_sort_are_errors(void) {
     ringway_position position = {0, 0};
     ASSERT(ringway_producer_send(NULL, "x", 1, &position) == RINGWAY_ARGUMENT);
@@ -309,6 +351,7 @@ static void a_forked_child_is_told_so(void) {
 
 int main(int argc, char **argv) {
     ASSERT(argc == 2 && ringway_connection_open(argv[1], &connection) == RINGWAY_OK);
+    streams_are_altered_and_purged();
     handles_that_are_null_or_of_another_sort_are_errors();
     errors_are_those_of_the_crate();
     what_a_message_says_of_itself_arrives();

@@ -7,8 +7,18 @@ use std::path::Path;
 /// Names the file to write instead of comparing.
 const WRITE: &str = "RINGWAY_WRITE_HEADER";
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 8] =
-    ["code", "boundary", "settings", "connection", "outgoing", "producer", "message", "consumer"];
+const SOURCES: [&str; 10] = [
+    "code",
+    "boundary",
+    "settings",
+    "connection",
+    "altering",
+    "outgoing",
+    "producer",
+    "message",
+    "consumer",
+    "delivery",
+];
 
 /// What stands in front of everything.
 const OPENING: &str = "\
@@ -21,7 +31,7 @@ const OPENING: &str = "\
  * 2. Out-parameters that are handles are null after an error. Handles are freed by the _close or _free of their sort.
  * 3. Each handle says which threads may use it. None may be used in a signal handler, or by a forked child
  *    (RINGWAY_FORKED).
- * 4. Structures that you make are made by their _default function, or all zero where they have none.
+ * 4. Structures that you make are made by their _default or _none function, or all zero where they have none.
  */
 ";
 
@@ -29,7 +39,7 @@ fn generated() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in SOURCES.iter().chain(&["delivery"]) {
+    for source in SOURCES {
         builder = builder.with_src(folder.join("src").join(source).with_extension("rs"));
     }
     let version = format!("\n#define RINGWAY_VERSION \"{}\"", env!("CARGO_PKG_VERSION"));

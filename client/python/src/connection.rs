@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use ringway_client as client;
 use ringway_client::{
-    Backoff, CursorSettings, Producers, SharedSettings, StreamKind, StreamSettings, SubscriptionMode,
-    WaitStrategy, directory,
+    Backoff, CursorSettings, Producers, SharedSettings, StreamChanges, StreamKind, StreamSettings,
+    SubscriptionChanges, SubscriptionMode, WaitStrategy, directory,
 };
 
 use crate::consumer::Consumer;
@@ -201,6 +201,71 @@ impl Connection {
         Ok(streams.into_iter().map(Into::into).collect())
     }
 
+    #[pyo3(signature = (name, *, payload_bytes_max=None, overflow=None, detach_after=None))]
+    fn alter_stream(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        payload_bytes_max: Option<u32>,
+        overflow: Option<&str>,
+        detach_after: Option<f64>,
+    ) -> PyResult<StreamInfo> {
+        let changes = stream_changes(payload_bytes_max, overflow, detach_after)?;
+        self.ask(py, |connection| connection.alter_stream(name, changes)).map(Into::into)
+    }
+
+    #[pyo3(signature = (name, *, payload_bytes_max=None, overflow=None, lease=None, attempts_max=None, backoff=None,
+        backoff_multiplier=None, backoff_max=None, backoff_jitter=None, dead_letter=DeadLetter::Same, single_active=None))]
+    fn alter_queue(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        payload_bytes_max: Option<u32>,
+        overflow: Option<&str>,
+        lease: Option<f64>,
+        attempts_max: Option<u32>,
+        backoff: Option<f64>,
+        backoff_multiplier: Option<f64>,
+        backoff_max: Option<f64>,
+        backoff_jitter: Option<f64>,
+        dead_letter: DeadLetter,
+        single_active: Option<bool>,
+    ) -> PyResult<StreamInfo> {
+        let changes = stream_changes(payload_bytes_max, overflow, None)?;
+        let backoff = (backoff, backoff_multiplier, backoff_max, backoff_jitter);
+        let shared = subscription_changes(lease, attempts_max, backoff, dead_letter, single_active)?;
+        self.ask(py, |connection| connection.alter_queue(name, changes, shared)).map(Into::into)
+    }
+
+    #[pyo3(signature = (stream, name, *, lease=None, attempts_max=None, backoff=None, backoff_multiplier=None, backoff_max=None,
+        backoff_jitter=None, dead_letter=DeadLetter::Same, single_active=None))]
+    fn alter_subscription(
+        &self,
+        py: Python<'_>,
+        stream: &str,
+        name: &str,
+        lease: Option<f64>,
+        attempts_max: Option<u32>,
+        backoff: Option<f64>,
+        backoff_multiplier: Option<f64>,
+        backoff_max: Option<f64>,
+        backoff_jitter: Option<f64>,
+        dead_letter: DeadLetter,
+        single_active: Option<bool>,
+    ) -> PyResult<SubscriptionInfo> {
+        let backoff = (backoff, backoff_multiplier, backoff_max, backoff_jitter);
+        let changes = subscription_changes(lease, attempts_max, backoff, dead_letter, single_active)?;
+        self.ask(py, |connection| connection.alter_subscription(stream, name, changes)).map(Into::into)
+    }
+
+    fn purge_stream(&self, py: Python<'_>, name: &str) -> PyResult<u64> {
+        self.ask(py, |connection| connection.purge_stream(name))
+    }
+
+    fn purge_subscription(&self, py: Python<'_>, stream: &str, name: &str) -> PyResult<u64> {
+        self.ask(py, |connection| connection.purge_subscription(stream, name))
+    }
+
     fn delete_stream(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         self.ask(py, |connection| connection.delete_stream(name))
     }
@@ -314,17 +379,69 @@ impl Connection {
 
 /// How long a message waits after it has failed: times in seconds, the multiplier and the jitter as factors.
 fn backoff(initial: f64, multiplier: f64, max: f64, jitter: f64) -> PyResult<Backoff> {
-    let percent = |what: &str, factor: f64| {
-        let percent = (factor * 100.0).round();
-        if (0.0..=f64::from(u32::MAX)).contains(&percent) {
-            return Ok(percent as u32);
-        }
-        Err(PyValueError::new_err(format!("{what} cannot be {factor}")))
-    };
     Ok(Backoff {
         initial_ms: millis(initial)?,
         multiplier_percent: percent("backoff_multiplier", multiplier)?,
         max_ms: millis(max)?,
         jitter_percent: percent("backoff_jitter", jitter)?,
+    })
+}
+
+fn percent(what: &str, factor: f64) -> PyResult<u32> {
+    let percent = (factor * 100.0).round();
+    if (0.0..=f64::from(u32::MAX)).contains(&percent) {
+        return Ok(percent as u32);
+    }
+    Err(PyValueError::new_err(format!("{what} cannot be {factor}")))
+}
+
+/// Where dead messages go from now on: `...` for where they go, `None` for nowhere.
+enum DeadLetter {
+    Same,
+    To(Option<String>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for DeadLetter {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if object.is(object.py().Ellipsis()) { Ok(Self::Same) } else { Ok(Self::To(object.extract()?)) }
+    }
+}
+
+fn stream_changes(
+    payload_bytes_max: Option<u32>,
+    overflow: Option<&str>,
+    detach_after: Option<f64>,
+) -> PyResult<StreamChanges> {
+    if overflow.is_none() && detach_after.is_some() {
+        return Err(PyValueError::new_err("detach_after is altered with overflow=\"detach\""));
+    }
+    let overflow = overflow.map(|word| self::overflow(word, detach_after)).transpose()?;
+    Ok(StreamChanges { payload_bytes_max, overflow, ..StreamChanges::default() })
+}
+
+/// The backoff: initial, multiplier, maximum, jitter.
+fn subscription_changes(
+    lease: Option<f64>,
+    attempts_max: Option<u32>,
+    (initial, multiplier, max, jitter): (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
+    dead_letter: DeadLetter,
+    single_active: Option<bool>,
+) -> PyResult<SubscriptionChanges> {
+    let percent = |what, factor: Option<f64>| factor.map(|factor| percent(what, factor)).transpose();
+    Ok(SubscriptionChanges {
+        lease_ms: lease.map(millis).transpose()?,
+        attempts_max,
+        backoff_initial_ms: initial.map(millis).transpose()?,
+        backoff_multiplier_percent: percent("backoff_multiplier", multiplier)?,
+        backoff_max_ms: max.map(millis).transpose()?,
+        backoff_jitter_percent: percent("backoff_jitter", jitter)?,
+        dead_letter: match dead_letter {
+            DeadLetter::Same => None,
+            DeadLetter::To(to) => Some(to),
+        },
+        single_active,
+        visibility: None,
     })
 }

@@ -71,6 +71,21 @@ def test_a_killed_broker_is_succeeded(connection):
             assert time.monotonic() < deadline
 
 
+def test_streams_are_altered_and_purged(connection):
+    connection.declare_queue("q")
+    assert connection.alter_queue("q", lease=9.0, backoff_multiplier=1.5, dead_letter="q.dead").name == "q"
+    connection.declare_queue("q", lease=9.0, backoff_multiplier=1.5, dead_letter="q.dead")
+    connection.alter_subscription("q", "q", attempts_max=3, dead_letter=None)
+    connection.declare_queue("q", lease=9.0, backoff_multiplier=1.5, attempts_max=3)
+    assert connection.alter_stream("q", overflow="reject").overflow == "reject"
+    for refused in ({"detach_after": 1.0}, {"overflow": "sideways"}):
+        with pytest.raises(ValueError):
+            connection.alter_stream("q", **refused)
+    with connection.producer("q") as producer:
+        producer.send_many([b"x"] * 3)
+    assert (connection.purge_stream("q"), connection.purge_subscription("q", "q")) == (3, 0)
+
+
 def test_who_waits_learns_that_the_broker_is_gone(broker):
     connection = ringway.Connection(broker.directory, reconnect_within=0)
     connection.declare_stream("gone")

@@ -1,6 +1,7 @@
 import os
 import sys
 from collections.abc import Awaitable, Iterable, Mapping
+from types import EllipsisType
 from typing import Literal, Self, final
 
 from typing_extensions import Buffer
@@ -207,6 +208,45 @@ class Connection:
     ) -> SubscriptionInfo: ...
     def stream(self, name: str) -> StreamInfo: ...
     def streams(self) -> list[StreamInfo]: ...
+    def alter_stream(
+        self,
+        name: str,
+        *,
+        payload_bytes_max: int | None = None,
+        overflow: _Overflow | None = None,
+        detach_after: float | None = None,
+    ) -> StreamInfo: ...
+    def alter_queue(
+        self,
+        name: str,
+        *,
+        payload_bytes_max: int | None = None,
+        overflow: _Overflow | None = None,
+        lease: float | None = None,
+        attempts_max: int | None = None,
+        backoff: float | None = None,
+        backoff_multiplier: float | None = None,
+        backoff_max: float | None = None,
+        backoff_jitter: float | None = None,
+        dead_letter: str | None | EllipsisType = ...,
+        single_active: bool | None = None,
+    ) -> StreamInfo: ...
+    def alter_subscription(
+        self,
+        stream: str,
+        name: str,
+        *,
+        lease: float | None = None,
+        attempts_max: int | None = None,
+        backoff: float | None = None,
+        backoff_multiplier: float | None = None,
+        backoff_max: float | None = None,
+        backoff_jitter: float | None = None,
+        dead_letter: str | None | EllipsisType = ...,
+        single_active: bool | None = None,
+    ) -> SubscriptionInfo: ...
+    def purge_stream(self, name: str) -> int: ...
+    def purge_subscription(self, stream: str, name: str) -> int: ...
     def delete_stream(self, name: str) -> None: ...
     def subscription(self, stream: str, name: str) -> SubscriptionInfo: ...
     def subscriptions(self, stream: str) -> list[SubscriptionInfo]: ...
