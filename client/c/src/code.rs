@@ -153,6 +153,7 @@ impl Coded for OpenError {
         match self {
             Self::NoPartition => Code::Invalid,
             Self::OtherMode { .. } => Code::OtherMode,
+            Self::OtherPartitions { .. } => Code::Conflict,
             Self::Refused(refusal) => of_refusal(refusal.code),
             Self::Ended { .. } | Self::Disconnected => Code::Disconnected,
             Self::NoAnswer { .. } => Code::NoAnswer,
@@ -181,7 +182,9 @@ impl Coded for SendError {
             Self::Durability { .. } => Code::Durability,
             Self::Exhausted { .. } => Code::Exhausted,
             Self::Disconnected { .. } => Code::Disconnected,
-            Self::Gate { source, .. } | Self::Memory { source, .. } => source.sort(),
+            Self::Gate { source, .. } | Self::Memory { source, .. } | Self::Reopen { source, .. } => {
+                source.sort()
+            }
             Self::NoBlock { .. } => Code::NoMemory,
             Self::ForeignLoan { .. } | Self::LoanPartition { .. } => Code::Loan,
             Self::Forked => Code::Forked,
@@ -251,6 +254,7 @@ impl Coded for RecvError {
             Self::Read(_) | Self::Reference { .. } | Self::Attributes { .. } => Code::Corrupt,
             Self::Arena { source, .. } => source.sort(),
             Self::Attach { source } => source.sort(),
+            Self::Reopen { source } => source.sort(),
             Self::Disconnected => Code::Disconnected,
             Self::Forked => Code::Forked,
             _ => Code::System,

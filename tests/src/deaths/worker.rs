@@ -43,8 +43,8 @@ fn usual() -> SharedSettings {
     SharedSettings { lease_ms: 300, attempts_max: 6, ..SharedSettings::default() }
 }
 
-/// No worker goes on for longer than this without something to do.
-const QUIET: Duration = Duration::from_millis(500);
+/// No worker goes on for longer than this without something to do: longer than a busy machine needs for a successor.
+const QUIET: Duration = Duration::from_millis(1500);
 /// Messages that a consumer keeps unsettled for a while.
 const KEPT_MAX: usize = 6;
 
