@@ -2,10 +2,11 @@
 //!
 //! 1. Every batch is checked again, as when the log was read as a whole: what has changed since is an error, not a message.
 //! 2. Where batch after batch is asked for, some megabytes are read at a time.
+//! 3. An extent is read from its first batch on, and no further than its last message.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use ringway_shm_protocol::ring::Received;
 
@@ -14,6 +15,7 @@ use super::disk::files::Aligned;
 use super::format::{BLOCK_BYTES, BatchHeader, FIRST_BATCH, SegmentHeader};
 use super::records::{Extent, Record, records};
 use super::segments::Name;
+use super::state::EXTENT_BLOCKS;
 use crate::core::StreamId;
 
 /// A message with its body.
@@ -39,10 +41,31 @@ impl<'a, D: Disk> Reading<'a, D> {
     }
 
     /// The messages of an extent.
+    #[cfg(test)]
     pub(crate) fn messages(&mut self, stream: StreamId, extent: &Extent) -> io::Result<Vec<Message>> {
         let mut found = Vec::new();
         self.each(stream, extent, |received, body| found.push((received, body.to_vec())))?;
         Ok(found)
+    }
+
+    /// Those messages of an extent that can be read, and what is wrong where one cannot.
+    pub(crate) fn what_is_whole(
+        &mut self,
+        stream: StreamId,
+        extent: &Extent,
+    ) -> (Vec<Message>, Option<io::Error>) {
+        let (mut found, mut wrong, mut rest) = (Vec::new(), None, *extent);
+        // Behind a batch that is damaged nobody knows at which block the next one begins.
+        for block in extent.block..extent.block + EXTENT_BLOCKS {
+            rest.block = block;
+            let read = self.each(stream, &rest, |received, body| {
+                found.push((received, body.to_vec()));
+            });
+            let Err(error) = read else { break };
+            wrong.get_or_insert(error);
+            rest.first = found.last().map_or(rest.first, |(received, _)| received.position + 1);
+        }
+        (found, wrong)
     }
 
     /// Each message of an extent, with its body, in order.
@@ -52,7 +75,22 @@ impl<'a, D: Disk> Reading<'a, D> {
         extent: &Extent,
         mut each: impl FnMut(Received, &[u8]),
     ) -> io::Result<()> {
+        self.each_until(stream, extent, |received, body| {
+            each(received, body);
+            ControlFlow::Continue(())
+        })
+        .map(|_| ())
+    }
+
+    /// The same, up to one with which reading is to end: for which `each` breaks.
+    pub(crate) fn each_until(
+        &mut self,
+        stream: StreamId,
+        extent: &Extent,
+        mut each: impl FnMut(Received, &[u8]) -> ControlFlow<()>,
+    ) -> io::Result<ControlFlow<()>> {
         let (mut segment, mut offset) = (extent.segment, u64::from(extent.block) * BLOCK_BYTES as u64);
+        let mut next = extent.first;
         // A message in parts: its body so far.
         let mut part: Option<Vec<u8>> = None;
         loop {
@@ -64,13 +102,16 @@ impl<'a, D: Disk> Reading<'a, D> {
                     Record::Messages(messages) if messages.run.stream == stream.0 && part.is_none() => {
                         for message in messages.iter() {
                             let (received, body) = message.map_err(invalid)?;
-                            if (extent.first..extent.end).contains(&received.position) {
-                                each(received, body);
+                            if (next..extent.end).contains(&received.position) {
+                                next = received.position + 1;
+                                if each(received, body).is_break() {
+                                    return Ok(ControlFlow::Break(()));
+                                }
                             }
                         }
                     }
                     Record::Part(head, bytes)
-                        if head.stream == stream.0 && (extent.first..extent.end).contains(&head.position) =>
+                        if head.stream == stream.0 && (next..extent.end).contains(&head.position) =>
                     {
                         let body = part.get_or_insert_default();
                         body.truncate(head.offset as usize);
@@ -79,16 +120,26 @@ impl<'a, D: Disk> Reading<'a, D> {
                             let received = Received::of_header(head.position, head.header, body.len());
                             let received =
                                 received.ok_or_else(|| invalid("a message in parts cannot be one"))?;
-                            each(received, &part.take().unwrap_or_default());
+                            next = received.position + 1;
+                            if each(received, &part.take().unwrap_or_default()).is_break() {
+                                return Ok(ControlFlow::Break(()));
+                            }
                         }
                     }
                     _ => {}
                 }
             }
-            if part.is_none() {
-                return Ok(());
+            if next >= extent.end {
+                return Ok(ControlFlow::Continue(()));
             }
             (segment, offset) = self.behind(segment, offset + u64::from(header.bytes))?;
+            if segment > extent.last_segment {
+                let (end, last) = (extent.end, extent.last_segment);
+                return Err(invalid(format!(
+                    "message {next} of {end} is not where it was, up to {}",
+                    Name::Segment(last)
+                )));
+            }
         }
     }
 
@@ -143,11 +194,10 @@ impl<'a, D: Disk> Reading<'a, D> {
 
     /// Where the batch behind a place is: there, or at the beginning of the next segment.
     fn behind(&mut self, segment: u64, offset: u64) -> io::Result<(u64, u64)> {
-        let (file, header) = &self.segments[&segment];
+        let header = self.segments[&segment].1;
         if offset < header.bytes {
-            let mut block = vec![0; BLOCK_BYTES];
-            self.disk.read(file, offset, &mut block)?;
-            if BatchHeader::parse(&block, header).is_some() {
+            self.have(segment, offset, BLOCK_BYTES, WINDOW_BYTES)?;
+            if BatchHeader::parse(self.behind_start(offset), &header).is_some() {
                 return Ok((segment, offset));
             }
         }

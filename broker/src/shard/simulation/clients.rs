@@ -500,7 +500,7 @@ impl Reader {
         let Reply::Consumer(grant) = reply else { panic!("no consumer: {reply:?}") };
         let ConsumerGrant { endpoint, incarnation, cursor, settings, .. } = grant;
         let (ring, cursor) = (identity(incarnation, &settings), CursorWord::unpack(cursor));
-        let regions = ConsumerRegions::open(ring, exactly(descriptors), grant.visibility, cursor, false);
+        let regions = ConsumerRegions::open(ring, exactly(descriptors), grant.visibility, cursor, &settings);
         let mut regions = regions.expect("regions that fit");
         regions.reader.set_courtesy(false);
         let buffer = vec![0; ring.geometry.body_bytes()];

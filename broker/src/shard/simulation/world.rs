@@ -21,7 +21,7 @@ use crate::core::{Caller, Event, Grave, Operation, Partition, SessionId, Token};
 use crate::journal::disk::Disk;
 use crate::journal::disk::simulated::{Fails, Late, Random, SimulatedDisk, SimulatedWriter};
 use crate::journal::format::SEGMENT_BYTES_MIN;
-use crate::journal::helper::Helper;
+use crate::journal::helper::{Helper, Job};
 use crate::keeper::{Entry, Estate, Keeping, Link, Message};
 use crate::shard::journaling::Next;
 use crate::shard::medium::Medium;
@@ -77,7 +77,11 @@ impl Medium for Place {
         Ok(SimulatedWriter::new(&self.disk, random.next(), buffers).with_pace(pace))
     }
 
-    fn helper(&self, disk: SimulatedDisk, _: &OwnedFd) -> io::Result<Helper<SimulatedDisk>> {
+    fn helper<J: Job<SimulatedDisk>>(
+        &self,
+        disk: SimulatedDisk,
+        _: &OwnedFd,
+    ) -> io::Result<Helper<SimulatedDisk, J>> {
         Ok(Helper::at_once(disk))
     }
 }
