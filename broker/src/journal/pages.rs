@@ -13,8 +13,9 @@ use ringway_shm_protocol::ring::Received;
 use thiserror::Error;
 
 use super::disk::Disk;
+use super::disk::files::Aligned;
 use super::helper::Job;
-use super::reading::Reading;
+use super::reading::{Reading, WINDOW_BYTES};
 use super::records::Extent;
 use crate::core::{StreamId, Token};
 
@@ -24,7 +25,6 @@ const PAGE_BYTES: usize = 2 << 20;
 pub(crate) const EXTENTS_MAX: usize = 64;
 
 /// A page that is to be made.
-#[derive(Debug)]
 pub(crate) struct PageTask {
     /// The request to answer.
     pub(crate) token: Token,
@@ -35,8 +35,21 @@ pub(crate) struct PageTask {
     pub(crate) end: u64,
     /// Where its messages are: all of them, if there are fewer than [`EXTENTS_MAX`].
     pub(crate) extents: Vec<Extent>,
+    /// All segments below this number are finished.
+    pub(crate) finished_below: u64,
     /// Where the page before is, which nobody looks at any more.
     pub(crate) region: Option<Arc<PageRegion>>,
+    /// What it is read through, if another has let go of one.
+    pub(crate) window: Option<Aligned>,
+}
+
+/// What has come of it.
+pub(crate) struct PageOutcome {
+    /// The request to answer.
+    pub(crate) token: Token,
+    pub(crate) made: Result<MadePage, PageError>,
+    /// For the next one.
+    pub(crate) window: Aligned,
 }
 
 /// A page.
@@ -99,17 +112,20 @@ impl Making {
 }
 
 impl<D: Disk> Job<D> for PageTask {
-    type Outcome = (Token, Result<MadePage, PageError>);
+    type Outcome = PageOutcome;
 
-    fn carry_out(self, disk: &D) -> Self::Outcome {
-        (self.token, make(disk, self))
+    fn carry_out(mut self, disk: &D) -> PageOutcome {
+        let window = self.window.take().unwrap_or_else(|| Aligned::new(WINDOW_BYTES));
+        let mut reading = Reading::with(disk, self.finished_below, window);
+        let (token, made) = (self.token, make(&mut reading, self));
+        reading.read_ahead();
+        PageOutcome { token, made, window: reading.into_window() }
     }
 }
 
-fn make<D: Disk>(disk: &D, task: PageTask) -> Result<MadePage, PageError> {
+fn make<D: Disk>(reading: &mut Reading<'_, D>, task: PageTask) -> Result<MadePage, PageError> {
     let PageTask { stream, ring, from, end, extents, region, .. } = task;
     let mut making = Making { ring, region, is_new: false, bytes: 0, end: from, error: None };
-    let mut reading = Reading::new(disk);
     let mut is_full = extents.len() == EXTENTS_MAX;
     for extent in &extents {
         let read = reading.each_until(stream, extent, |message, body| {

@@ -2,7 +2,8 @@
 //!
 //! 1. Every batch is checked again, as when the log was read as a whole: what has changed since is an error, not a message.
 //! 2. Where batch after batch is asked for, some megabytes are read at a time.
-//! 3. An extent is read from its first batch on, and no further than its last message.
+//! 3. Of segments that are finished, what is read may come out of the kernel's memory, which reads ahead.
+//! 4. An extent is read from its first batch on, and no further than its last message.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,13 +23,18 @@ use crate::core::StreamId;
 pub(crate) type Message = (Received, Vec<u8>);
 
 /// Bytes that are read at once where batches are read one after the other, and where it is not known.
-const WINDOW_BYTES: usize = 4 << 20;
+pub(crate) const WINDOW_BYTES: usize = 4 << 20;
 const FIRST_BYTES: usize = 64 << 10;
+/// The same of a finished segment, and how far is read ahead there.
+const CACHED_BYTES: usize = 1 << 20;
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Reads messages: keeps the segments open that it has come to.
 pub(crate) struct Reading<'a, D: Disk> {
     disk: &'a D,
     segments: BTreeMap<u64, (D::File, SegmentHeader)>,
+    /// All segments below this number are finished.
+    finished_below: u64,
     window: Aligned,
     /// What is in the window: of which segment, which bytes.
     at: (u64, Range<u64>),
@@ -37,7 +43,28 @@ pub(crate) struct Reading<'a, D: Disk> {
 impl<'a, D: Disk> Reading<'a, D> {
     /// Of the journal on this disk.
     pub(crate) fn new(disk: &'a D) -> Self {
-        Self { disk, segments: BTreeMap::new(), window: Aligned::new(WINDOW_BYTES), at: (0, 0..0) }
+        Self::with(disk, 0, Aligned::new(WINDOW_BYTES))
+    }
+
+    /// The same where all segments below this number are finished, with the window of another that was [let go](Self::into_window).
+    pub(crate) fn with(disk: &'a D, finished_below: u64, window: Aligned) -> Self {
+        Self { disk, segments: BTreeMap::new(), finished_below, window, at: (0, 0..0) }
+    }
+
+    /// Lets go of its window.
+    pub(crate) fn into_window(self) -> Aligned {
+        self.window
+    }
+
+    /// Has what stands behind the last batch read that was asked for: it will be asked for soon.
+    pub(crate) fn read_ahead(&self) {
+        let (segment, Range { end, .. }) = &self.at;
+        if let Some((file, header)) = self.segments.get(segment).filter(|_| *segment < self.finished_below) {
+            let bytes = AHEAD_BYTES.min(header.bytes.saturating_sub(*end));
+            if bytes > 0 {
+                self.disk.will_read(file, *end, bytes);
+            }
+        }
     }
 
     /// The messages of an extent.
@@ -152,12 +179,13 @@ impl<'a, D: Disk> Reading<'a, D> {
         self.open(segment)?;
         let (number, there) = &self.at;
         let goes_on = *number == segment && (there.start..=there.end).contains(&offset);
-        let at_once = if goes_on { WINDOW_BYTES } else { FIRST_BYTES };
+        let most = if segment < self.finished_below { CACHED_BYTES } else { WINDOW_BYTES };
+        let at_once = if goes_on { most } else { FIRST_BYTES };
         self.have(segment, offset, BLOCK_BYTES, at_once)?;
         let header = self.segments[&segment].1;
         let batch = BatchHeader::parse(self.behind_start(offset), &header).ok_or_else(lost)?;
         let bytes = batch.bytes as usize;
-        self.have(segment, offset, bytes, if goes_on { WINDOW_BYTES } else { bytes })?;
+        self.have(segment, offset, bytes, if goes_on { most } else { bytes })?;
         if batch.covers(self.behind_start(offset), header.salt) { Ok(batch) } else { Err(lost()) }
     }
 
@@ -183,7 +211,9 @@ impl<'a, D: Disk> Reading<'a, D> {
 
     fn open(&mut self, segment: u64) -> io::Result<()> {
         if !self.segments.contains_key(&segment) {
-            let file = self.disk.open(&Name::Segment(segment).to_string())?;
+            let name = Name::Segment(segment).to_string();
+            let is_finished = segment < self.finished_below;
+            let file = if is_finished { self.disk.open_finished(&name)? } else { self.disk.open(&name)? };
             let mut block = vec![0; BLOCK_BYTES];
             self.disk.read(&file, 0, &mut block)?;
             let header = SegmentHeader::parse(&block).map_err(invalid)?;
@@ -196,7 +226,7 @@ impl<'a, D: Disk> Reading<'a, D> {
     fn behind(&mut self, segment: u64, offset: u64) -> io::Result<(u64, u64)> {
         let header = self.segments[&segment].1;
         if offset < header.bytes {
-            self.have(segment, offset, BLOCK_BYTES, WINDOW_BYTES)?;
+            self.have(segment, offset, BLOCK_BYTES, FIRST_BYTES)?;
             if BatchHeader::parse(self.behind_start(offset), &header).is_some() {
                 return Ok((segment, offset));
             }

@@ -268,7 +268,7 @@ impl<M: Medium> Open<M> {
 
     /// Has messages read for a consumer that is behind.
     pub(super) fn read_page(&mut self, wanted: Wanted) {
-        self.pages.read(self.log.state(), wanted);
+        self.pages.read(self.log.state(), self.log.segment().header.segment, wanted);
     }
 
     /// Whether nothing is confirmed any more.

@@ -22,8 +22,9 @@ use super::Answer;
 use super::mailbox::FromShard;
 use crate::core::{Gate, StreamId, Token};
 use crate::journal::disk::Disk;
+use crate::journal::disk::files::Aligned;
 use crate::journal::helper::Helper;
-use crate::journal::pages::{EXTENTS_MAX, MadePage, PageError, PageTask};
+use crate::journal::pages::{EXTENTS_MAX, MadePage, PageError, PageOutcome, PageTask};
 use crate::journal::state::State;
 
 /// A page that is asked for.
@@ -48,28 +49,31 @@ struct Reader {
 pub(super) struct Pages<D: Disk> {
     helper: Helper<D, PageTask>,
     readers: BTreeMap<(StreamId, Gate), Reader>,
+    /// What the last page was read through.
+    window: Option<Aligned>,
 }
 
 impl<D: Disk> Pages<D> {
     /// Pages that this helper makes.
     pub(super) fn new(helper: Helper<D, PageTask>) -> Self {
-        Self { helper, readers: BTreeMap::new() }
+        Self { helper, readers: BTreeMap::new(), window: None }
     }
 
-    /// Has a page made.
-    pub(super) fn read(&mut self, state: &State, wanted: Wanted) {
+    /// Has a page made. `finished_below`: so are all segments below this number.
+    pub(super) fn read(&mut self, state: &State, finished_below: u64, wanted: Wanted) {
         let Wanted { token, stream, gate, ring, from, end } = wanted;
         let known = state.streams.get(&stream);
         let extents = known.map(|known| known.extents_between(from, end, EXTENTS_MAX)).unwrap_or_default();
         let reader = self.readers.entry((stream, gate)).or_insert(Reader { token, region: None });
         reader.token = token;
-        let region = reader.region.clone();
-        self.helper.ask(PageTask { token, stream, ring, from, end, extents, region });
+        let (region, window) = (reader.region.clone(), self.window.take());
+        self.helper.ask(PageTask { token, stream, ring, from, end, extents, finished_below, region, window });
     }
 
     /// Says which pages are made.
     pub(super) fn take_made(&mut self, said: &mut Vec<FromShard>) {
-        while let Some((token, made)) = self.helper.next() {
+        while let Some(PageOutcome { token, made, window }) = self.helper.next() {
+            self.window = Some(window);
             let (reply, descriptors) =
                 made.and_then(|made| self.hand_over(token, made)).unwrap_or_else(|error| {
                     let code = match error {

@@ -7,7 +7,7 @@ use ringway_shm_protocol::partition::RingIdentity;
 
 use super::*;
 use crate::core::EndpointId;
-use crate::journal::pages::{EXTENTS_MAX, MadePage, PageError, PageTask};
+use crate::journal::pages::{EXTENTS_MAX, MadePage, PageError, PageOutcome, PageTask};
 use crate::journal::records::Extent;
 use crate::journal::state::EXTENT_BLOCKS;
 
@@ -15,15 +15,30 @@ fn ring() -> RingIdentity {
     RingIdentity { incarnation: 1, geometry: Geometry::new(16, 64).unwrap() }
 }
 
+/// A page of nothing.
+fn task(stream: StreamId) -> PageTask {
+    let (token, extents, finished_below) = (Token(9), Vec::new(), 0);
+    let (region, window) = (None, None);
+    PageTask { token, stream, ring: ring(), from: 0, end: 0, extents, finished_below, region, window }
+}
+
 /// The messages of a stream from `from` up to `end`, as a consumer gets them, and how many pages that takes.
 fn paged(disk: &SimulatedDisk, state: &State, id: StreamId, mut from: u64, end: u64) -> (Messages, u64) {
     let (mut messages, mut pages) = (Messages::new(), 0);
-    let (mut region, mut page, mut buffer) = (None, None, Vec::new());
+    let (mut region, mut window, mut page, mut buffer) = (None, None, None, Vec::new());
     while from < end {
         let extents = state.streams[&id].extents_between(from, end, EXTENTS_MAX);
-        let task =
-            PageTask { token: Token(9), stream: id, ring: ring(), from, end, extents, region: region.take() };
-        let (token, made) = task.carry_out(disk);
+        let task = PageTask {
+            from,
+            end,
+            extents,
+            finished_below: 2,
+            region: region.take(),
+            window: window.take(),
+            ..task(id)
+        };
+        let PageOutcome { token, made, window: let_go } = task.carry_out(disk);
+        window = Some(let_go);
         let MadePage { region: made_region, is_new, end: page_end, bytes } = made.unwrap();
         assert!(token == Token(9) && from < page_end && page_end <= end, "{from} {page_end} {end}");
         if is_new {
@@ -74,18 +89,7 @@ fn a_page_ends_before_what_cannot_be_read_and_the_next_one_says_what_that_is() {
     let state = recovery::read(&disk, "sim", Lost::Host, &mut ()).unwrap().state;
     let (id, stream) = state.streams.iter().find(|(_, stream)| stream.extents.len() > 1).unwrap();
     let [whole, gone] = [stream.extents[0], Extent { segment: 77, last_segment: 77, ..stream.extents[1] }];
-    let make = |from, extents| {
-        let task = PageTask {
-            token: Token(9),
-            stream: *id,
-            ring: ring(),
-            from,
-            end: gone.end,
-            extents,
-            region: None,
-        };
-        task.carry_out(&disk).1
-    };
+    let make = |from, extents| PageTask { from, end: gone.end, extents, ..task(*id) }.carry_out(&disk).made;
     assert_eq!(make(whole.first, vec![whole, gone]).unwrap().end, whole.end);
     match make(gone.first, vec![gone]) {
         Err(PageError::Journal { first, last, .. }) => assert_eq!((first, last), (gone.first, gone.end - 1)),

@@ -32,6 +32,8 @@ pub(super) enum Of {
     /// The topic's reader, and those who share another subscription of it.
     News,
     Crew,
+    /// A topic of which a reader may be far behind.
+    Late,
 }
 
 impl Of {
@@ -40,6 +42,7 @@ impl Of {
             Self::Work => WORK,
             Self::Dead => DEAD,
             Self::News | Self::Crew => NEWS,
+            Self::Late => "clicks",
         }
     }
 
@@ -47,6 +50,7 @@ impl Of {
         let name = match self {
             Self::News => "reader",
             Self::Crew => "crew",
+            Self::Late => "late",
             // A queue's has the name of the queue.
             Self::Work | Self::Dead => self.stream(),
         };
