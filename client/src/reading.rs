@@ -170,7 +170,8 @@ impl Reading {
             }
             // Only now is it known whether the references were the message's.
             let is_unchanged = self.reader.is_unchanged(position);
-            if self.reader.stops() && !(is_unchanged && self.reader.is_live_still()) {
+            // Of one that was detached, producers use memory again whose reference still stands in its slot.
+            if !self.reader.is_live_still() || self.reader.stops() && !is_unchanged {
                 self.reader.unread(position);
                 self.move_cursor()?;
                 return Ok(false);

@@ -211,7 +211,10 @@ fn a_gate_is_attached_where_it_stands(attach: fn(&ShardRing<Sound>, &LoomWord) -
     for position in 0..2 {
         producer.publish(&outgoing(&payload(position))).expect("the ring has space");
     }
+    let before = world.validating_reader::<Sound>(0, 0);
+    assert!(before.is_live_still());
     assert!(shard.detach(0, &world.cursors[0]));
+    assert!(!before.is_live_still(), "it may not look at blocks any more");
     let producing = thread::spawn(move || {
         for _ in 0..2 {
             let message = payload(producer.position());

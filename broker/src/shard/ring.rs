@@ -498,8 +498,8 @@ impl Ring {
     pub(super) fn journal_end_for(&self, gate: Gate) -> u64 {
         let watermarks = &self.partition.watermarks;
         match self.visibility(gate) {
-            Visibility::Durable => watermarks.synced(),
-            Visibility::Committed => watermarks.written(),
+            Visibility::Durable if !mutations::is(Mutation::PageBeforeSync) => watermarks.synced(),
+            _ => watermarks.written(),
         }
     }
 

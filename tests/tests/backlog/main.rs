@@ -130,6 +130,43 @@ fn who_lags_loses_nothing_holds_nobody_and_slides_back(runtime: RuntimeChoice, v
 }
 
 #[test]
+fn who_does_not_know_yet_that_it_is_detached_reads_nothing_that_is_written_to_again() {
+    for durability in [Durability::Memory, Durability::Written] {
+        let broker = TestBroker::start();
+        let connection = connect(broker.path()).unwrap();
+        declare(&connection, StreamSettings { durability, ..SETTINGS }, Visibility::Committed);
+        connection.declare_subscription("s", "other", StartAt::First).unwrap();
+        let mut producer = connection.producer("s").open().unwrap();
+        let mut consumer = connection.consumer("s", "all").open().unwrap();
+        let mut other = connection.consumer("s", "other").open().unwrap();
+        let large = |number: u64| vec![number as u8; 400_000];
+        for number in 0..64 {
+            producer.send(&large(number)).unwrap();
+            assert_eq!(other.recv().unwrap().position(), number);
+        }
+        other.commit().unwrap();
+        producer.confirm_all_timeout(PATIENCE).unwrap();
+        // The ring is as it was, and its memory is the producer's again.
+        eventually("it is detached", || producer.try_send(b"held").is_ok() || lag(&connection).0);
+        let loans: Vec<_> = (0..1000)
+            .map_while(|_| {
+                let mut loan = producer.loan(400_000).ok()?;
+                loan.fill(0xee);
+                Some(loan)
+            })
+            .collect();
+        assert!(loans.len() > 100, "those of the ring are among them: {}", loans.len());
+        let mut received = 0;
+        while let Some(message) = consumer.recv_timeout(Duration::from_millis(100)).unwrap() {
+            assert!(message.payload() == large(message.position()), "{} is another's", message.position());
+            received += 1;
+        }
+        assert_eq!(received + consumer.missed(), 64);
+        assert!(received == 64 || durability == Durability::Memory, "{received}");
+    }
+}
+
+#[test]
 fn whoever_waits_for_a_consumer_that_is_behind_hears_of_its_messages() {
     let broker = TestBroker::start();
     let connection = connect(broker.path()).unwrap();
@@ -263,6 +300,22 @@ fn what_a_subscription_is_behind_survives_the_loss_of_all_rings() {
     let connection = broker.connect();
     let mut consumer = connection.consumer("s", "all").open().unwrap();
     expect(&mut consumer, consumed..published);
+}
+
+#[test]
+fn a_subscription_that_has_just_begun_behind_a_backlog_does_not_get_it_when_all_rings_are_lost() {
+    let mut broker = KeptBroker::start(Path::new(PEER));
+    let connection = broker.connect();
+    declare(&connection, SETTINGS, Visibility::Committed);
+    let mut producer = connection.producer("s").open().unwrap();
+    publish(&mut producer, 0..1000);
+    producer.confirm_all_timeout(PATIENCE).unwrap();
+    connection.declare_subscription("s", "late", StartAt::Next).unwrap();
+    broker.lose_everything();
+    drop((producer, connection));
+    let broker = broker.start_again(Path::new(PEER));
+    let positions = |name| broker.connect().subscription("s", name).unwrap().partitions[0].position;
+    assert_eq!((positions("late"), positions("all")), (1000, 0));
 }
 
 #[test]

@@ -120,7 +120,12 @@ fn of_messages_that_follow_each_other_it_is_known_where_each_quarter_mebibyte_be
         state.add_messages(id, all + 2, all + 3, Place { segment: 2, block: 2 });
         state.add_messages(id, all + 2, all + 3, Place { segment: 2, block: 3 });
         assert_eq!(state.streams[&id].extents.len(), before + 2);
-        assert_eq!(state.streams[&id].extents.back().unwrap().block, 3);
+        state.add_messages(id, all + 3, all + 9, Place { segment: 2, block: 4 });
+        state.add_messages(id, all + 5, all + 6, Place { segment: 2, block: 5 });
+        let last_two: Vec<_> = state.streams[&id].extents.range(before + 1..).collect();
+        let places: Vec<_> =
+            last_two.iter().map(|extent| (extent.first - all, extent.end - all, extent.block)).collect();
+        assert_eq!(places, [(2, 5, 3), (5, 6, 5)]);
     }
     assert_eq!((EXTENT_BLOCKS, size_of::<Extent>()), (64, 40));
 }

@@ -127,9 +127,10 @@ fn lives(seed: u64) -> Result<bool, String> {
         for _ in 0..20 + life.world.random.below(150) {
             life.step().map_err(failed)?;
         }
-        life = match life.world.random.below(3) {
+        life = match life.world.random.below(4) {
             0 => life.lose_power().map_err(failed)?,
             1 => Life { world: life.world.kill().map_err(failed)?, ..life },
+            2 => Life { world: life.world.kill_while_it_attaches().map_err(failed)?, ..life },
             _ => life,
         };
     }
@@ -159,4 +160,9 @@ fn in_many_histories_somebody_is_behind() {
 #[test]
 fn what_is_forgotten_when_the_ring_has_passed_it_is_lost_for_who_is_behind() {
     assert!(is_noticed(Mutation::BacklogForgotten, 0, history));
+}
+
+#[test]
+fn what_a_page_shows_before_it_is_synced_may_not_be_there() {
+    assert!(is_noticed(Mutation::PageBeforeSync, 0, history));
 }
