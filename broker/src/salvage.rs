@@ -143,15 +143,12 @@ fn write(journal: &Journal, state: State, directory: &Path, salvaged: &mut Salva
         salvaged.streams += 1;
         for extent in &stream.extents {
             let wanted = extent.end - extent.first;
-            let found = match reading.messages(*id, extent) {
-                Ok(messages) => messages,
-                Err(error) => {
-                    let name = &stream.declared.partition().stream;
-                    let (first, last) = (extent.first, extent.end - 1);
-                    salvaged.damage.push(format!("messages {first} to {last} of stream {name}: {error}"));
-                    Vec::new()
-                }
-            };
+            let (found, wrong) = reading.what_is_whole(*id, extent);
+            if let Some(error) = wrong {
+                let name = &stream.declared.partition().stream;
+                let (first, last) = (extent.first, extent.end - 1);
+                salvaged.damage.push(format!("some of messages {first} to {last} of stream {name}: {error}"));
+            }
             salvaged.messages += found.len() as u64;
             salvaged.lost += wanted.saturating_sub(found.len() as u64);
             for (received, body) in found {

@@ -33,6 +33,7 @@
 //! | partitions | the partitions of a consumer: in turn, and waited for together |
 //! | consumer | reading a stream as one subscription: the user's side |
 //! | reading | reading one partition's ring in order |
+//! | backlog | what the ring has no longer: read from the journal, a page at a time |
 //! | message | what a consumer returns, borrowed or held |
 //! | shared_consumer | consuming a queue, or a stream as one of several: the user's side |
 //! | sharing | claiming and settling messages of one partition |
@@ -60,6 +61,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backlog;
 mod clock;
 mod confirm;
 mod connection;

@@ -15,7 +15,9 @@
 //!    sleeps; after each, producers that wait for space are woken.
 //! 4. Where producers do not wait for this consumer (a stream that drops its oldest, or has detached it), everything
 //!    is copied, and checked afterwards; what was overwritten is counted as missed.
-//! 5. On the way that finds a message and commits nothing: no system call, no allocation, no lock. All of it is inlined where the
+//! 5. Where the journal has what was overwritten, too, a consumer that knows that it is detached does not look into the ring: it reads
+//!    pages, up to a position that the ring has, and is attached there and nowhere else. So nothing is missed, and nothing comes twice.
+//! 6. On the way that finds a message and commits nothing: no system call, no allocation, no lock. All of it is inlined where the
 //!    message is received, and a message stays in its reading: what is written to memory in parts, and read back wider, stalls for
 //!    as long as all the rest takes.
 
@@ -29,15 +31,17 @@ use ringway_shm_protocol::memory::arena::ArenaView;
 use ringway_shm_protocol::memory::bell::MappedBell;
 use ringway_shm_protocol::memory::mapped::Mapped;
 use ringway_shm_protocol::partition::{ConsumerRegions, JournalingRegions};
-use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, Received, Ringer};
+use ringway_shm_protocol::ring::{ArenaBlock, CursorReader, Doorbell, Part, ReadError, Received, Ringer};
 use ringway_shm_protocol::words::CursorWord;
 
+use crate::backlog::Backlog;
 use crate::confirm::Settling;
 use crate::connection::unexpected;
 use crate::endpoint::{Endpoint, exactly, in_range, ring};
-use crate::error::{CloseError, ConfirmError, OpenError, RecvError};
+use crate::error::{AdminError, CloseError, ConfirmError, OpenError, RecvError};
 use crate::memory::MappedArenas;
 use crate::message::{Body, Keeper, Message, Position};
+use crate::outage::Lost;
 use crate::partitions::Partition;
 use crate::session::{ANSWER_MAX, Answer, Session};
 use crate::wait::Deadline;
@@ -76,6 +80,7 @@ pub(crate) struct Reading {
     /// The payload that was returned last, if it was left in place.
     view: Option<ArenaView>,
     arenas: MappedArenas,
+    backlog: Backlog,
     // Last: the endpoint is given back after everything is unmapped.
     keeper: Keeper,
 }
@@ -106,9 +111,8 @@ impl Reading {
         let ring = ring(grant.incarnation, &grant.settings)?;
         in_range("cursor position", grant.cursor().position, ring.geometry.position_end())?;
         let descriptors = exactly("a consumer", descriptors)?;
-        let validates = grant.settings.overflow.may_overtake();
         let ConsumerRegions { reader, hazards, data, space, journaling } =
-            ConsumerRegions::open(ring, descriptors, grant.visibility, grant.cursor(), validates)?;
+            ConsumerRegions::open(ring, descriptors, grant.visibility, grant.cursor(), &grant.settings)?;
         let reading = Self {
             partition,
             reader,
@@ -127,6 +131,7 @@ impl Reading {
             section: Vec::new(),
             view: None,
             arenas: MappedArenas::new(ring),
+            backlog: Backlog::new(ring),
             keeper: Keeper { hazards: Arc::new(hazards), endpoint: Arc::new(endpoint) },
         };
         Ok((reading, grant.settings))
@@ -178,7 +183,14 @@ impl Reading {
                 copy(view, &mut self.copied);
             }
             // Only now is it known whether the references were the message's.
-            if !self.reader.is_unchanged(position) {
+            let is_unchanged = self.reader.is_unchanged(position);
+            // Of one that was detached, producers use memory again whose reference still stands in its slot.
+            if !self.reader.is_live_still() || self.reader.stops() && !is_unchanged {
+                self.reader.unread(position);
+                self.move_cursor()?;
+                return Ok(false);
+            }
+            if !is_unchanged {
                 self.reader.count_missed();
                 return Ok(false);
             }
@@ -217,7 +229,7 @@ impl Reading {
     /// Its payload.
     #[inline]
     pub(crate) fn body(&self) -> Body<'_> {
-        match self.received.payload(&self.buffer) {
+        match self.received.payload(self.buffer()) {
             Part::Inline(payload) => Body::Copied(payload),
             Part::Arena(_) if self.reader.validates() => Body::Copied(&self.copied),
             Part::Arena(_) => {
@@ -226,10 +238,16 @@ impl Reading {
         }
     }
 
+    /// Where what was found last was copied to.
+    #[inline]
+    fn buffer(&self) -> &[u8] {
+        if self.reader.is_live() { &self.buffer } else { self.backlog.body() }
+    }
+
     /// What it says about itself.
     #[cold]
     fn attributes(&self) -> Result<AttributesView<'_>, RecvError> {
-        let section = match self.received.attributes(&self.buffer) {
+        let section = match self.received.attributes(self.buffer()) {
             Part::Inline(section) => section,
             Part::Arena(_) => &self.section,
         };
@@ -253,14 +271,27 @@ impl Reading {
         self.empty_looks = 0;
         self.commit_at_once = false;
         if self.reader.uncommitted() > 0 {
-            match self.reader.commit(self.reader.position()) {
-                Ok(()) => {
-                    self.ringer.ring(&self.space);
-                }
-                Err(lost) if lost.is_detached() => self.attach()?,
-                Err(lost) => return Err(lost.into()),
+            self.move_cursor()?;
+        }
+        Ok(())
+    }
+
+    /// Moves the cursor behind everything returned, as a gate or not.
+    #[inline]
+    fn move_cursor(&mut self) -> Result<(), RecvError> {
+        match self.reader.commit(self.reader.position()) {
+            Ok(()) => {}
+            Err(lost) if !lost.is_detached() => return Err(lost.into()),
+            Err(_) if self.reader.stops() => {
+                self.reader.note_detached();
+                self.reader.commit(self.reader.position())?;
+            }
+            Err(_) => {
+                let attached = self.attach().map_err(|source| RecvError::Attach { source })?;
+                return attached.then_some(()).ok_or(RecvError::Attach { source: unexpected("a cursor") });
             }
         }
+        self.ringer.ring(&self.space);
         Ok(())
     }
 
@@ -278,20 +309,69 @@ impl Reading {
         self.settling.wait_async(&self.journaling, self.keeper.endpoint.session()).await
     }
 
-    /// Asks to be attached again, behind everything returned.
+    /// Asks to be attached again, behind everything returned; `false`: that is not in the ring any more.
     #[cold]
-    fn attach(&mut self) -> Result<(), RecvError> {
+    fn attach(&mut self) -> Result<bool, AdminError> {
         let endpoint = self.keeper.endpoint.number();
         let request = Request::Attach { endpoint, position: self.reader.position() };
-        let failed = |source| RecvError::Attach { source };
-        match self.session().request(&request, ANSWER_MAX).map_err(failed)?.reply {
+        match self.session().request(&request, ANSWER_MAX)?.reply {
             Reply::Attached(cursor) => {
                 self.reader.attach(CursorWord::unpack(cursor));
-                Ok(())
+                self.backlog.close();
+                Ok(true)
             }
-            _ => Err(failed(unexpected("a cursor"))),
+            Reply::Overtaken => Ok(false),
+            _ => Err(unexpected("a cursor")),
         }
     }
+
+    /// The ring has something later at the next position. That is as it should be if this reader was detached, and it knows it then.
+    #[cold]
+    fn fall_behind(&mut self, error: ReadError) -> Result<(), RecvError> {
+        self.move_cursor()?;
+        if self.reader.is_live() { Err(error.into()) } else { Ok(()) }
+    }
+
+    /// The next message for a reader that is detached: one of its page, or of the next. It is attached again where it can be.
+    #[cold]
+    fn next_behind(&mut self) -> Result<Behind, RecvError> {
+        loop {
+            if let Some(received) = self.backlog.next()? {
+                self.reader.skip_to(received.position + 1);
+                return Ok(Behind::Message(received));
+            }
+            // Positions without a message may come last.
+            self.reader.skip_to(self.backlog.end());
+            self.move_cursor()?;
+            let position = self.reader.position();
+            if !self.reader.is_overtaken() {
+                match self.attach() {
+                    Ok(true) => return Ok(Behind::Attached),
+                    Ok(false) => {}
+                    // Another one is looked for when there is nothing left.
+                    Err(error) if error.is_lost() => return Ok(Behind::Nothing),
+                    Err(source) => return Err(RecvError::Attach { source }),
+                }
+            } else if !self.reader.has_next() {
+                return Ok(Behind::Nothing);
+            }
+            match self.backlog.turn(&self.keeper.endpoint, position) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Behind::Nothing),
+                Err(error) if error.is_lost() => return Ok(Behind::Nothing),
+                Err(source) => return Err(RecvError::Backlog { position, source }),
+            }
+        }
+    }
+}
+
+/// What a reader that is detached has found.
+enum Behind {
+    Message(Received),
+    /// It may not see anything yet, or nobody is there to be asked.
+    Nothing,
+    /// It is detached no longer.
+    Attached,
 }
 
 impl Partition for Reading {
@@ -305,15 +385,27 @@ impl Partition for Reading {
             self.commit()?;
         }
         loop {
-            match self.reader.read(&mut self.buffer)? {
-                Some(received) => {
+            if !self.reader.is_live() {
+                match self.next_behind()? {
+                    Behind::Message(received) => {
+                        self.received = received;
+                        return Ok(Some(()));
+                    }
+                    Behind::Nothing => return Ok(None),
+                    Behind::Attached => {}
+                }
+            }
+            match self.reader.read(&mut self.buffer) {
+                Ok(Some(received)) => {
                     self.received = received;
                     if !received.is_in_arena() || self.find_parts(received)? {
                         return Ok(Some(()));
                     }
                 }
-                None if self.reader.gives_way() => {}
-                None => return Ok(None),
+                Ok(None) if self.reader.gives_way() => {}
+                Ok(None) => return Ok(None),
+                Err(error) if self.reader.stops() => self.fall_behind(error)?,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -324,7 +416,7 @@ impl Partition for Reading {
     }
 
     fn has_next(&self) -> bool {
-        self.reader.has_next()
+        self.backlog.has_next() || self.reader.has_next()
     }
 
     fn announce(&mut self) -> Result<u32, RecvError> {
@@ -335,7 +427,7 @@ impl Partition for Reading {
 
     fn sleep(&mut self, at_most: Duration) -> Result<(), RecvError> {
         self.commit()?;
-        self.data.sleep_unless(at_most, || self.reader.has_next());
+        self.data.sleep_unless(at_most, || self.backlog.has_next() || self.reader.has_next());
         Ok(())
     }
 

@@ -183,6 +183,12 @@ pub mod arena {
     pub const FIRST: usize = 4096;
 }
 
+/// Offsets inside a `page` region, in bytes.
+pub mod page {
+    /// The first message.
+    pub const FIRST: usize = 4096;
+}
+
 /// Which region a descriptor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -205,6 +211,8 @@ pub enum RegionKind {
     Feed = 8,
     /// Settlements of one consumer of a `shared` subscription; written by it and the shard.
     Member = 9,
+    /// Messages of a journal for one consumer that is behind the ring; written by the shard.
+    Page = 10,
 }
 
 /// The first 64 bytes of every region.

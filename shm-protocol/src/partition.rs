@@ -2,12 +2,12 @@
 //!
 //! Who gets which descriptor, in the order in which they travel:
 //!
-//! | role | meta | producers | slots | doorbell | subscription | claims | feed | member | arena |
-//! |---|---|---|---|---|---|---|---|---|---|
-//! | shard | makes | makes | makes | makes | makes one per subscription | as subscription, if `shared` | as claims | makes one per consumer | makes, on request |
-//! | producer | read | write | write | write | read, on request per gate | – | – | – | write (its own) |
-//! | consumer, `cursor` | read | – | read | write | write (its own) | – | – | – | read, on request |
-//! | consumer, `shared` | read | – | read | write | write | write | read | write (its own) | read, on request |
+//! | role | meta | producers | slots | doorbell | subscription | claims | feed | member | arena | page |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | shard | makes | makes | makes | makes | makes one per subscription | as subscription, if `shared` | as claims | makes one per consumer | makes, on request | makes, on request |
+//! | producer | read | write | write | write | read, on request per gate | – | – | – | write (its own) | – |
+//! | consumer, `cursor` | read | – | read | write | write (its own) | – | – | – | read, on request | read (its own), on request |
+//! | consumer, `shared` | read | – | read | write | write | write | read | write (its own) | read, on request | – |
 //!
 //! A `shared` consumer also gets its session's eventfd, by which it calls the shard.
 
@@ -15,7 +15,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::control::message::Visibility;
+use crate::control::message::{StreamSettings, Visibility};
 use crate::layout::{self, ARENA_BYTES_MAX, GATES_MAX, Geometry, HAZARDS_MAX, PAGE_BYTES, RegionKind};
 use crate::memory::mapped::{
     Access, Identity, Mapped, MappedWord, MappedWords, OwnedRegion, Region, RegionError, check_geometry,
@@ -72,6 +72,11 @@ impl RingIdentity {
     /// The region of an arena of this ring that has `bytes`.
     pub fn arena(self, bytes: usize) -> Identity {
         self.region(RegionKind::Arena, bytes)
+    }
+
+    /// The region of pages of this ring's journal that has `bytes`, rounded up to whole pages of memory.
+    pub(crate) fn page(self, bytes: usize) -> Identity {
+        self.region(RegionKind::Page, bytes.next_multiple_of(PAGE_BYTES))
     }
 
     fn region(self, kind: RegionKind, bytes: usize) -> Identity {
@@ -648,14 +653,13 @@ pub struct ConsumerRegions {
 }
 
 impl ConsumerRegions {
-    /// Checks and maps what [`PartitionRegions::for_consumer`] handed over. `validates`: producers do not wait for
-    /// this consumer.
+    /// Checks and maps what [`PartitionRegions::for_consumer`] handed over, of a stream with these settings.
     pub fn open(
         ring: RingIdentity,
         descriptors: [OwnedFd; CONSUMER_DESCRIPTORS],
         visibility: Visibility,
         cursor: CursorWord,
-        validates: bool,
+        settings: &StreamSettings,
     ) -> Result<Self, RegionError> {
         let [meta, slots, doorbell, subscription] = descriptors;
         let open =
@@ -665,7 +669,11 @@ impl ConsumerRegions {
         let doorbell = open(&doorbell, ring.doorbell(), Access::Write)?;
         let subscription = open(&subscription, ring.subscription(), Access::Write)?;
         let slots = slots.slots(ring.geometry);
+        let validates = settings.overflow.may_overtake();
         let mut reader = CursorReader::new(slots, cursor_word(&subscription), cursor, validates);
+        if settings.keeps_backlog() {
+            reader.stop_when_overtaken(cursor);
+        }
         if visibility == Visibility::Durable {
             reader.wait_for_sync(watermarks(&meta));
         }

@@ -125,7 +125,7 @@ fn every_constant_of_the_code_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
-    use layout::{arena, claims, doorbell, feed, member, meta, producers, slot, slots, subscription};
+    use layout::{arena, claims, doorbell, feed, member, meta, page, producers, slot, slots, subscription};
     let header = ("HEADER", 0, size_of::<RegionHeader>());
     let (geometry, gates) = (size_of::<GeometryRecord>(), layout::GATES_MAX * 8);
     expect_module(
@@ -207,6 +207,7 @@ fn every_offset_of_the_code_is_in_the_document_and_the_other_way_round() {
         ],
     );
     expect_module("### Arena", "arena", &[header, ("FIRST", arena::FIRST, 0)]);
+    expect_module("### Page", "page", &[header, ("FIRST", page::FIRST, 0)]);
 }
 
 #[test]
@@ -298,12 +299,12 @@ fn every_field_of_the_records_is_in_the_document_and_the_other_way_round() {
 
 #[test]
 fn every_kind_and_state_has_its_number() {
-    use RegionKind::{Arena, Claims, Doorbell, Feed, Member, Meta, Producers, Slots, Subscription};
+    use RegionKind::{Arena, Claims, Doorbell, Feed, Member, Meta, Page, Producers, Slots, Subscription};
     let kinds: Vec<_> = table("## Region kinds", "| kind | region |")
         .into_iter()
         .map(|[kind, region, _]| (number(&kind), region))
         .collect();
-    let code = [Meta, Producers, Slots, Doorbell, Subscription, Arena, Claims, Feed, Member];
+    let code = [Meta, Producers, Slots, Doorbell, Subscription, Arena, Claims, Feed, Member, Page];
     assert_eq!(kinds, code.map(|kind| (kind as u64, format!("{kind:?}"))));
     let enumerated = block(LAYOUT_SOURCE, "pub enum RegionKind {").matches(" = ").count();
     assert_eq!(enumerated, code.len(), "kinds in layout.rs");

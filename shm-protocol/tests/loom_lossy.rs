@@ -1,5 +1,6 @@
 //! Explores readers whom producers do not wait for: one that validates never returns anything torn, and every message
-//! is either read or counted as missed; and a subscription that is detached while it commits.
+//! is either read or counted as missed; a subscription that is detached while it commits; and one that is attached again where it stands,
+//! or not at all.
 
 // What tests call may unwrap as tests may; the lint knows only functions marked as tests.
 #![allow(clippy::unwrap_used)]
@@ -10,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::thread;
 use loom_support::{
-    Bodies, LoomMemory, NoAcquireFence, NoReleaseFence, Role, Sound, Weak, World, explore, explore_within,
-    finds_fault, outgoing, read_any,
+    Bodies, LoomMemory, LoomWord, NoAcquireFence, NoReleaseFence, Role, Sound, Weak, World, explore,
+    explore_within, finds_fault, finds_fault_within, outgoing, read_any,
 };
 use ringway_shm_protocol::memory::Word;
-use ringway_shm_protocol::ring::shard::Start;
+use ringway_shm_protocol::ring::shard::{ShardRing, Start};
 use ringway_shm_protocol::ring::{CursorReader, ExclusiveProducer, Producer, PublishError, SharedProducer};
 use ringway_shm_protocol::words::CursorWord;
 
@@ -193,4 +194,72 @@ fn a_gate_is_detached(weak: Weak) {
 fn a_subscription_that_is_detached_while_it_commits_loses_count_of_nothing() {
     explore_within("lossy: detach", Some(2), || a_gate_is_detached(Weak::Nothing));
     assert!(DETACHED.load(Ordering::Relaxed) && KEPT.load(Ordering::Relaxed), "both cases were explored");
+}
+
+/// Which cases the model of a backlog has seen.
+static REJOINED: AtomicBool = AtomicBool::new(false);
+static OVERTAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The ring is full, and its gate was detached. It is attached again by `attach`, at the position where it stands, while the producer
+/// goes on: there, or not at all.
+fn a_gate_is_attached_where_it_stands(attach: fn(&ShardRing<Sound>, &LoomWord) -> bool) {
+    let world = World::with_bodies(2, Weak::Nothing, &[Role::Limit, Role::Cursor], Bodies::Racing);
+    let shard = world.shard::<Sound>();
+    shard.join(0, 1, &world.cursors[0], Start::First);
+    let room = world.detaching_room(1);
+    let mut producer = ExclusiveProducer::<Sound>::new(world.slots.clone(), room, 7, 0);
+    for position in 0..2 {
+        producer.publish(&outgoing(&payload(position))).expect("the ring has space");
+    }
+    let before = world.validating_reader::<Sound>(0, 0);
+    assert!(before.is_live_still());
+    assert!(shard.detach(0, &world.cursors[0]));
+    assert!(!before.is_live_still(), "it may not look at blocks any more");
+    let producing = thread::spawn(move || {
+        for _ in 0..2 {
+            let message = payload(producer.position());
+            match producer.publish(&outgoing(&message)) {
+                Ok(_) | Err(PublishError::Full(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        producer.position()
+    });
+    let is_attached = attach(&shard, &world.cursors[0]);
+    let cursor = CursorWord::unpack(world.cursors[0].load(Ordering::Acquire));
+    assert_eq!((cursor.position, cursor.live), (0, is_attached), "attached elsewhere");
+    if is_attached {
+        REJOINED.fetch_or(true, Ordering::Relaxed);
+        let mut reader = world.validating_reader::<Sound>(0, 0);
+        reader.stop_when_overtaken(cursor);
+        let read = read_some(&mut reader, 2);
+        assert_eq!((read, reader.position()), (2, 2), "the ring has what it had");
+        assert!(reader.is_live_still());
+        assert_eq!(producing.join().unwrap(), 2, "it holds the producer");
+    } else {
+        OVERTAKEN.fetch_or(true, Ordering::Relaxed);
+        assert_eq!(shard.gates(), []);
+        producing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_gate_that_loses_nothing_is_attached_where_it_stands_or_not_at_all() {
+    explore_within("lossy: attached again", Some(3), || {
+        a_gate_is_attached_where_it_stands(|shard, cursor| shard.rejoin(0, 2, cursor, 0));
+    });
+    assert!(
+        REJOINED.load(Ordering::Relaxed) && OVERTAKEN.load(Ordering::Relaxed),
+        "both cases were explored"
+    );
+}
+
+#[test]
+fn a_gate_that_is_attached_at_the_oldest_message_loses_some() {
+    finds_fault_within("lossy: attached at the oldest", Some(3), &["attached elsewhere"], || {
+        a_gate_is_attached_where_it_stands(|shard, cursor| {
+            shard.join(0, 2, cursor, Start::At(0));
+            true
+        });
+    });
 }

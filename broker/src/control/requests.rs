@@ -425,6 +425,9 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         Request::Attach { endpoint, position } => {
             by_endpoint(endpoint, &|endpoint| Operation::Attach(endpoint, position))?
         }
+        Request::ReadPage { endpoint, position } => {
+            by_endpoint(endpoint, &|endpoint| Operation::ReadPage(endpoint, position))?
+        }
         Request::MakeArena { endpoint, bytes } => {
             by_endpoint(endpoint, &|endpoint| Operation::MakeArena(endpoint, bytes))?
         }

@@ -58,7 +58,24 @@ impl DeclaredStream {
 
     /// The gates of its subscriptions.
     pub fn gates(&self) -> impl Iterator<Item = Gate> {
-        self.0.subscriptions.values().map(|subscription| subscription.gate)
+        self.named_gates().map(|(_, gate)| gate)
+    }
+
+    /// The same, with the names of the subscriptions.
+    pub fn named_gates(&self) -> impl Iterator<Item = (&Name, Gate)> {
+        self.0.subscriptions.iter().map(|(name, subscription)| (name, subscription.gate))
+    }
+
+    /// The gates of those that are read in order.
+    pub fn cursor_gates(&self) -> impl Iterator<Item = Gate> {
+        let is_cursor =
+            |subscription: &&Subscription| matches!(subscription.mode, SubscriptionMode::Cursor(_));
+        self.0.subscriptions.values().filter(is_cursor).map(|subscription| subscription.gate)
+    }
+
+    /// Whether a subscription that lags is served from the journal.
+    pub fn keeps_backlog(&self) -> bool {
+        self.0.settings.keeps_backlog()
     }
 
     /// The gates of those that are `shared`.

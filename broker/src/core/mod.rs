@@ -155,6 +155,8 @@ pub enum Operation {
     RelieveGate(EndpointId, Gate),
     /// Asks that a consumer's gate joins again, at this position.
     Attach(EndpointId, u64),
+    /// Asks for messages of the journal from this position on, for a consumer that is behind the ring.
+    ReadPage(EndpointId, u64),
     /// Asks for a new arena of so many bytes for a producer.
     MakeArena(EndpointId, u64),
     /// Gives up an arena of a producer.
@@ -305,7 +307,8 @@ pub enum Effect {
     GrantGate(Token, StreamId, Gate),
     /// Take a gate out of force if it holds the ring full, wake producers that wait, answer: done.
     Detach(Token, StreamId, Gate),
-    /// Let a gate join again, at a position or at the oldest message that is there; answer with the cursor.
+    /// Let a gate join again, at a position or at the oldest message that is there; answer with the cursor. Where the journal has what the
+    /// ring has not: at the position or not at all.
     Attach {
         /// The request to answer.
         token: Token,
@@ -316,6 +319,17 @@ pub enum Effect {
         /// The same in its next use.
         gate: Gate,
         /// First position that its consumer has not consumed.
+        position: u64,
+    },
+    /// Copy messages of the journal for a consumer; answer when they are there.
+    ReadPage {
+        /// The request to answer.
+        token: Token,
+        /// The stream.
+        stream: StreamId,
+        /// Its subscription's gate.
+        gate: Gate,
+        /// First position that it has not got.
         position: u64,
     },
     /// Make an arena and hand it to its producer for writing; if that fails, apply [`Event::ArenasGone`] and refuse
@@ -514,6 +528,7 @@ impl Core {
                 Ok(vec![Effect::Relieve(token, stream, gate)])
             }
             Operation::Attach(endpoint, position) => self.attach(token, caller, endpoint, position),
+            Operation::ReadPage(endpoint, position) => self.read_page(token, caller, endpoint, position),
             Operation::MakeArena(endpoint, bytes) => self.make_arena(token, caller, endpoint, bytes),
             Operation::RetireArena(endpoint, arena) => self.retire_arena(token, caller, endpoint, arena),
             Operation::OpenArena(endpoint, arena) => self.open_arena(token, caller, endpoint, arena),
@@ -889,14 +904,26 @@ impl Core {
     }
 
     fn attach(&mut self, token: Token, caller: Caller, endpoint: EndpointId, position: u64) -> Outcome {
-        let Role::Consumer { stream, gate: before } = self.endpoint(caller, endpoint)?.role else {
-            return refuse(RefusalCode::Invalid, format!("endpoint {} is no consumer", endpoint.0));
-        };
+        let (stream, before) = self.consumer(caller, endpoint)?;
         let found = self.streams.get_mut(&stream).expect("an open stream is not deleted");
         found.check_detaches()?;
         let gate = found.renew_gate(before);
         self.endpoints.get_mut(&endpoint).expect("found above").role = Role::Consumer { stream, gate };
         Ok(vec![Effect::Attach { token, stream, before, gate, position }])
+    }
+
+    fn read_page(&self, token: Token, caller: Caller, endpoint: EndpointId, position: u64) -> Outcome {
+        let (stream, gate) = self.consumer(caller, endpoint)?;
+        self.streams[&stream].check_keeps_backlog()?;
+        Ok(vec![Effect::ReadPage { token, stream, gate, position }])
+    }
+
+    /// What a consumer in order reads, and its gate.
+    fn consumer(&self, caller: Caller, endpoint: EndpointId) -> Result<(StreamId, Gate), Refusal> {
+        match self.endpoint(caller, endpoint)?.role {
+            Role::Consumer { stream, gate } => Ok((stream, gate)),
+            _ => refuse(RefusalCode::Invalid, format!("endpoint {} is no consumer", endpoint.0)),
+        }
     }
 
     /// The stream of a producer that names one of its gates.

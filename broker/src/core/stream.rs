@@ -278,6 +278,21 @@ impl Stream {
         }
     }
 
+    /// Whether subscriptions that lag are served from the journal.
+    pub(super) fn check_keeps_backlog(&self) -> Result<(), Refusal> {
+        if self.settings.keeps_backlog() {
+            return Ok(());
+        }
+        let stream = &self.partition.stream;
+        refuse(
+            RefusalCode::Invalid,
+            format!(
+                "the journal keeps nothing for consumers of stream {stream} that lag: it was declared with durability memory, or with \
+                 an overflow that detaches nobody"
+            ),
+        )
+    }
+
     /// Whether this gate is a subscription's.
     pub(super) fn check_not_journal(&self, gate: Gate) -> Result<(), Refusal> {
         if self.journal != Some(gate) {

@@ -248,6 +248,34 @@ fn only_a_stream_declared_so_detaches_and_a_gate_that_is_attached_again_has_a_ne
 }
 
 #[test]
+fn only_a_consumer_of_a_durable_stream_that_detaches_reads_pages() {
+    for (durability, is_kept) in [(Durability::Memory, false), (Durability::Written, true)] {
+        let mut core = core();
+        let settings = StreamSettings { overflow: Overflow::Detach { after_ms: 5 }, durability, ..SETTINGS };
+        ask(&mut core, 1, declare(settings));
+        ask(&mut core, 1, Operation::DeclareSubscription(partition("s"), name("a"), StartAt::First, None));
+        ask(&mut core, 1, Operation::OpenProducer(partition("s"), None));
+        core.apply(Event::RingMade(StreamId(1)));
+        let producer = open_producer(&mut core, 1);
+        let effects = ask(&mut core, 2, Operation::OpenConsumer(partition("s"), name("a")));
+        let [Effect::GrantConsumer { endpoint: consumer, gate, .. }] = effects[..] else {
+            panic!("{effects:?}")
+        };
+        let effects = ask(&mut core, 2, Operation::ReadPage(consumer, 7));
+        if is_kept {
+            let read = Effect::ReadPage { token: Token(1), stream: StreamId(1), gate, position: 7 };
+            assert_eq!(effects, [read]);
+        } else {
+            assert!(refusal(&effects).1.contains("keeps nothing"), "{effects:?}");
+        }
+        let effects = ask(&mut core, 1, Operation::ReadPage(producer, 7));
+        assert_eq!(refusal(&effects).0, RefusalCode::Invalid);
+        let effects = ask(&mut core, 1, Operation::ReadPage(consumer, 7));
+        assert_eq!(refusal(&effects).0, RefusalCode::NotFound, "it is another's");
+    }
+}
+
+#[test]
 fn a_missing_stream_or_subscription_is_refused_with_the_command_that_makes_it() {
     let mut core = opened();
     let effects = ask(&mut core, 1, Operation::OpenProducer(partition("x"), None));
@@ -845,6 +873,10 @@ impl Books {
                     assert!(gates.remove(&before) && gates.insert(gate) && before.index == gate.index);
                     let reader = self.consumers.remove(&(stream, before)).expect("only a reader attaches");
                     self.consumers.insert((stream, gate), reader);
+                }
+                Effect::ReadPage { token, stream, gate, .. } => {
+                    self.answer(token);
+                    assert!(self.consumers.contains_key(&(stream, gate)), "only a reader asks for pages");
                 }
                 Effect::EndReader(stream, gate) => {
                     self.consumers.remove(&(stream, gate)).expect("only a reader ends");

@@ -1,7 +1,8 @@
-//! What takes long: preparing segments, writing snapshots, giving files up. In a thread of its own, or at once where the caller
-//! wants it so (tests).
+//! What takes long: preparing segments, writing snapshots, giving files up; reading [pages](super::pages). In a thread of its own, or at
+//! once where the caller wants it so (tests).
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +12,15 @@ use super::disk::Disk;
 use super::format::SegmentHeader;
 use super::segments::{self, Needed, OpenSegment, RESERVE};
 use super::snapshot;
+
+/// Something that takes long.
+pub(crate) trait Job<D: Disk>: Send + 'static {
+    /// What comes of it.
+    type Outcome: Send + 'static;
+
+    /// Does it.
+    fn carry_out(self, disk: &D) -> Self::Outcome;
+}
 
 /// What is to be done.
 #[derive(Debug)]
@@ -33,23 +43,24 @@ pub(crate) enum Outcome<File> {
 }
 
 /// See the module.
-pub(crate) struct Helper<D: Disk> {
-    tasks: Option<Sender<Task>>,
-    outcomes: Receiver<Outcome<D::File>>,
+pub(crate) struct Helper<D: Disk, J: Job<D> = Task> {
+    tasks: Option<Sender<J>>,
+    outcomes: Receiver<J::Outcome>,
     thread: Option<JoinHandle<()>>,
     /// Without a thread: what does it when it is asked for, and what is to be done.
     #[cfg(test)]
-    at_once: Option<(D, Receiver<Task>)>,
+    at_once: Option<(D, Receiver<J>)>,
+    _disk: PhantomData<D>,
 }
 
-impl<D: Disk> Helper<D> {
+impl<D: Disk, J: Job<D>> Helper<D, J> {
     /// A thread that writes to `wake`, an eventfd, when something has come to an end.
     pub(crate) fn start(disk: Arc<D>, wake: OwnedFd) -> io::Result<Self> {
-        let (tasks, to_do) = channel();
+        let (tasks, to_do) = channel::<J>();
         let (done, outcomes) = channel();
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
             for task in to_do {
-                if done.send(carry_out(&*disk, task)).is_err() {
+                if done.send(task.carry_out(&disk)).is_err() {
                     break;
                 }
                 // Fails only when the count is about to overflow: then the shard is being woken anyway.
@@ -62,6 +73,7 @@ impl<D: Disk> Helper<D> {
             thread: Some(thread),
             #[cfg(test)]
             at_once: None,
+            _disk: PhantomData,
         })
     }
 
@@ -69,11 +81,11 @@ impl<D: Disk> Helper<D> {
     #[cfg(test)]
     pub(crate) fn at_once(disk: D) -> Self {
         let ((tasks, to_do), (_, outcomes)) = (channel(), channel());
-        Self { tasks: Some(tasks), outcomes, thread: None, at_once: Some((disk, to_do)) }
+        Self { tasks: Some(tasks), outcomes, thread: None, at_once: Some((disk, to_do)), _disk: PhantomData }
     }
 
     /// Has something done.
-    pub(crate) fn ask(&self, task: Task) {
+    pub(crate) fn ask(&self, task: J) {
         if let Some(tasks) = &self.tasks {
             // Without a thread there is no outcome; it does not end before this.
             let _ = tasks.send(task);
@@ -81,16 +93,16 @@ impl<D: Disk> Helper<D> {
     }
 
     /// The next outcome, if there is one.
-    pub(crate) fn next(&self) -> Option<Outcome<D::File>> {
+    pub(crate) fn next(&self) -> Option<J::Outcome> {
         #[cfg(test)]
         if let Some((disk, to_do)) = &self.at_once {
-            return to_do.try_recv().ok().map(|task| carry_out(disk, task));
+            return to_do.try_recv().ok().map(|task| task.carry_out(disk));
         }
         self.outcomes.try_recv().ok()
     }
 }
 
-impl<D: Disk> Drop for Helper<D> {
+impl<D: Disk, J: Job<D>> Drop for Helper<D, J> {
     fn drop(&mut self) {
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
@@ -99,28 +111,31 @@ impl<D: Disk> Drop for Helper<D> {
     }
 }
 
-/// Does what is to be done.
-pub(crate) fn carry_out<D: Disk>(disk: &D, task: Task) -> Outcome<D::File> {
-    match task {
-        // The reserve is for it.
-        Task::Prepare(header) if header.begins_epoch() => {
-            Outcome::Prepared(segments::prepare(disk, header, 0))
-        }
-        Task::Prepare(header) => {
-            let reserved = segments::keep_reserve(disk, header.bytes);
-            Outcome::Prepared(reserved.and_then(|()| segments::prepare(disk, header, RESERVE)))
-        }
-        Task::Reserve(bytes) => Outcome::Reserved(segments::keep_reserve(disk, bytes)),
-        Task::Snapshot { lsn, bytes, needed } => {
-            let mut written = snapshot::write(disk, lsn, &bytes);
-            if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
-                && segments::remove_spare(disk).unwrap_or(false)
-            {
-                // What is given up behind it is a spare again.
-                written = snapshot::write(disk, lsn, &bytes);
+impl<D: Disk> Job<D> for Task {
+    type Outcome = Outcome<D::File>;
+
+    fn carry_out(self, disk: &D) -> Outcome<D::File> {
+        match self {
+            // The reserve is for it.
+            Self::Prepare(header) if header.begins_epoch() => {
+                Outcome::Prepared(segments::prepare(disk, header, 0))
             }
-            let written = written.and_then(|()| segments::give_up(disk, &needed));
-            Outcome::Snapshot(written.map(|()| lsn))
+            Self::Prepare(header) => {
+                let reserved = segments::keep_reserve(disk, header.bytes);
+                Outcome::Prepared(reserved.and_then(|()| segments::prepare(disk, header, RESERVE)))
+            }
+            Self::Reserve(bytes) => Outcome::Reserved(segments::keep_reserve(disk, bytes)),
+            Self::Snapshot { lsn, bytes, needed } => {
+                let mut written = snapshot::write(disk, lsn, &bytes);
+                if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+                    && segments::remove_spare(disk).unwrap_or(false)
+                {
+                    // What is given up behind it is a spare again.
+                    written = snapshot::write(disk, lsn, &bytes);
+                }
+                let written = written.and_then(|()| segments::give_up(disk, &needed));
+                Outcome::Snapshot(written.map(|()| lsn))
+            }
         }
     }
 }

@@ -15,7 +15,7 @@
 //! | [`log`] | fills batches, has them written, says what is durable |
 //! | [`segments`], [`snapshot`] | files that come and go |
 //! | [`recovery`], [`reading`] | read all that again; and single messages |
-//! | [`helper`] | does what takes long, in a thread of its own |
+//! | [`helper`], [`pages`] | do what takes long, each in a thread of its own |
 //! | [`disk`] | the I/O itself, as traits; `disk::uring` alone names io_uring |
 //!
 //! `FORMAT.md` draws the files byte by byte.
@@ -25,6 +25,7 @@ pub(crate) mod format;
 pub(crate) mod helper;
 pub(crate) mod log;
 pub(crate) mod mutations;
+pub(crate) mod pages;
 pub(crate) mod reading;
 pub(crate) mod records;
 pub(crate) mod recovery;

@@ -39,6 +39,10 @@ pub(crate) enum Mutation {
     NoHarvest,
     /// Where a message is is forgotten when the ring has passed it.
     ForgottenEarly,
+    /// The same, whoever is behind the ring and served from the log.
+    BacklogForgotten,
+    /// A page has what is written, also for a subscription whose visibility is `durable`.
+    PageBeforeSync,
     /// Letters that wait for a round when the journal fails are not given back.
     LettersForgotten,
     /// Messages take the room that is for what makes room.

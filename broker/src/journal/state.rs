@@ -3,7 +3,8 @@
 //! 1. [`State::apply`] is all that there is to reading a log: the writer applies what it appends, a recovery what it finds, and
 //!    both come to the same.
 //! 2. It is bounded by what there is, not by how long the log is: where messages are that nobody asks for any more is
-//!    forgotten with [`State::forget_below`].
+//!    forgotten with [`State::forget_below`], and of messages that follow each other within [`EXTENT_BLOCKS`] of a segment it is known
+//!    only where the first of them are.
 //! 3. [`State::records`] makes the same state again: that is a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,8 +13,12 @@ use ringway_shm_protocol::control::message::{Sent, StreamKind};
 
 use crate::core::{DeclaredStream, Gate, Grave, LETTERS_MAX, StreamId};
 
+use super::format::BLOCK_BYTES;
 use super::mutations::{self, Mutation};
 use super::records::{Extent, LotEntry, PartHeader, Range, StateRecord, Waiting};
+
+/// Batches of an extent begin within so many blocks of a segment: who looks for one of its messages reads no more than that in vain.
+pub(crate) const EXTENT_BLOCKS: u32 = (256 << 10) / BLOCK_BYTES as u32;
 
 /// What is known of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +80,9 @@ impl StreamState {
     /// Messages from `first` up to `end` stand from the batch at `place` on, up to some batch of `last_segment`. What was known of these positions, or of later ones, is
     /// of a history that was not confirmed, or the same once more.
     fn add(&mut self, first: u64, end: u64, place: Place, last_segment: u64) {
+        let mut goes_on = true;
         while let Some(last) = self.extents.back_mut().filter(|last| last.end > first) {
+            goes_on = false;
             if last.first < first {
                 last.end = first;
                 break;
@@ -83,13 +90,24 @@ impl StreamState {
             self.extents.pop_back();
         }
         let Place { segment, block } = place;
-        match self.extents.back_mut() {
-            Some(last) if (last.segment, last.block, last.end) == (segment, block, first) => {
-                (last.end, last.last_segment) = (end, last_segment);
-            }
-            _ => self.extents.push_back(Extent { first, end, segment, block, last_segment }),
+        let is_near = |last: &Extent| {
+            (last.segment, last.last_segment, last.end) == (segment, segment, first)
+                && (last.block..last.block + EXTENT_BLOCKS).contains(&block)
+        };
+        match self.extents.back_mut().filter(|last| goes_on && is_near(last)) {
+            Some(last) => (last.end, last.last_segment) = (end, last_segment),
+            None => self.extents.push_back(Extent { first, end, segment, block, last_segment }),
         }
         self.end = end;
+    }
+
+    /// Where the messages from `from` up to `until` are, in order, in `most` extents at the most.
+    pub(crate) fn extents_between(&self, from: u64, until: u64, most: usize) -> Vec<Extent> {
+        let index = self.extents.partition_point(|extent| extent.end <= from);
+        let wanted = self.extents.range(index..).take_while(|extent| extent.first < until).take(most);
+        wanted
+            .map(|extent| Extent { first: extent.first.max(from), end: extent.end.min(until), ..*extent })
+            .collect()
     }
 
     /// The floors of `shared` subscriptions. One of a queue was there before any message; of another nothing is sure before
@@ -98,6 +116,13 @@ impl StreamState {
         let unknown = (self.declared.settings().kind == StreamKind::Queue).then_some(0);
         let floor = move |gate| self.subscriptions.get(&gate).map(|known| known.floor).or(unknown);
         self.declared.shared_gates().filter_map(move |gate| Some((gate, floor(gate)?)))
+    }
+
+    /// What its `cursor` subscriptions have consumed, where they are served from the log when they are behind the ring.
+    fn backlog_floors(&self) -> impl Iterator<Item = u64> {
+        let floor = |gate| self.subscriptions.get(&gate).map_or(0, |known| known.floor);
+        let gates = self.declared.keeps_backlog().then(|| self.declared.cursor_gates());
+        gates.into_iter().flatten().map(floor)
     }
 
     /// The stream for a ring that holds only what is at `first` or behind. What had left the one before without a record was taken
@@ -114,6 +139,18 @@ impl StreamState {
             }
         }
         stream
+    }
+
+    /// A subscription whose gate is in its next use stands where it stood.
+    fn renew_gates(&mut self, declared: &DeclaredStream) {
+        for (name, gate) in declared.named_gates() {
+            let before = self.declared.named_gates().find(|(known, _)| *known == name);
+            if let Some((_, before)) = before.filter(|(_, before)| *before != gate)
+                && let Some(known) = self.subscriptions.remove(&before)
+            {
+                self.subscriptions.insert(gate, known);
+            }
+        }
     }
 
     fn subscription(&mut self, gate: Gate) -> &mut SubscriptionState {
@@ -162,6 +199,7 @@ impl State {
             StateRecord::Stream(id, Some(declared)) => {
                 let stream = self.streams.entry(id);
                 let stream = stream.or_insert_with(|| StreamState::new((*declared).clone()));
+                stream.renew_gates(&declared);
                 stream.declared = *declared;
                 let gates: Vec<_> = stream.declared.gates().collect();
                 stream.subscriptions.retain(|gate, _| gates.contains(gate));
@@ -224,7 +262,8 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         // What has left the ring may be on its way to a lot: that is known before the floor that passes it.
         let passed = stream.shared_floors().filter(|_| !mutations::is(Mutation::ForgottenEarly));
-        let position = passed.map(|(_, floor)| floor).fold(position, u64::min);
+        let behind = stream.backlog_floors().filter(|_| !mutations::is(Mutation::BacklogForgotten));
+        let position = passed.map(|(_, floor)| floor).chain(behind).fold(position, u64::min);
         let over = stream.extents.partition_point(|extent| extent.end <= position);
         let mut wanted: Vec<_> = Vec::new();
         for extent in stream.extents.range(..over) {

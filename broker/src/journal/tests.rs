@@ -3,6 +3,8 @@
 //! A machine writes a log on a simulated disk and notes what was confirmed, and when. Then the power is lost at some moment:
 //! what no completed sync covers is there or not, in parts or whole. What is read again is audited against the notes.
 
+mod backlog;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringway_shm_protocol::attributes::flag;
@@ -13,7 +15,7 @@ use ringway_shm_protocol::ring::{Outgoing, Part, Received};
 use super::disk::Disk;
 use super::disk::simulated::{Fails, Random, SimulatedDisk, SimulatedWriter, seeds};
 use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, SEGMENT_BYTES_MIN, SegmentHeader};
-use super::helper::{Outcome, Task, carry_out};
+use super::helper::{Job, Outcome, Task};
 use super::log::{Log, Progress, Start};
 use super::mutations::{Mutation, with};
 use super::reading::Reading;
@@ -147,7 +149,7 @@ impl Machine {
         self.end_snapshot();
         if self.log.wants_segment() && self.random.one_in(3) {
             let header = self.log.next_header(self.random.next());
-            if let Outcome::Prepared(Ok(segment)) = carry_out(&self.disk, Task::Prepare(header)) {
+            if let Outcome::Prepared(Ok(segment)) = Task::Prepare(header).carry_out(&self.disk) {
                 self.log.set_next(segment);
             }
         }
@@ -200,7 +202,7 @@ impl Machine {
 
     fn end_snapshot(&mut self) {
         if let Some((lsn, bytes, needed)) = self.waiting.take_if(|(lsn, ..)| *lsn <= self.log.durable_lsn())
-            && let Outcome::Snapshot(Ok(lsn)) = carry_out(&self.disk, Task::Snapshot { lsn, bytes, needed })
+            && let Outcome::Snapshot(Ok(lsn)) = (Task::Snapshot { lsn, bytes, needed }).carry_out(&self.disk)
         {
             self.snapshots.push(lsn);
         }
@@ -224,7 +226,7 @@ impl Machine {
         self.end_snapshot();
         if self.log.wants_segment() {
             let header = self.log.next_header(self.random.next());
-            if let Outcome::Prepared(Ok(segment)) = carry_out(&self.disk, Task::Prepare(header)) {
+            if let Outcome::Prepared(Ok(segment)) = Task::Prepare(header).carry_out(&self.disk) {
                 self.log.set_next(segment);
             }
         }

@@ -172,6 +172,14 @@ impl Journaled {
         !self.owed.is_empty()
     }
 
+    /// The gate of a subscription is in its next use.
+    pub(super) fn renew(&mut self, before: Gate, gate: Gate) {
+        let noted = self.noted.remove(&before);
+        self.noted.extend(noted.map(|noted| (gate, noted)));
+        let owed = self.owed.remove(&before);
+        self.owed.extend(owed.map(|owed| (gate, owed)));
+    }
+
     /// A subscription is gone.
     pub(super) fn forget(&mut self, gate: Gate) {
         self.noted.remove(&gate);

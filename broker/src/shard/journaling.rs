@@ -23,6 +23,7 @@ use ringway_shm_protocol::stops;
 use super::journaled::{Attention, Journaled};
 use super::mailbox::FromShard;
 use super::medium::Medium;
+use super::pages::{Pages, Wanted};
 use super::progress::Counting;
 use super::ring::{Ring, Rounds};
 use crate::clock;
@@ -93,6 +94,7 @@ struct Waiting {
 pub(super) struct Open<M: Medium> {
     pub(super) log: Log<M::Disk, M::Writer>,
     helper: Helper<M::Disk>,
+    pub(super) pages: Pages<M::Disk>,
     preparing: bool,
     /// Why there is no further segment, or none for the next start, and when that is tried again.
     no_room: Option<(String, Nanos)>,
@@ -187,6 +189,8 @@ pub(super) fn open<M: Medium>(
         segments::lacks_reserve(&disk, place.segment_bytes()).map_err(|source| failed("itself", source))?;
     let writer = place.writer(wake, lock).map_err(|source| failed("io_uring or threads", source))?;
     let helper = place.helper(disk, wake).map_err(|source| failed("a thread", source))?;
+    let disk = place.disk().map_err(|source| failed("itself", source))?;
+    let pages = Pages::new(place.helper(disk, wake).map_err(|source| failed("a thread", source))?);
     let Recovered { lsn, checksum, state, last, .. } = &recovered;
     let start = Start { shard, lsn: *lsn, checksum: *checksum, state: state.clone(), last: *last, first };
     let log = Log::new(start, segment, writer);
@@ -203,6 +207,7 @@ pub(super) fn open<M: Medium>(
         segments: recovered.segments.iter().copied().chain([header.segment]).collect(),
         log,
         helper,
+        pages,
         preparing: false,
         // Before it is known better, messages would take what the next start needs.
         no_room: is_full.then(|| (io::Error::from_raw_os_error(libc::ENOSPC).to_string(), now)),
@@ -259,6 +264,11 @@ impl<M: Medium> Open<M> {
         let gone = self.log.state().streams.keys().filter(|id| core.open_stream(**id).is_none());
         let gone: Vec<_> = gone.map(|id| Pending::State(StateRecord::Stream(*id, None))).collect();
         self.pending.extend(gone);
+    }
+
+    /// Has messages read for a consumer that is behind.
+    pub(super) fn read_page(&mut self, wanted: Wanted) {
+        self.pages.read(self.log.state(), self.log.segment().header.segment, wanted);
     }
 
     /// Whether nothing is confirmed any more.
@@ -353,6 +363,7 @@ impl<M: Medium> Open<M> {
         let now = clock::monotonic();
         self.answer_bells(rings, now);
         self.hear_helper(rings, now);
+        self.pages.take_made(said);
         let durable = self.log.durable_lsn();
         self.take_progress(rings, said);
         if self.log.durable_lsn() != durable {

@@ -19,7 +19,7 @@ use crate::journal::disk::files::Directory;
 use crate::journal::disk::threads::Threads;
 use crate::journal::disk::uring::Uring;
 use crate::journal::disk::{Device, Disk, Sleeper, Writer};
-use crate::journal::helper::Helper;
+use crate::journal::helper::{Helper, Job};
 use crate::runtime::Runtime;
 
 /// How long to wait for a journal that is still being written by a broker that is gone, and by one that seems to be there.
@@ -65,7 +65,11 @@ pub(crate) trait Medium: Clone {
     /// What writes there, and adds to `wake`, an eventfd, when something has come to an end.
     fn writer(&self, wake: &OwnedFd, lock: Self::Lock) -> io::Result<Self::Writer>;
     /// What does there what takes long, and adds to `wake` when it is done.
-    fn helper(&self, disk: Self::Disk, wake: &OwnedFd) -> io::Result<Helper<Self::Disk>>;
+    fn helper<J: Job<Self::Disk>>(
+        &self,
+        disk: Self::Disk,
+        wake: &OwnedFd,
+    ) -> io::Result<Helper<Self::Disk, J>>;
 }
 
 impl Medium for JournalPlace {
@@ -107,7 +111,7 @@ impl Medium for JournalPlace {
         }
     }
 
-    fn helper(&self, disk: Directory, wake: &OwnedFd) -> io::Result<Helper<Directory>> {
+    fn helper<J: Job<Directory>>(&self, disk: Directory, wake: &OwnedFd) -> io::Result<Helper<Directory, J>> {
         Helper::start(Arc::new(disk), wake.try_clone()?)
     }
 }

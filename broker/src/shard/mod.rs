@@ -19,6 +19,7 @@ mod letters;
 mod lot_log;
 mod mailbox;
 mod medium;
+mod pages;
 mod progress;
 mod publisher;
 mod ring;
@@ -40,6 +41,7 @@ use ringway_shm_protocol::control::message::{
 use ringway_shm_protocol::memory::mapped::RegionError;
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::stops;
+use ringway_shm_protocol::words::CursorWord;
 use thiserror::Error;
 
 use crate::clock;
@@ -63,6 +65,7 @@ pub(crate) use mailbox::{
 };
 pub(crate) use medium::JournalPlace;
 use medium::Medium;
+use pages::Wanted;
 pub use progress::Restoring;
 use ring::{Adopted, Ring};
 use shared::RETRY;
@@ -600,6 +603,7 @@ impl<M: Medium> Shard<M> {
             }
             Effect::Leave(stream, gate) => {
                 self.looks.remove(&(stream, gate));
+                self.drop_pages(stream, gate);
                 self.ring(stream).leave(gate);
             }
             Effect::DropRing(stream) => {
@@ -666,7 +670,26 @@ impl<M: Medium> Shard<M> {
             }
             Effect::Attach { token, stream, before, gate, position } => {
                 let cursor = self.ring(stream).attach(before, gate, position);
-                self.answer(token, Reply::Attached(cursor));
+                let is_live = CursorWord::unpack(cursor).live;
+                self.drop_pages(stream, before);
+                self.answer(token, if is_live { Reply::Attached(cursor) } else { Reply::Overtaken });
+            }
+            Effect::ReadPage { token, stream, gate, position } => {
+                let ring = &self.rings[&stream];
+                match &mut self.journal {
+                    Some(journal) => {
+                        let (identity, end) = (ring.partition.identity(), ring.journal_end_for(gate));
+                        journal.read_page(Wanted {
+                            token,
+                            stream,
+                            gate,
+                            ring: identity,
+                            from: position,
+                            end,
+                        });
+                    }
+                    None => self.refuse(token, "this broker's journal is not open"),
+                }
             }
             Effect::MakeArena { token, stream, arena, bytes } => {
                 let descriptor = self.ring(stream).arenas().make(arena, bytes);
@@ -694,7 +717,10 @@ impl<M: Medium> Shard<M> {
                     partition.space.ring_always();
                 }
             }
-            Effect::EndReader(stream, gate) => self.ring(stream).end_reader(gate),
+            Effect::EndReader(stream, gate) => {
+                self.drop_pages(stream, gate);
+                self.ring(stream).end_reader(gate);
+            }
             Effect::Done(token) => self.answer(token, Reply::Done),
             Effect::ShowStream(token, view) => self.answer(token, Reply::Stream(self.stream_info(&view))),
             Effect::ShowStreams(token, views, more) => {
@@ -709,6 +735,12 @@ impl<M: Medium> Shard<M> {
                 self.answer(token, Reply::Subscriptions(all));
             }
             Effect::Refuse(token, refusal) => self.answer(token, Reply::Refused(refusal)),
+        }
+    }
+
+    fn drop_pages(&mut self, stream: StreamId, gate: Gate) {
+        if let Some(journal) = &mut self.journal {
+            journal.pages.drop_region(stream, gate);
         }
     }
 
@@ -857,16 +889,18 @@ impl<M: Medium> Shard<M> {
 
     fn stream_info(&self, view: &StreamView) -> StreamInfo {
         let ring = self.rings.get(&view.id);
-        let lags = view.subscriptions.iter().map(|(name, gate, consumer_pid)| Lag {
-            subscription: name.to_string(),
-            messages: self.lag(view.id, *gate),
-            consumer_pid: *consumer_pid,
+        let lags = view.subscriptions.iter().map(|(name, gate, consumer_pid)| {
+            let (subscription, messages) = (name.to_string(), self.lag(view.id, *gate));
+            // Who holds the ring full comes before who is detached, however far that is behind.
+            let holds = ring.is_some_and(|ring| ring.is_held_by(*gate));
+            (holds, Lag { subscription, messages, consumer_pid: *consumer_pid })
         });
-        let journal = view.journal.map(|gate| Lag {
-            subscription: JOURNAL_NAME.to_owned(),
-            messages: self.lag(view.id, gate),
-            consumer_pid: None,
+        let journal = view.journal.map(|gate| {
+            let (subscription, messages) = (JOURNAL_NAME.to_owned(), self.lag(view.id, gate));
+            let holds = ring.is_some_and(|ring| ring.is_held_by(gate));
+            (holds, Lag { subscription, messages, consumer_pid: None })
         });
+        let lags = lags.chain(journal.filter(|(_, lag)| lag.messages > 0));
         let trouble = self.journal.as_ref().filter(|_| view.journal.is_some()).and_then(Open::trouble);
         let partition = PartitionInfo {
             partition: view.partition.number,
@@ -877,7 +911,7 @@ impl<M: Medium> Shard<M> {
             producers: view.producers,
             producer_pids: view.producer_pids.clone(),
             arenas_bytes: view.arenas_bytes,
-            slowest: lags.chain(journal.filter(|lag| lag.messages > 0)).max_by_key(|lag| lag.messages),
+            slowest: lags.max_by_key(|(holds, lag)| (*holds, lag.messages)).map(|(_, lag)| lag),
             journal: trouble,
             durable: ring.filter(|ring| ring.journaled().is_some()).map(|ring| {
                 let watermarks = &ring.partition.watermarks;

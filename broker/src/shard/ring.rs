@@ -1,6 +1,7 @@
 //! A ring with its subscriptions and its arenas.
 //!
-//! 1. A subscription's cursor or floor is a gate, unless the stream drops its oldest messages or has detached it.
+//! 1. A subscription's cursor or floor is a gate, unless the stream drops its oldest messages or has detached it. One that is detached
+//!    and whose backlog the journal keeps is a gate again only where it stands.
 //! 2. An arena whose producer has stopped is dropped when nobody can come to a message of that producer any more:
 //!    every gate has passed them, and whoever joins later begins behind them; or they are overwritten.
 
@@ -24,7 +25,7 @@ use ringway_shm_protocol::words::CursorWord;
 use super::AdoptError;
 use super::arenas::RingArenas;
 use super::home::{Home, InKeep};
-use super::journaled::{Journaled, Noted};
+use super::journaled::{Attention, Journaled, Noted};
 use super::letters::Letters;
 use super::publisher::{Publisher, ShardPublishError};
 use super::shared::{Around, Looked, Shared};
@@ -208,13 +209,13 @@ impl Ring {
         for gate in in_force.iter().filter(|gate| !stays(gate)) {
             self.partition.ring.leave(gate.index);
         }
-        // Where readers may be overtaken, a cursor that is no gate is as it should be: it is its reader's alone.
-        if self.overflow.may_overtake() {
-            return;
-        }
-        for (gate, subscription) in &self.subscriptions {
-            if !in_force.contains(gate) {
-                self.place(*gate, subscription, Start::At(self.cursor(*gate).position));
+        for (gate, subscription) in self.subscriptions.iter().filter(|(gate, _)| !in_force.contains(gate)) {
+            match self.overflow {
+                // It is its reader's alone.
+                Overflow::DropOldest => {}
+                // One that was being attached again is not: its reader asks once more.
+                Overflow::Detach { .. } => self.partition.ring.mark_detached(&subscription.cursor),
+                _ => self.place(*gate, subscription, Start::At(self.cursor(*gate).position)),
             }
         }
     }
@@ -391,13 +392,20 @@ impl Ring {
         };
         self.join_at(gate, mode, start)?;
         let floor = self.cursor(gate).position;
-        if let (Some(shared), Some(journaled)) = (self.shared.get_mut(&gate), &mut self.journaled) {
-            shared.begin_to_journal(&BTreeMap::new(), 0);
-            // Before anything can leave the ring: what is missing in it from here on is in the lot, or settled.
-            if !mutations::is(Mutation::NoFirstRecord) {
-                let (stream, floor) = (self.home.stream, floor.min(journaled.position()));
-                journaled.append_before(StateRecord::Settled { stream, gate, floor, above: Vec::new() });
+        let Some(journaled) = &mut self.journaled else { return Ok(()) };
+        let (stream, floor) = (self.home.stream, floor.min(journaled.position()));
+        let first = match self.shared.get_mut(&gate) {
+            Some(shared) => {
+                shared.begin_to_journal(&BTreeMap::new(), 0);
+                // Before anything can leave the ring: what is missing in it from here on is in the lot, or settled.
+                StateRecord::Settled { stream, gate, floor, above: Vec::new() }
             }
+            // What is below is kept for nobody.
+            None => StateRecord::Cursor(stream, gate, floor),
+        };
+        if !mutations::is(Mutation::NoFirstRecord) {
+            journaled.append_before(first);
+            journaled.attention = Attention::Polled;
         }
         Ok(())
     }
@@ -433,12 +441,21 @@ impl Ring {
     }
 
     fn place(&self, gate: Gate, subscription: &SubscriptionRegion, start: Start) {
-        let ring = &self.partition.ring;
-        if self.overflow == Overflow::DropOldest {
-            ring.place_reader(&subscription.cursor, start);
-        } else {
-            ring.join(gate.index, gate.generation, &subscription.cursor, start);
+        let (ring, cursor) = (&self.partition.ring, &subscription.cursor);
+        match start {
+            start if self.overflow == Overflow::DropOldest => ring.place_reader(cursor, start),
+            Start::At(position) if self.keeps_backlog() => {
+                ring.rejoin(gate.index, gate.generation, cursor, position);
+            }
+            start => {
+                ring.join(gate.index, gate.generation, cursor, start);
+            }
         }
+    }
+
+    /// Whether who lags is served from the journal.
+    fn keeps_backlog(&self) -> bool {
+        self.journaled.is_some() && matches!(self.overflow, Overflow::Detach { .. })
     }
 
     /// Takes a gate out of force and drops its regions, with what they hold.
@@ -462,7 +479,7 @@ impl Ring {
         }
     }
 
-    /// Lets a gate join again in its next use; returns the cursor word.
+    /// Lets a gate join again in its next use, if it can; returns the cursor word.
     pub(super) fn attach(&mut self, before: Gate, gate: Gate, position: u64) -> u64 {
         let subscription = self.subscriptions.remove(&before).expect("the core names gates that are there");
         self.place(gate, &subscription, Start::At(position));
@@ -471,7 +488,19 @@ impl Ring {
         if self.durable.remove(&before) {
             self.durable.insert(gate);
         }
+        if let Some(journaled) = &mut self.journaled {
+            journaled.renew(before, gate);
+        }
         cursor
+    }
+
+    /// Up to where a subscription may see what the journal has.
+    pub(super) fn journal_end_for(&self, gate: Gate) -> u64 {
+        let watermarks = &self.partition.watermarks;
+        match self.visibility(gate) {
+            Visibility::Durable if !mutations::is(Mutation::PageBeforeSync) => watermarks.synced(),
+            _ => watermarks.written(),
+        }
     }
 
     /// Gives the cursor its next generation, so that a store of the reader before would be noticed, and frees
@@ -564,6 +593,7 @@ impl Ring {
         let exchanged = word.compare_exchange(found, skipped, Ordering::AcqRel, Ordering::Relaxed);
         stops::at("cursor.skipped");
         match exchanged {
+            Ok(_) if self.keeps_backlog() => end - cursor.position,
             Ok(_) => end - cursor.position.max(end.saturating_sub(self.capacity())),
             Err(_) => 0,
         }
@@ -653,6 +683,12 @@ impl Ring {
     fn lowest_gate(&self) -> Option<u64> {
         let cursors = self.subscriptions.keys().map(|gate| self.cursor(*gate));
         cursors.filter(|cursor| cursor.live).map(|cursor| cursor.position).min()
+    }
+
+    /// Whether a gate keeps producers from going on.
+    pub(super) fn is_held_by(&self, gate: Gate) -> bool {
+        let CursorWord { live, position, .. } = self.cursor(gate);
+        live && position.saturating_add(self.capacity()) <= self.partition.ring.end()
     }
 
     fn capacity(&self) -> u64 {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringway_shm_protocol::attributes::CorruptAttributes;
+use ringway_shm_protocol::memory::page::CorruptPage;
 use ringway_shm_protocol::ring::{CursorLost, ReadError};
 use thiserror::Error;
 
@@ -78,6 +79,17 @@ pub enum RecvError {
         /// Why not.
         source: AdminError,
     },
+    /// What the ring has no longer cannot be had from the journal: the device fails, or something is damaged. The next call asks again.
+    #[error("messages from position {position} on are in the journal alone, which cannot be read: {source}")]
+    Backlog {
+        /// The first position that is missing.
+        position: u64,
+        /// Why it cannot be read.
+        source: OpenError,
+    },
+    /// The broker has written something into a page that cannot be.
+    #[error(transparent)]
+    Page(#[from] CorruptPage),
     /// There is nothing to read, the broker is gone, and there was no other one for as long as the
     /// [connection](crate::ConnectionBuilder::reconnect_within) may look for one. The next call looks for so long again.
     #[error("nothing left to read and the broker is gone: start it again")]
@@ -100,6 +112,7 @@ impl RecvError {
             Self::Attributes { .. } => true,
             Self::Arena { source, .. } => source.is_retryable(),
             Self::Attach { source } => source.is_retryable(),
+            Self::Backlog { source, .. } => source.is_retryable(),
             Self::Reopen { source } => source.is_retryable(),
             _ => false,
         }

@@ -203,8 +203,9 @@ pub enum Overflow {
     Reject,
     /// The oldest message is overwritten; subscriptions that had not consumed it miss it, and learn how many.
     DropOldest,
-    /// A subscription that holds the ring full for so long is detached: from then on it misses what is overwritten,
-    /// until its consumer has caught up with what is there and is attached again.
+    /// A subscription that holds the ring full for so long is detached, until its consumer has caught up with what is there and is
+    /// attached again. On a stream of durability `memory` it misses what is overwritten meanwhile; on any other it gets that from the
+    /// journal, which keeps it for so long.
     Detach {
         /// How long it may hold a producer up, in milliseconds.
         after_ms: u32,
@@ -294,6 +295,11 @@ impl StreamSettings {
         overflow: Overflow::Block,
         durability: Durability::Memory,
     };
+
+    /// Whether a subscription that lags is detached and loses nothing: what the ring has no longer comes from the journal.
+    pub fn keeps_backlog(&self) -> bool {
+        matches!(self.overflow, Overflow::Detach { .. }) && self.durability > Durability::Memory
+    }
 
     /// Most bytes of arenas that one producer may have: room for eight of the largest payloads, and
     /// 64 MiB at least.
@@ -496,7 +502,7 @@ pub struct PartitionInfo {
     pub producer_pids: Vec<u32>,
     /// Bytes of its producers' arenas, those of ended producers included that still hold messages.
     pub arenas_bytes: u64,
-    /// The subscription that is furthest behind: the gate that holds the ring when it is full.
+    /// The subscription that is furthest behind: of those that hold the ring while it is full, of all of them otherwise.
     pub slowest: Option<Lag>,
     /// Why its messages cannot be journaled now, where they are to be.
     pub journal: Option<String>,
@@ -573,7 +579,7 @@ pub struct CursorInfo {
     pub lag: u64,
     /// Process id of its consumer.
     pub consumer_pid: Option<u32>,
-    /// It lagged and was detached: it misses what is overwritten, until its consumer is attached again.
+    /// It lagged and was detached, until its consumer is attached again: see [`Overflow::Detach`].
     pub detached: bool,
     /// What a `shared` subscription has where.
     pub shared: Option<SharedInfo>,
@@ -718,8 +724,8 @@ pub enum Request {
         /// Generation of the gate.
         generation: u16,
     },
-    /// Asks to be attached again after having been detached, at the position that the consumer has reached or
-    /// at the oldest message that is there.
+    /// Asks to be attached again after having been detached, at the position that the consumer has reached. Where the ring has that no
+    /// longer: at the oldest message that is there, or, where the journal has it, not at all.
     Attach {
         /// The consumer's endpoint.
         endpoint: u64,
@@ -767,6 +773,14 @@ pub enum Request {
         name: Vec<u8>,
         /// What changes.
         changes: SubscriptionChanges,
+    },
+    /// Asks for messages of the journal, for a consumer that was detached and is behind the ring. The page before is not looked at any
+    /// more.
+    ReadPage {
+        /// The consumer's endpoint.
+        endpoint: u64,
+        /// First position that it has not got.
+        position: u64,
     },
 }
 
@@ -860,6 +874,8 @@ pub enum RefusalCode {
     Denied,
     /// The broker is ending.
     Stopping,
+    /// The journal cannot be read.
+    Unreadable,
 }
 
 /// Why a request was not carried out. Nothing was changed.
@@ -913,4 +929,21 @@ pub enum Reply {
         /// How many; one counts for each subscription that it was given up for.
         messages: u64,
     },
+    /// Not attached: the ring no longer holds the consumer's position, the journal does.
+    Overtaken,
+    /// Messages of the journal stand in the consumer's region for pages: one descriptor of it where it is another than before, or the
+    /// first.
+    Page(PageInfo),
+}
+
+/// What a page holds: everything from the position that was asked for on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageInfo {
+    /// One past the last position that it speaks of; the position that was asked for, where there is nothing that the subscription may
+    /// see yet.
+    pub end: u64,
+    /// Bytes of its messages.
+    pub bytes: u64,
+    /// Bytes of the region.
+    pub region_bytes: u64,
 }

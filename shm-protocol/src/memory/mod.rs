@@ -7,6 +7,7 @@ pub mod arena;
 pub mod bell;
 pub mod copy;
 pub mod mapped;
+pub mod page;
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;

@@ -10,7 +10,13 @@
 //!
 //! Where the cursor is no gate (a stream that drops its oldest, or detaches who lags) a producer may overwrite what is
 //! being read. There the reader *validates*: it copies, and then looks whether the slot's word is still the
-//! same; if not, it goes on where the ring still holds messages, and counts what it missed.
+//! same; if not, it goes on where the ring still holds messages, and counts what it missed. Where everything is in a journal, too, it
+//! *stops* instead: its owner reads there what the ring has no longer, and moves the cursor all the while, which is no gate then but
+//! says what the journal must keep.
+//!
+//! ```text
+//! live ──shard: CAS, gate out of force──▶ detached (p) ──reader: CAS──▶ detached (p + n) ──shard, asked: gate in force──▶ live
+//! ```
 
 use std::sync::atomic::Ordering;
 
@@ -87,6 +93,8 @@ pub struct CursorReader<M: Memory> {
     last: u64,
     /// Producers may overwrite what is being read.
     validates: bool,
+    /// It misses nothing that is overwritten: it stops there.
+    stops: bool,
     /// It validates, or does not see everything. One look for both: a second one costs a tenth of what a message costs.
     checks: bool,
     /// Messages that were overwritten before they were read.
@@ -148,6 +156,7 @@ impl<M: Memory> CursorReader<M> {
             position,
             last: 0,
             validates,
+            stops: false,
             checks: validates,
             missed: 0,
             visible: Visible::up_to(geometry.position_end()),
@@ -175,6 +184,49 @@ impl<M: Memory> CursorReader<M> {
     /// Reads only what is on the device.
     pub fn wait_for_sync(&mut self, watermarks: Watermarks<M>) {
         (self.visible, self.checks) = (Visible::durable(watermarks), true);
+    }
+
+    /// Stops where it would miss something, with [`ReadError::Overwritten`]: that is in the journal. It begins as its `cursor` stands,
+    /// live or detached.
+    pub fn stop_when_overtaken(&mut self, cursor: CursorWord) {
+        (self.stops, self.committed.live) = (true, cursor.live);
+    }
+
+    /// Whether it stops where it would miss something.
+    #[inline]
+    pub fn stops(&self) -> bool {
+        self.stops
+    }
+
+    /// Whether its cursor is a gate, as far as it knows.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.committed.live
+    }
+
+    /// A commit has found out that it was detached.
+    pub fn note_detached(&mut self) {
+        self.committed.live = false;
+    }
+
+    /// Whether its cursor is a gate still, and was while everything was copied that it has copied so far.
+    pub fn is_live_still(&self) -> bool {
+        // The copies stay before the load: producers that reuse what was copied have seen the gate out of force, which the shard takes
+        // out behind its exchange on the cursor.
+        M::acquire_fence();
+        self.committed.live && self.cursor.load(Ordering::Relaxed) == self.committed.pack()
+    }
+
+    /// Whether the ring has a later message where the next one was.
+    pub fn is_overtaken(&self) -> bool {
+        let word = SlotWord::unpack(self.slots.word(self.position).load(Ordering::Acquire));
+        word.lap > self.geometry.lap(self.position)
+    }
+
+    /// What was read at `position`, as the last, was not: it is the next again. Panics when it was committed.
+    pub fn unread(&mut self, position: u64) {
+        assert!((self.committed.position..=self.position).contains(&position), "unread what was committed");
+        self.position = position;
     }
 
     /// The size of the ring.
@@ -295,7 +347,7 @@ impl<M: Memory> CursorReader<M> {
     #[cold]
     fn overtaken(&mut self, lap: u64) -> Result<(), ReadError> {
         let (position, expected) = (self.position, self.geometry.lap(self.position));
-        if !self.validates {
+        if !self.validates || self.stops {
             return Err(ReadError::Overwritten { position, found: lap, expected });
         }
         let capacity = self.geometry.capacity();

@@ -77,11 +77,46 @@ impl<M: Memory> ShardRing<M> {
         }
     }
 
+    /// The same for one that was detached and loses nothing: at this position, if the ring still has that, or else not at all, and the
+    /// cursor stays detached there. Returns whether the gate has joined.
+    pub fn rejoin(&self, gate: u8, generation: u16, cursor: &M::Word, position: u64) -> bool {
+        loop {
+            // As in `join`.
+            let found = self.limit.load(Ordering::Acquire);
+            let limit = LimitWord::unpack(found);
+            if position < limit.position.saturating_sub(self.slots.geometry().capacity()) {
+                // Producers that have seen the gate meanwhile were more careful than they had to be.
+                self.leave(gate);
+                place_cursor(cursor, position, false);
+                return false;
+            }
+            self.place(gate, generation, cursor, position.min(self.end_below(limit)));
+            let joined = limit.next_epoch().pack();
+            if self.limit.compare_exchange(found, joined, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                stops::at("gate.joined");
+                return true;
+            }
+        }
+    }
+
+    /// The cursor of a gate that is not in force says so.
+    pub fn mark_detached(&self, cursor: &M::Word) {
+        let mut found = cursor.load(Ordering::Acquire);
+        loop {
+            let detached = CursorWord { live: false, ..CursorWord::unpack(found) }.pack();
+            // AcqRel: as in `detach`.
+            match cursor.compare_exchange(found, detached, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => found = now,
+            }
+        }
+    }
+
     /// Writes the cursor and the mirror and puts the gate in force: one step of [`join`](Self::join), of no use
     /// alone (the models show what goes wrong without the others).
     #[doc(hidden)]
     pub fn place(&self, gate: u8, generation: u16, cursor: &M::Word, position: u64) {
-        place_cursor(cursor, position);
+        place_cursor(cursor, position, true);
         stops::at("gate.placed");
         self.mirrors[usize::from(gate)].store(GateWord { position, generation }.pack(), Ordering::Release);
         stops::at("gate.mirrored");
@@ -94,7 +129,7 @@ impl<M: Memory> ShardRing<M> {
     pub fn place_reader(&self, cursor: &M::Word, start: Start) {
         let end = self.end();
         let oldest = end.saturating_sub(self.slots.geometry().capacity());
-        place_cursor(cursor, start.between(oldest, || end));
+        place_cursor(cursor, start.between(oldest, || end), true);
     }
 
     /// The gates in force, in order of their indices, with their generations.
@@ -257,8 +292,8 @@ impl<M: Memory> ShardRing<M> {
 }
 
 /// Writes a cursor; the generation of its readers goes on where it is not the first time.
-fn place_cursor(cursor: &impl Word, position: u64) {
+fn place_cursor(cursor: &impl Word, position: u64, live: bool) {
     let CursorWord { generation, .. } = CursorWord::unpack(cursor.load(Ordering::Relaxed));
-    let word = CursorWord { position, pinned: false, live: true, generation };
+    let word = CursorWord { position, pinned: false, live, generation };
     cursor.store(word.pack(), Ordering::Release);
 }

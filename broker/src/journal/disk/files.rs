@@ -1,14 +1,16 @@
 //! A directory of a real file system.
 //!
 //! Everything is read and written past the page cache (O_DIRECT) where the file system can: the log is read once, and what it
-//! would displace is of more use.
+//! would displace is of more use. Only what is finished is read through it for subscriptions that lag: there may be several, one behind the
+//! other.
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Advice, Mode, OFlags};
 
 use super::Disk;
 use crate::journal::format::BLOCK_BYTES;
@@ -114,6 +116,15 @@ impl Disk for Directory {
 
     fn open(&self, name: &str) -> io::Result<File> {
         self.open_direct(name, OFlags::empty())
+    }
+
+    fn open_finished(&self, name: &str) -> io::Result<File> {
+        File::open(self.path.join(name))
+    }
+
+    fn will_read(&self, file: &File, offset: u64, bytes: u64) {
+        // At the worst it is waited for later.
+        let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(bytes), Advice::WillNeed);
     }
 
     fn bytes(&self, file: &File) -> io::Result<u64> {

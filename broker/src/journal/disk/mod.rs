@@ -40,6 +40,10 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
     /// Opens a file.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file that nobody writes to any more, to be read only: what is read of it once may be in the kernel's memory then.
+    fn open_finished(&self, name: &str) -> io::Result<Self::File>;
+    /// So many bytes from `offset` on will be read soon, of a file that is finished.
+    fn will_read(&self, file: &Self::File, offset: u64, bytes: u64);
     /// How long it is, in bytes.
     fn bytes(&self, file: &Self::File) -> io::Result<u64>;
     /// Reads so many bytes; fewer are an error. Offset and length are whole blocks.

@@ -370,6 +370,12 @@ impl Disk for SimulatedDisk {
         self.inner().names.get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn open_finished(&self, name: &str) -> io::Result<u64> {
+        self.open(name)
+    }
+
+    fn will_read(&self, _: &u64, _: u64, _: u64) {}
+
     fn bytes(&self, file: &u64) -> io::Result<u64> {
         Ok(self.inner().contents[file].len() as u64)
     }

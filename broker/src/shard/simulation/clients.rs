@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use ringway_shm_protocol::attributes::Attributes;
 use ringway_shm_protocol::control::message::{
-    ConsumerGrant, MemberGrant, ProducerGrant, Reply, StreamSettings, Visibility,
+    ConsumerGrant, MemberGrant, PageInfo, ProducerGrant, Reply, StreamSettings, Visibility,
 };
 use ringway_shm_protocol::layout::{Geometry, PAGE_BYTES};
 use ringway_shm_protocol::memory::arena::{ArenaView, Arenas, Block};
 use ringway_shm_protocol::memory::mapped::{Access, Region};
+use ringway_shm_protocol::memory::page::Page;
 use ringway_shm_protocol::name::Name;
 use ringway_shm_protocol::partition::{
     ConsumerRegions, JournalingRegions, MemberRegions, ProducerRegions, Publishing, RingIdentity, open_gate,
@@ -108,6 +109,8 @@ pub(super) struct Producer {
     /// What it has to publish again.
     again: VecDeque<u64>,
     end: End,
+    /// Who holds it is detached.
+    detaches: bool,
     arenas: Arenas,
     regions: ProducerRegions,
     data: Ringer,
@@ -126,7 +129,8 @@ impl Producer {
         let Answer { reply, descriptors, .. } = world.request(of[0].stream(), session, open);
         let Reply::Producer(grant) = reply else { panic!("no producer: {reply:?}") };
         let ProducerGrant { endpoint, incarnation, owner, position, number, sent, settings } = grant;
-        let publishing = Publishing { exclusive: false, drops: false, detaches: false, journaled: true };
+        let detaches = settings.keeps_backlog();
+        let publishing = Publishing { exclusive: false, drops: false, detaches, journaled: true };
         let ring = identity(incarnation, &settings);
         let regions = ProducerRegions::open(ring, exactly(descriptors), publishing, owner, position);
         let mut again = VecDeque::new();
@@ -141,6 +145,7 @@ impl Producer {
             number,
             again,
             end: End { stream: of[0].stream(), session, endpoint: EndpointId(endpoint), ring },
+            detaches,
             arenas: Arenas::new(),
             regions: regions.expect("regions that fit"),
             data: Ringer::default(),
@@ -218,7 +223,10 @@ impl Producer {
     fn ask_for_room(&mut self, world: &mut World, full: Full) {
         let gate = Gate { index: full.holder.gate, generation: full.holder.generation };
         if full.holder.mapped {
-            self.end.request(world, |endpoint| Operation::RelieveGate(endpoint, gate));
+            self.end.request(world, |endpoint| match self.detaches {
+                true => Operation::DetachGate(endpoint, gate),
+                false => Operation::RelieveGate(endpoint, gate),
+            });
             return;
         }
         let answer = self.end.request(world, |endpoint| Operation::OpenGate(endpoint, gate));
@@ -483,30 +491,35 @@ impl Member {
 
 /// A reader of a topic.
 pub(super) struct Reader {
+    of: Of,
     pub(super) session: SessionId,
     end: End,
     visibility: Visibility,
     regions: ConsumerRegions,
     buffer: Vec<u8>,
+    /// What it reads while it is behind the ring, and the body that it has read there last.
+    page: Option<Page>,
+    paged: Vec<u8>,
     settling: Settling,
     space: Ringer,
 }
 
 impl Reader {
-    pub(super) fn open(world: &mut World, session: SessionId) -> Self {
-        let visibility = world.subscription(Of::News).mode.visibility();
-        let open = |partition| Operation::OpenConsumer(partition, Of::News.subscription());
-        let Answer { reply, descriptors, .. } = world.request(Of::News.stream(), session, open);
+    pub(super) fn open(world: &mut World, of: Of, session: SessionId) -> Self {
+        let visibility = world.subscription(of).mode.visibility();
+        let open = |partition| Operation::OpenConsumer(partition, of.subscription());
+        let Answer { reply, descriptors, .. } = world.request(of.stream(), session, open);
         let Reply::Consumer(grant) = reply else { panic!("no consumer: {reply:?}") };
         let ConsumerGrant { endpoint, incarnation, cursor, settings, .. } = grant;
         let (ring, cursor) = (identity(incarnation, &settings), CursorWord::unpack(cursor));
-        let regions = ConsumerRegions::open(ring, exactly(descriptors), grant.visibility, cursor, false);
+        let regions = ConsumerRegions::open(ring, exactly(descriptors), grant.visibility, cursor, &settings);
         let mut regions = regions.expect("regions that fit");
         regions.reader.set_courtesy(false);
         let buffer = vec![0; ring.geometry.body_bytes()];
-        let end = End { stream: Of::News.stream(), session, endpoint: EndpointId(endpoint), ring };
+        let end = End { stream: of.stream(), session, endpoint: EndpointId(endpoint), ring };
         let (settling, space) = (Settling::default(), Ringer::default());
-        Self { session, end, visibility, regions, buffer, settling, space }
+        let (page, paged) = (None, Vec::new());
+        Self { of, session, end, visibility, regions, buffer, page, paged, settling, space }
     }
 
     /// Everything below is read.
@@ -514,20 +527,110 @@ impl Reader {
         self.regions.reader.position()
     }
 
+    /// Whether it knows that it is detached.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.regions.reader.is_live()
+    }
+
     /// Reads a message and commits behind it, if there is one.
     pub(super) fn read(&mut self, world: &mut World, ledger: &mut Ledger) -> Result<bool, String> {
-        let found = self.regions.reader.read(&mut self.buffer).map_err(|error| error.to_string())?;
-        let Some(received) = found else { return Ok(false) };
-        let id = self.end.id(world, received, &self.buffer)?;
-        let message = (Of::News, id.ok_or("an arena is gone that a reader has not passed")?);
-        let (position, visibility) = (received.position, self.visibility);
+        let Some((position, id)) = self.next(world)? else { return Ok(false) };
+        let (message, visibility) = ((self.of, id), self.visibility);
         ledger.delivered(Delivery { message, position, attempt: 1, failed: 0, visibility }, world.wall())?;
-        let committed = self.regions.reader.commit(self.regions.reader.position());
-        committed.map_err(|error| format!("{error:?}"))?;
-        self.space.ring(&self.regions.space);
+        self.commit()?;
         ledger.is(Fact::Settled(message));
         self.settling.facts.push(Fact::Settled(message));
         Ok(true)
+    }
+
+    /// The next message: its position, and which one it is.
+    fn next(&mut self, world: &mut World) -> Result<Option<(u64, u64)>, String> {
+        loop {
+            if self.is_behind() {
+                match self.next_behind(world)? {
+                    Some(Some(received)) => {
+                        let id = self.end.id(world, received, &self.paged)?;
+                        return Ok(id.map(|id| (received.position, id)));
+                    }
+                    Some(None) => {}
+                    None => return Ok(None),
+                }
+            }
+            let received = match self.regions.reader.read(&mut self.buffer) {
+                Ok(Some(received)) => received,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.commit()?;
+                    if !self.is_behind() {
+                        return Err(error.to_string());
+                    }
+                    continue;
+                }
+            };
+            let id = self.end.id(world, received, &self.buffer);
+            let reader = &mut self.regions.reader;
+            if reader.stops() && !(reader.is_unchanged(received.position) && reader.is_live_still()) {
+                reader.unread(received.position);
+                self.commit()?;
+                continue;
+            }
+            let id = id?.ok_or("an arena is gone that a reader has not passed")?;
+            return Ok(Some((received.position, id)));
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        let reader = &mut self.regions.reader;
+        if let Err(lost) = reader.commit(reader.position()) {
+            if !lost.is_detached() || !reader.stops() {
+                return Err(lost.to_string());
+            }
+            reader.note_detached();
+            reader.commit(reader.position()).map_err(|lost| lost.to_string())?;
+        }
+        self.space.ring(&self.regions.space);
+        Ok(())
+    }
+
+    /// A message of a page; or that it is attached again: then there is none here.
+    fn next_behind(&mut self, world: &mut World) -> Result<Option<Option<Received>>, String> {
+        loop {
+            if let Some(page) = &mut self.page {
+                if let Some(received) = page.next(&mut self.paged).map_err(|error| error.to_string())? {
+                    self.regions.reader.skip_to(received.position + 1);
+                    return Ok(Some(Some(received)));
+                }
+                self.regions.reader.skip_to(page.end());
+            }
+            self.commit()?;
+            let position = self.position();
+            if !self.regions.reader.is_overtaken() {
+                let attach = |endpoint| Operation::Attach(endpoint, position);
+                match self.end.request(world, attach).reply {
+                    Reply::Attached(cursor) => {
+                        self.regions.reader.attach(CursorWord::unpack(cursor));
+                        self.page = None;
+                        return Ok(Some(None));
+                    }
+                    Reply::Overtaken => {}
+                    reply => return Err(format!("not attached: {reply:?}")),
+                }
+            } else if !self.regions.reader.has_next() {
+                return Ok(None);
+            }
+            let answer = self.end.request(world, |endpoint| Operation::ReadPage(endpoint, position));
+            let Reply::Page(PageInfo { end, bytes, region_bytes }) = answer.reply else {
+                return Err(format!("no page: {:?}", answer.reply));
+            };
+            if let [descriptor] = &answer.descriptors[..] {
+                let page = Page::open(self.end.ring, descriptor, region_bytes as usize);
+                self.page = Some(page.expect("a region for pages"));
+            }
+            self.page.as_mut().ok_or("a page without a region")?.turn(bytes, position, end);
+            if end <= position {
+                return Ok(None);
+            }
+        }
     }
 
     /// Takes note of what is confirmed.

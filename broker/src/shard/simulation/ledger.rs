@@ -34,6 +34,8 @@ pub(super) enum Of {
     /// The topic's reader, and those who share another subscription of it.
     News,
     Crew,
+    /// A topic of which a reader may be far behind.
+    Late,
 }
 
 impl Of {
@@ -43,6 +45,7 @@ impl Of {
             Self::Dead => DEAD,
             Self::Other => OTHER,
             Self::News | Self::Crew => NEWS,
+            Self::Late => "clicks",
         }
     }
 
@@ -50,6 +53,7 @@ impl Of {
         let name = match self {
             Self::News => "reader",
             Self::Crew => "crew",
+            Self::Late => "late",
             // A queue's has the name of the queue.
             Self::Work | Self::Dead | Self::Other => self.stream(),
         };

@@ -13,6 +13,7 @@
 //! 2. What clients were told is in a ledger of their own; every delivery is held against it, see [`ledger`].
 //! 3. A seed is one history; it is the same each time.
 
+mod backlog;
 mod clients;
 mod ledger;
 mod world;
@@ -145,7 +146,7 @@ impl Life {
             members: (4..6).map(|number| Member::open(&mut world, Of::Work, session(number))).collect(),
             crew: (6..8).map(|number| Member::open(&mut world, Of::Crew, session(number))).collect(),
             undertaker: Member::open(&mut world, Of::Dead, session(8)),
-            reader: Reader::open(&mut world, session(9)),
+            reader: Reader::open(&mut world, Of::News, session(9)),
             sessions: 32,
             world,
             ledger,
@@ -425,7 +426,7 @@ fn drain(mut world: World, mut ledger: Ledger) -> Result<(), String> {
         Producer::open(&mut world, &mut ledger, which, SessionId(session))?;
     }
     let mut members: Vec<_> = shared.iter().map(|of| Member::open(&mut world, *of, SessionId(4))).collect();
-    let mut reader = Reader::open(&mut world, SessionId(5));
+    let mut reader = Reader::open(&mut world, Of::News, SessionId(5));
     for _ in 0..DRAIN_ROUNDS {
         let mut is_anything = world.post();
         while reader.read(&mut world, &mut ledger)? {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ringway_shm_protocol::control::message::{Reply, SubscriptionChanges, SubscriptionInfo};
 use ringway_shm_protocol::name::Name;
+use ringway_shm_protocol::words::next_epoch;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::ledger::Of;
@@ -21,7 +22,7 @@ use crate::core::{Alteration, Caller, Event, Grave, Operation, Partition, Sessio
 use crate::journal::disk::Disk;
 use crate::journal::disk::simulated::{Fails, Late, Random, SimulatedDisk, SimulatedWriter};
 use crate::journal::format::SEGMENT_BYTES_MIN;
-use crate::journal::helper::Helper;
+use crate::journal::helper::{Helper, Job};
 use crate::keeper::{Entry, Estate, Keeping, Link, Message};
 use crate::shard::journaling::Next;
 use crate::shard::medium::Medium;
@@ -77,7 +78,11 @@ impl Medium for Place {
         Ok(SimulatedWriter::new(&self.disk, random.next(), buffers).with_pace(pace))
     }
 
-    fn helper(&self, disk: SimulatedDisk, _: &OwnedFd) -> io::Result<Helper<SimulatedDisk>> {
+    fn helper<J: Job<SimulatedDisk>>(
+        &self,
+        disk: SimulatedDisk,
+        _: &OwnedFd,
+    ) -> io::Result<Helper<SimulatedDisk, J>> {
         Ok(Helper::at_once(disk))
     }
 }
@@ -192,6 +197,19 @@ impl World {
         let late = disks.iter().map(|disk| disk.after_kill(&mut random)).collect();
         // Clients go on counting their requests.
         Ok(Self { tokens, ..Self::start(disks, late, kept, true, random, now)? })
+    }
+
+    /// The same while it was about to attach whoever is detached.
+    pub(super) fn kill_while_it_attaches(self) -> Result<Self, String> {
+        let Shard { core, rings, .. } = &self.nodes[0].shard;
+        for (id, ring) in rings {
+            let gates = core.open_stream(*id).into_iter().flat_map(|stream| stream.subscriptions);
+            for gate in gates.map(|subscription| subscription.gate).filter(|gate| !ring.cursor(*gate).live) {
+                let (word, position) = (&ring.subscription(gate).cursor, ring.cursor(gate).position);
+                ring.partition.ring.place(gate.index, next_epoch(gate.generation), word, position);
+            }
+        }
+        self.kill()
     }
 
     /// How much has happened to each disk.
