@@ -179,7 +179,7 @@ impl Consumer {
     }
 
     /// How many messages were overwritten before this consumer could read them: only on a stream that drops its oldest,
-    /// or detaches who lags.
+    /// or one of durability `memory` that detaches who lags.
     pub fn missed(&self) -> u64 {
         self.readings.counted()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringway_client::{
     AdminError, Backoff, Connection, CursorInfo, Durability, Lag, PartitionInfo, Producers, RefusalCode,
     SharedInfo, SharedSettings, StreamInfo, StreamKind, StreamSettings, SubscriptionInfo, SubscriptionMode,
+    Watermarks,
 };
 use ringway_shm_protocol::name::Name;
 use serde_json::json;
@@ -256,6 +257,11 @@ fn stream_text(stream: &StreamInfo) -> String {
         fields.push(("shard", partition.shard.to_string()));
         fields.push(("memory", memory(partition).to_owned()));
         fields.push(("positions held", positions(partition)));
+        if let Some(Watermarks { first, written, .. }) = partition.durable {
+            let kept =
+                if written > first { format!("{first} to {}", written - 1) } else { "none".to_owned() };
+            fields.push(("in the journal", kept));
+        }
     }
     fields.extend([
         ("producers", producers(stream)),
@@ -442,9 +448,12 @@ mod tests {
         assert!(text.contains("producers       2 (process 42, 43)\n"), "{text}");
         assert!(text.contains("positions held  5 to 8\n"), "{text}");
         let partition = PartitionInfo { first_position: 9, producers: 0, ..partition(0) };
-        let empty = StreamInfo { partitions: vec![partition], ..stream() };
+        let empty = StreamInfo { partitions: vec![partition.clone()], ..stream() };
         assert!(stream_text(&empty).contains("none (the next is 9)"));
         assert!(stream_text(&empty).contains("producers       -\n"));
+        let durable = Some(Watermarks { first: 2, written: 8, synced: 7 });
+        let kept = StreamInfo { partitions: vec![PartitionInfo { durable, ..partition }], ..stream() };
+        assert!(stream_text(&kept).contains("in the journal  2 to 7\n"), "{}", stream_text(&kept));
     }
 
     #[test]

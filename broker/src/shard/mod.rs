@@ -915,7 +915,11 @@ impl<M: Medium> Shard<M> {
             journal: trouble,
             durable: ring.filter(|ring| ring.journaled().is_some()).map(|ring| {
                 let watermarks = &ring.partition.watermarks;
-                Watermarks { written: watermarks.written(), synced: watermarks.synced() }
+                let (written, synced) = (watermarks.written(), watermarks.synced());
+                let known =
+                    self.journal.as_ref().and_then(|journal| journal.log.state().streams.get(&view.id));
+                let first = known.and_then(|known| known.extents.front()).map(|extent| extent.first);
+                Watermarks { first: first.unwrap_or(written), written, synced }
             }),
         };
         StreamInfo {

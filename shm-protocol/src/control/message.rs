@@ -510,12 +510,14 @@ pub struct PartitionInfo {
     pub durable: Option<Watermarks>,
 }
 
-/// How far a partition is journaled: all messages before these positions.
+/// How far a partition is journaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermarks {
-    /// Handed to the kernel.
+    /// First position that the journal keeps, for subscriptions that lag or for a ring that is lost.
+    pub first: u64,
+    /// All messages before this position were handed to the kernel.
     pub written: u64,
-    /// On the device.
+    /// All messages before this position are on the device.
     pub synced: u64,
 }
 

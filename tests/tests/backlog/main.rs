@@ -14,6 +14,7 @@ use ringway_client::{
     StartAt, StreamSettings, SubscriptionMode, Visibility, WaitSet,
 };
 use ringway_tests::kept::{KeptBroker, signal};
+use ringway_tests::small_disk::SMALL_DISK;
 use ringway_tests::tasks::block_on;
 use ringway_tests::{PATIENCE, Peer, TestBroker, connect, eventually};
 use rustix::process::Signal;
@@ -112,6 +113,8 @@ fn who_lags_loses_nothing_holds_nobody_and_slides_back(runtime: RuntimeChoice, v
     publish(&mut producer, 10..8000);
     let (is_detached, behind) = lag(&connection);
     assert!(is_detached && behind > 7000, "{behind} behind");
+    let kept = connection.stream("s").unwrap().partitions[0].durable.unwrap();
+    assert!(kept.first <= 10, "the journal keeps it: {kept:?}");
     // While the consumer catches up, the producer goes on.
     thread::scope(|scope| {
         let writing = scope.spawn(|| {
@@ -316,6 +319,50 @@ fn a_subscription_that_has_just_begun_behind_a_backlog_does_not_get_it_when_all_
     let broker = broker.start_again(Path::new(PEER));
     let positions = |name| broker.connect().subscription("s", name).unwrap().partitions[0].position;
     assert_eq!((positions("late"), positions("all")), (1000, 0));
+}
+
+#[test]
+fn a_backlog_that_fills_the_disk_refuses_producers_and_makes_room_as_it_is_read() {
+    let broker = KeptBroker::start_with(Path::new(PEER), &[(SMALL_DISK, (24_u64 << 20).to_string())]);
+    let connection = broker.connect();
+    declare(&connection, SETTINGS, Visibility::Committed);
+    let mut producer = connection.producer("s").open().unwrap();
+    let mut fill = |from: u64| {
+        for number in from.. {
+            let sent = producer.send(&[number as u8; 60_000]).map_err(|error| error.to_string());
+            let confirm = |sent| producer.confirm_timeout(sent, PATIENCE).map_err(|error| error.to_string());
+            if let Err(why) = sent.and_then(confirm) {
+                assert!(why.contains("there is no room for its journal"), "{why}");
+                return number;
+            }
+        }
+        unreachable!("a disk has an end")
+    };
+    let first_end = fill(0);
+    assert!(first_end > 100 && lag(&connection).0, "{first_end}");
+    let mut consumer = connection.consumer("s", "all").open().unwrap();
+    let mut next = 0;
+    let mut read_to = |end: u64| {
+        while next < end {
+            let message = consumer.recv_timeout(PATIENCE).unwrap().unwrap();
+            assert_eq!((message.position(), message.payload()[0]), (next, message.position() as u8));
+            next += 1;
+        }
+        consumer.confirm_commit(PATIENCE).unwrap();
+    };
+    read_to(first_end);
+    // The one of which nothing was known may be there.
+    eventually("there is room", || {
+        let ready = connection.stream("s").unwrap().partitions[0].journal.is_none();
+        if !ready {
+            thread::sleep(Duration::from_millis(20));
+        }
+        ready
+    });
+    let second_from = connection.stream("s").unwrap().partitions[0].next_position;
+    let second_end = fill(second_from);
+    assert!(second_end > second_from + 100, "{second_from} to {second_end}");
+    read_to(second_end);
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub(crate) enum StreamCommand {
         #[arg(long, value_enum, default_value = "shared")]
         producers: ProducersArg,
         /// What happens when it is full: `block` (producers wait), `reject` (publishing fails), `drop-oldest` (who has
-        /// not consumed it misses it), or `detach=TIME` (a subscription that holds a producer up for so long is detached)
+        /// not consumed it misses it), or `detach=TIME` (a subscription that holds a producer up for so long is detached; if
+        /// the stream is durable it gets what it has not consumed from the journal)
         #[arg(long, value_name = "POLICY", default_value = "block", value_parser = overflow)]
         overflow: Overflow,
         /// What confirmed messages survive: the broker's death (`memory`), and the host's but for the last 10 ms (`written`) or

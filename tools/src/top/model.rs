@@ -280,7 +280,7 @@ pub(super) mod tests {
         stream.settings.durability = Durability::Synced;
         stream.settings.kind = StreamKind::Queue;
         stream.partitions[0].shard = 1;
-        stream.partitions[0].durable = Some(Watermarks { written, synced });
+        stream.partitions[0].durable = Some(Watermarks { first: 0, written, synced });
         stream
     }
 
