@@ -17,6 +17,8 @@ use crate::session::{ANSWER_MAX, Answer};
 /// See the module.
 pub(crate) struct Backlog {
     ring: RingIdentity,
+    /// The region of pages, by its number.
+    region: u64,
     page: Option<Page>,
     /// Where bodies are copied to.
     buffer: Vec<u8>,
@@ -24,7 +26,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn new(ring: RingIdentity) -> Self {
-        Self { ring, page: None, buffer: Vec::new() }
+        Self { ring, region: 0, page: None, buffer: Vec::new() }
     }
 
     /// Whether the page has a message that was not returned.
@@ -50,17 +52,20 @@ impl Backlog {
 
     /// Has the broker make the page that begins at `position`; `false`: there is nothing to be seen there yet.
     pub(crate) fn turn(&mut self, endpoint: &Endpoint, position: u64) -> Result<bool, OpenError> {
-        let request = Request::ReadPage { endpoint: endpoint.number(), position };
+        let request = Request::ReadPage { endpoint: endpoint.number(), position, region: self.region };
         let Answer { reply, descriptors, .. } = endpoint.session().request(&request, ANSWER_MAX)?;
-        let Reply::Page(PageInfo { end, bytes, region_bytes }) = reply else {
+        let Reply::Page(PageInfo { end, bytes, region, region_bytes }) = reply else {
             return Err(unexpected("a page").into());
         };
         in_range("end of a page", end, self.ring.geometry.position_end())?;
-        if !(descriptors.is_empty() && self.page.is_some()) {
-            let [descriptor] = exactly("a page", descriptors)?;
-            self.page = Some(Page::open(self.ring, &descriptor, region_bytes as usize)?);
-        }
-        let page = self.page.as_mut().expect("opened above, or before");
+        let page = match &mut self.page {
+            Some(page) if region == self.region => page,
+            page => {
+                let [descriptor] = exactly("a page", descriptors)?;
+                self.region = region;
+                page.insert(Page::open(self.ring, &descriptor, region_bytes as usize)?)
+            }
+        };
         in_range("bytes of a page", bytes, page.room())?;
         page.turn(bytes, position, end);
         Ok(end > position)
@@ -68,6 +73,6 @@ impl Backlog {
 
     /// The consumer has caught up.
     pub(crate) fn close(&mut self) {
-        (self.page, self.buffer) = (None, Vec::new());
+        (self.region, self.page, self.buffer) = (0, None, Vec::new());
     }
 }

@@ -281,6 +281,11 @@ impl Reading {
     fn move_cursor(&mut self) -> Result<(), RecvError> {
         match self.reader.commit(self.reader.position()) {
             Ok(()) => {}
+            // The answer to its request came too late.
+            Err(lost) if lost.is_attached() && !self.reader.is_live() => {
+                self.attached(lost.found);
+                self.reader.commit(self.reader.position())?;
+            }
             Err(lost) if !lost.is_detached() => return Err(lost.into()),
             Err(_) if self.reader.stops() => {
                 self.reader.note_detached();
@@ -316,13 +321,17 @@ impl Reading {
         let request = Request::Attach { endpoint, position: self.reader.position() };
         match self.session().request(&request, ANSWER_MAX)?.reply {
             Reply::Attached(cursor) => {
-                self.reader.attach(CursorWord::unpack(cursor));
-                self.backlog.close();
+                self.attached(CursorWord::unpack(cursor));
                 Ok(true)
             }
             Reply::Overtaken => Ok(false),
             _ => Err(unexpected("a cursor")),
         }
+    }
+
+    fn attached(&mut self, cursor: CursorWord) {
+        self.reader.attach(cursor);
+        self.backlog.close();
     }
 
     /// The ring has something later at the next position. That is as it should be if this reader was detached, and it knows it then.
@@ -343,6 +352,9 @@ impl Reading {
             // Positions without a message may come last.
             self.reader.skip_to(self.backlog.end());
             self.move_cursor()?;
+            if self.reader.is_live() {
+                return Ok(Behind::Attached);
+            }
             let position = self.reader.position();
             if !self.reader.is_overtaken() {
                 match self.attach() {

@@ -425,8 +425,8 @@ fn target(request: Request, shards: usize) -> Result<Target, Refusal> {
         Request::Attach { endpoint, position } => {
             by_endpoint(endpoint, &|endpoint| Operation::Attach(endpoint, position))?
         }
-        Request::ReadPage { endpoint, position } => {
-            by_endpoint(endpoint, &|endpoint| Operation::ReadPage(endpoint, position))?
+        Request::ReadPage { endpoint, position, region } => {
+            by_endpoint(endpoint, &|endpoint| Operation::ReadPage(endpoint, position, region))?
         }
         Request::MakeArena { endpoint, bytes } => {
             by_endpoint(endpoint, &|endpoint| Operation::MakeArena(endpoint, bytes))?

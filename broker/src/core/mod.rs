@@ -155,8 +155,9 @@ pub enum Operation {
     RelieveGate(EndpointId, Gate),
     /// Asks that a consumer's gate joins again, at this position.
     Attach(EndpointId, u64),
-    /// Asks for messages of the journal from this position on, for a consumer that is behind the ring.
-    ReadPage(EndpointId, u64),
+    /// Asks for messages of the journal from this position on, for a consumer that is behind the ring, in the region of this number if
+    /// it is there.
+    ReadPage(EndpointId, u64, u64),
     /// Asks for a new arena of so many bytes for a producer.
     MakeArena(EndpointId, u64),
     /// Gives up an arena of a producer.
@@ -331,6 +332,8 @@ pub enum Effect {
         gate: Gate,
         /// First position that it has not got.
         position: u64,
+        /// The region that it has.
+        region: u64,
     },
     /// Make an arena and hand it to its producer for writing; if that fails, apply [`Event::ArenasGone`] and refuse
     /// the request.
@@ -528,7 +531,11 @@ impl Core {
                 Ok(vec![Effect::Relieve(token, stream, gate)])
             }
             Operation::Attach(endpoint, position) => self.attach(token, caller, endpoint, position),
-            Operation::ReadPage(endpoint, position) => self.read_page(token, caller, endpoint, position),
+            Operation::ReadPage(endpoint, position, region) => {
+                let (stream, gate) = self.consumer(caller, endpoint)?;
+                self.streams[&stream].check_keeps_backlog()?;
+                Ok(vec![Effect::ReadPage { token, stream, gate, position, region }])
+            }
             Operation::MakeArena(endpoint, bytes) => self.make_arena(token, caller, endpoint, bytes),
             Operation::RetireArena(endpoint, arena) => self.retire_arena(token, caller, endpoint, arena),
             Operation::OpenArena(endpoint, arena) => self.open_arena(token, caller, endpoint, arena),
@@ -910,12 +917,6 @@ impl Core {
         let gate = found.renew_gate(before);
         self.endpoints.get_mut(&endpoint).expect("found above").role = Role::Consumer { stream, gate };
         Ok(vec![Effect::Attach { token, stream, before, gate, position }])
-    }
-
-    fn read_page(&self, token: Token, caller: Caller, endpoint: EndpointId, position: u64) -> Outcome {
-        let (stream, gate) = self.consumer(caller, endpoint)?;
-        self.streams[&stream].check_keeps_backlog()?;
-        Ok(vec![Effect::ReadPage { token, stream, gate, position }])
     }
 
     /// What a consumer in order reads, and its gate.

@@ -261,16 +261,17 @@ fn only_a_consumer_of_a_durable_stream_that_detaches_reads_pages() {
         let [Effect::GrantConsumer { endpoint: consumer, gate, .. }] = effects[..] else {
             panic!("{effects:?}")
         };
-        let effects = ask(&mut core, 2, Operation::ReadPage(consumer, 7));
+        let effects = ask(&mut core, 2, Operation::ReadPage(consumer, 7, 3));
         if is_kept {
-            let read = Effect::ReadPage { token: Token(1), stream: StreamId(1), gate, position: 7 };
+            let read =
+                Effect::ReadPage { token: Token(1), stream: StreamId(1), gate, position: 7, region: 3 };
             assert_eq!(effects, [read]);
         } else {
             assert!(refusal(&effects).1.contains("keeps nothing"), "{effects:?}");
         }
-        let effects = ask(&mut core, 1, Operation::ReadPage(producer, 7));
+        let effects = ask(&mut core, 1, Operation::ReadPage(producer, 7, 3));
         assert_eq!(refusal(&effects).0, RefusalCode::Invalid);
-        let effects = ask(&mut core, 1, Operation::ReadPage(consumer, 7));
+        let effects = ask(&mut core, 1, Operation::ReadPage(consumer, 7, 3));
         assert_eq!(refusal(&effects).0, RefusalCode::NotFound, "it is another's");
     }
 }

@@ -55,9 +55,8 @@ pub(crate) struct PageOutcome {
 /// A page.
 #[derive(Debug)]
 pub(crate) struct MadePage {
+    /// Where it is: where the one before was, or in a new region.
     pub(crate) region: Arc<PageRegion>,
-    /// The region is not the one that was there.
-    pub(crate) is_new: bool,
     /// One past the last position that it speaks of.
     pub(crate) end: u64,
     /// Bytes of messages.
@@ -82,7 +81,6 @@ pub(crate) enum PageError {
 struct Making {
     ring: RingIdentity,
     region: Option<Arc<PageRegion>>,
-    is_new: bool,
     bytes: usize,
     end: u64,
     error: Option<RegionError>,
@@ -102,7 +100,7 @@ impl Making {
             None => {
                 let region = PageRegion::create(self.ring, wanted.max(PAGE_BYTES))?;
                 let written = region.write(0, message, body).expect("it was made for the message");
-                (self.region, self.is_new) = (Some(Arc::new(region)), true);
+                self.region = Some(Arc::new(region));
                 written
             }
         };
@@ -125,7 +123,7 @@ impl<D: Disk> Job<D> for PageTask {
 
 fn make<D: Disk>(reading: &mut Reading<'_, D>, task: PageTask) -> Result<MadePage, PageError> {
     let PageTask { stream, ring, from, end, extents, region, .. } = task;
-    let mut making = Making { ring, region, is_new: false, bytes: 0, end: from, error: None };
+    let mut making = Making { ring, region, bytes: 0, end: from, error: None };
     let mut is_full = extents.len() == EXTENTS_MAX;
     for extent in &extents {
         let read = reading.each_until(stream, extent, |message, body| {
@@ -151,12 +149,12 @@ fn make<D: Disk>(reading: &mut Reading<'_, D>, task: PageTask) -> Result<MadePag
             }
         }
     }
-    let Making { region, is_new, bytes, end: read_end, error, .. } = making;
+    let Making { region, bytes, end: read_end, error, .. } = making;
     error.map_or(Ok(()), Err)?;
-    let (region, is_new) = match region {
-        Some(region) => (region, is_new),
-        None => (Arc::new(PageRegion::create(ring, PAGE_BYTES)?), true),
+    let region = match region {
+        Some(region) => region,
+        None => Arc::new(PageRegion::create(ring, PAGE_BYTES)?),
     };
     let end = if is_full { read_end } else { end.max(from) };
-    Ok(MadePage { region, is_new, end, bytes: bytes as u64 })
+    Ok(MadePage { region, end, bytes: bytes as u64 })
 }

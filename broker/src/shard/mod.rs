@@ -674,19 +674,12 @@ impl<M: Medium> Shard<M> {
                 self.drop_pages(stream, before);
                 self.answer(token, if is_live { Reply::Attached(cursor) } else { Reply::Overtaken });
             }
-            Effect::ReadPage { token, stream, gate, position } => {
-                let ring = &self.rings[&stream];
+            Effect::ReadPage { token, stream, gate, position: from, region } => {
+                let (ring, end) = (&self.rings[&stream], self.rings[&stream].journal_end_for(gate));
+                let ring = ring.partition.identity();
                 match &mut self.journal {
                     Some(journal) => {
-                        let (identity, end) = (ring.partition.identity(), ring.journal_end_for(gate));
-                        journal.read_page(Wanted {
-                            token,
-                            stream,
-                            gate,
-                            ring: identity,
-                            from: position,
-                            end,
-                        });
+                        journal.read_page(Wanted { token, stream, gate, ring, from, end, region });
                     }
                     None => self.refuse(token, "this broker's journal is not open"),
                 }

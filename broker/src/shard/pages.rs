@@ -4,7 +4,8 @@
 //! consumer ── ReadPage ──▶ shard: where are they? ──▶ a thread: reads, checks, copies ──▶ shard ── Page ──▶ consumer
 //! ```
 //!
-//! 1. A consumer has one region for all of its pages, and looks at none while it asks for the next.
+//! 1. A consumer has one region for all of its pages, and looks at none while it asks for the next. Which one it has it says itself: an
+//!    answer may have come too late for it, or from the broker before.
 //! 2. The shard waits for no page. Pages wait for each other, and for nothing else that the journal does.
 //! 3. Where the messages are was looked up in the log's state, which forgets nothing that a subscription that is behind has not
 //!    consumed. What a page cannot be made of for another reason (its reader is gone, and its subscription, too) fails to be read, at
@@ -20,6 +21,7 @@ use ringway_shm_protocol::partition::RingIdentity;
 
 use super::Answer;
 use super::mailbox::FromShard;
+use super::ring::random;
 use crate::core::{Gate, StreamId, Token};
 use crate::journal::disk::Disk;
 use crate::journal::disk::files::Aligned;
@@ -36,13 +38,17 @@ pub(super) struct Wanted {
     /// First position that is wanted, and up to where the subscription may see.
     pub(super) from: u64,
     pub(super) end: u64,
+    /// The region that the consumer has, by its number.
+    pub(super) region: u64,
 }
 
 /// What a consumer has of its pages.
 struct Reader {
     /// The request that is being answered, or was last.
     token: Token,
-    region: Option<Arc<PageRegion>>,
+    /// The region that it has, and the one that there is.
+    has: u64,
+    region: Option<(u64, Arc<PageRegion>)>,
 }
 
 /// See the module.
@@ -61,12 +67,13 @@ impl<D: Disk> Pages<D> {
 
     /// Has a page made. `finished_below`: so are all segments below this number.
     pub(super) fn read(&mut self, state: &State, finished_below: u64, wanted: Wanted) {
-        let Wanted { token, stream, gate, ring, from, end } = wanted;
+        let Wanted { token, stream, gate, ring, from, end, region: has } = wanted;
         let known = state.streams.get(&stream);
         let extents = known.map(|known| known.extents_between(from, end, EXTENTS_MAX)).unwrap_or_default();
-        let reader = self.readers.entry((stream, gate)).or_insert(Reader { token, region: None });
-        reader.token = token;
-        let (region, window) = (reader.region.clone(), self.window.take());
+        let reader = self.readers.entry((stream, gate)).or_insert(Reader { token, has, region: None });
+        (reader.token, reader.has) = (token, has);
+        let region = reader.region.as_ref().map(|(_, region)| Arc::clone(region));
+        let window = self.window.take();
         self.helper.ask(PageTask { token, stream, ring, from, end, extents, finished_below, region, window });
     }
 
@@ -87,14 +94,18 @@ impl<D: Disk> Pages<D> {
     }
 
     fn hand_over(&mut self, token: Token, made: MadePage) -> Result<(Reply, Vec<OwnedFd>), PageError> {
-        let MadePage { region, is_new, end, bytes } = made;
-        let descriptors = if is_new { vec![region.hand_over()?] } else { Vec::new() };
+        let MadePage { region, end, bytes } = made;
         let region_bytes = region.region_bytes() as u64;
         // Of a consumer that has ended meanwhile nobody hears the answer.
-        if let Some(reader) = self.readers.values_mut().find(|reader| reader.token == token) {
-            reader.region = Some(region);
-        }
-        Ok((Reply::Page(PageInfo { end, bytes, region_bytes }), descriptors))
+        let mut gone = Reader { token, has: 0, region: None };
+        let reader = self.readers.values_mut().find(|reader| reader.token == token).unwrap_or(&mut gone);
+        let number = match &reader.region {
+            Some((number, known)) if Arc::ptr_eq(known, &region) => *number,
+            _ => random().max(1),
+        };
+        let descriptors = if number == reader.has { Vec::new() } else { vec![region.hand_over()?] };
+        reader.region = Some((number, region));
+        Ok((Reply::Page(PageInfo { end, bytes, region: number, region_bytes }), descriptors))
     }
 
     /// A consumer needs no more pages.

@@ -783,6 +783,8 @@ pub enum Request {
         endpoint: u64,
         /// First position that it has not got.
         position: u64,
+        /// The region for pages that it has, by its number; 0: none.
+        region: u64,
     },
 }
 
@@ -933,8 +935,7 @@ pub enum Reply {
     },
     /// Not attached: the ring no longer holds the consumer's position, the journal does.
     Overtaken,
-    /// Messages of the journal stand in the consumer's region for pages: one descriptor of it where it is another than before, or the
-    /// first.
+    /// Messages of the journal stand in the consumer's region for pages: one descriptor of it, unless it has said that it has this one.
     Page(PageInfo),
 }
 
@@ -946,6 +947,8 @@ pub struct PageInfo {
     pub end: u64,
     /// Bytes of its messages.
     pub bytes: u64,
+    /// The region's number: random, and not 0.
+    pub region: u64,
     /// Bytes of the region.
     pub region_bytes: u64,
 }

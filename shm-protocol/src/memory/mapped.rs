@@ -375,6 +375,30 @@ impl Region {
     }
 }
 
+impl Region {
+    /// Copies the bytes from `offset` on, a multiple of 16. Panics when they, rounded up to 16, are not inside the region.
+    pub(super) fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        let from = self.grains(offset, into.len());
+        // SAFETY: `grains` checked that the mapping, which is there as long as this, has the bytes also when rounded up, and that they
+        // begin at a multiple of 16.
+        unsafe { copy::out_of_shared(from.as_ptr(), into) };
+    }
+
+    /// Copies bytes to `offset`, a multiple of 16; up to 15 bytes behind them become zero. Panics when they, rounded up to 16, are not
+    /// inside the region, or it is mapped for reading only.
+    pub(super) fn copy_in(&self, offset: usize, from: &[u8]) {
+        assert_eq!(self.access, Access::Write, "a region to write into");
+        let to = self.grains(offset, from.len());
+        // SAFETY: as above; and the mapping is writable.
+        unsafe { copy::into_shared(to.as_ptr(), from) };
+    }
+
+    fn grains(&self, offset: usize, bytes: usize) -> NonNull<u8> {
+        assert!(offset.is_multiple_of(copy::GRAIN_BYTES), "bytes from {offset} on");
+        self.bytes_at(offset, bytes.next_multiple_of(copy::GRAIN_BYTES))
+    }
+}
+
 fn check_header(descriptor: impl AsFd, expected: Identity) -> Result<(), RegionError> {
     let kind = expected.kind;
     let mut bytes = [0; size_of::<RegionHeader>()];

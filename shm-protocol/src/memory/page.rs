@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::copy;
 use super::mapped::{Access, OwnedRegion, Region, RegionError};
 use crate::layout::{PART_ALIGN_BYTES, page};
 use crate::partition::RingIdentity;
@@ -88,13 +87,9 @@ impl PageRegion {
         let mut head = [0; HEAD_BYTES];
         head[..8].copy_from_slice(&message.position.to_le_bytes());
         head[8..].copy_from_slice(&message.header().to_le_bytes());
-        let to = self.region.region().bytes_at(page::FIRST + at, end - at);
-        // SAFETY: `bytes_at` checked that the region, mapped writable, has the bytes of head and body, the body's rounded up to 16;
-        // messages begin at multiples of 16, and a region begins at a page.
-        unsafe {
-            copy::into_shared(to.as_ptr(), &head);
-            copy::into_shared(to.as_ptr().add(HEAD_BYTES), body);
-        }
+        let region = self.region.region();
+        region.copy_in(page::FIRST + at, &head);
+        region.copy_in(page::FIRST + at + HEAD_BYTES, body);
         Some(end)
     }
 }
@@ -149,7 +144,7 @@ impl Page {
         }
         let mut head = [0; HEAD_BYTES];
         if rest >= HEAD_BYTES {
-            self.copy(at, &mut head);
+            self.region.copy_out(page::FIRST + at, &mut head);
         }
         let [position, header] = [0, 8].map(|at| {
             let word = head[at..at + 8].try_into().expect("a head has two words");
@@ -168,18 +163,9 @@ impl Page {
         if buffer.len() < body_bytes {
             buffer.resize(body_bytes, 0);
         }
-        self.copy(at + HEAD_BYTES, &mut buffer[..body_bytes]);
+        self.region.copy_out(page::FIRST + at + HEAD_BYTES, &mut buffer[..body_bytes]);
         (self.at, self.from) = (at + message_bytes(body_bytes), position + 1);
         Ok(Some(received))
-    }
-
-    /// Copies bytes from `at` on, a multiple of 16; all of them, rounded up to 16, are among the page's.
-    fn copy(&self, at: usize, into: &mut [u8]) {
-        let bytes = into.len().next_multiple_of(copy::GRAIN_BYTES);
-        let from = self.region.bytes_at(page::FIRST + at, bytes);
-        // SAFETY: `bytes_at` checked that the region, which is mapped as long as this, has the bytes also when rounded up; messages begin
-        // at multiples of 16, and a region begins at a page.
-        unsafe { copy::out_of_shared(from.as_ptr(), into) };
     }
 }
 
@@ -273,9 +259,7 @@ mod tests {
             let mut head = [0; HEAD_BYTES];
             head[..8].copy_from_slice(&5_u64.to_le_bytes());
             head[8..].copy_from_slice(&header.pack().to_le_bytes());
-            let to = region.region.region().bytes_at(page::FIRST, HEAD_BYTES);
-            // SAFETY: `bytes_at` checked that the region has them; they begin at a multiple of 16.
-            unsafe { copy::into_shared(to.as_ptr(), &head) };
+            region.region.region().copy_in(page::FIRST, &head);
             let mut page = open(&region);
             page.turn(4096, 5, 6);
             let error = page.next(&mut buffer).unwrap_err();

@@ -139,6 +139,11 @@ impl CursorLost {
     pub fn is_detached(&self) -> bool {
         self.found.generation == self.generation && !self.found.live
     }
+
+    /// Whether it is this reader's, and a gate: of one that takes itself for detached, it was attached, and the answer was lost.
+    pub fn is_attached(&self) -> bool {
+        self.found.generation == self.generation && self.found.live
+    }
 }
 
 impl<M: Memory> CursorReader<M> {

@@ -1,8 +1,10 @@
 //! What if somebody reads the log page by page, from anywhere?
 
+use std::sync::Arc;
+
 use ringway_shm_protocol::control::message::Overflow;
 use ringway_shm_protocol::layout::Geometry;
-use ringway_shm_protocol::memory::page::Page;
+use ringway_shm_protocol::memory::page::{Page, PageRegion};
 use ringway_shm_protocol::partition::RingIdentity;
 
 use super::*;
@@ -27,6 +29,7 @@ fn paged(disk: &SimulatedDisk, state: &State, id: StreamId, mut from: u64, end: 
     let (mut messages, mut pages) = (Messages::new(), 0);
     let (mut region, mut window, mut page, mut buffer) = (None, None, None, Vec::new());
     while from < end {
+        let before: Option<Arc<PageRegion>> = region.clone();
         let extents = state.streams[&id].extents_between(from, end, EXTENTS_MAX);
         let task = PageTask {
             from,
@@ -39,13 +42,12 @@ fn paged(disk: &SimulatedDisk, state: &State, id: StreamId, mut from: u64, end: 
         };
         let PageOutcome { token, made, window: let_go } = task.carry_out(disk);
         window = Some(let_go);
-        let MadePage { region: made_region, is_new, end: page_end, bytes } = made.unwrap();
+        let MadePage { region: made, end: page_end, bytes } = made.unwrap();
         assert!(token == Token(9) && from < page_end && page_end <= end, "{from} {page_end} {end}");
-        if is_new {
-            let descriptor = made_region.hand_over().unwrap();
-            page = Some(Page::open(ring(), &descriptor, made_region.region_bytes()).unwrap());
+        if before.is_none_or(|before| !Arc::ptr_eq(&before, &made)) {
+            page = Some(Page::open(ring(), &made.hand_over().unwrap(), made.region_bytes()).unwrap());
         }
-        region = Some(made_region);
+        region = Some(made);
         let page = page.as_mut().expect("the first one is new");
         page.turn(bytes, from, page_end);
         while let Some(received) = page.next(&mut buffer).unwrap() {

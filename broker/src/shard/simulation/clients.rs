@@ -497,7 +497,8 @@ pub(super) struct Reader {
     visibility: Visibility,
     regions: ConsumerRegions,
     buffer: Vec<u8>,
-    /// What it reads while it is behind the ring, and the body that it has read there last.
+    /// What it reads while it is behind the ring: the region's number, the page; and the body that it has read there last.
+    region: u64,
     page: Option<Page>,
     paged: Vec<u8>,
     settling: Settling,
@@ -518,8 +519,8 @@ impl Reader {
         let buffer = vec![0; ring.geometry.body_bytes()];
         let end = End { stream: of.stream(), session, endpoint: EndpointId(endpoint), ring };
         let (settling, space) = (Settling::default(), Ringer::default());
-        let (page, paged) = (None, Vec::new());
-        Self { of, session, end, visibility, regions, buffer, page, paged, settling, space }
+        let (region, page, paged) = (0, None, Vec::new());
+        Self { of, session, end, visibility, regions, buffer, region, page, paged, settling, space }
     }
 
     /// Everything below is read.
@@ -582,10 +583,14 @@ impl Reader {
     fn commit(&mut self) -> Result<(), String> {
         let reader = &mut self.regions.reader;
         if let Err(lost) = reader.commit(reader.position()) {
-            if !lost.is_detached() || !reader.stops() {
-                return Err(lost.to_string());
+            match () {
+                () if lost.is_attached() && !reader.is_live() => {
+                    reader.attach(lost.found);
+                    (self.region, self.page) = (0, None);
+                }
+                () if lost.is_detached() && reader.stops() => reader.note_detached(),
+                () => return Err(lost.to_string()),
             }
-            reader.note_detached();
             reader.commit(reader.position()).map_err(|lost| lost.to_string())?;
         }
         self.space.ring(&self.regions.space);
@@ -603,13 +608,18 @@ impl Reader {
                 self.regions.reader.skip_to(page.end());
             }
             self.commit()?;
-            let position = self.position();
+            if !self.is_behind() {
+                return Ok(Some(None));
+            }
+            // Some answers come too late.
+            let (position, is_late) = (self.position(), world.random.one_in(10));
             if !self.regions.reader.is_overtaken() {
                 let attach = |endpoint| Operation::Attach(endpoint, position);
                 match self.end.request(world, attach).reply {
+                    _ if is_late => return Ok(None),
                     Reply::Attached(cursor) => {
                         self.regions.reader.attach(CursorWord::unpack(cursor));
-                        self.page = None;
+                        (self.region, self.page) = (0, None);
                         return Ok(Some(None));
                     }
                     Reply::Overtaken => {}
@@ -618,15 +628,20 @@ impl Reader {
             } else if !self.regions.reader.has_next() {
                 return Ok(None);
             }
-            let answer = self.end.request(world, |endpoint| Operation::ReadPage(endpoint, position));
-            let Reply::Page(PageInfo { end, bytes, region_bytes }) = answer.reply else {
+            let has = self.region;
+            let answer = self.end.request(world, |endpoint| Operation::ReadPage(endpoint, position, has));
+            if is_late {
+                return Ok(None);
+            }
+            let Reply::Page(PageInfo { end, bytes, region, region_bytes }) = answer.reply else {
                 return Err(format!("no page: {:?}", answer.reply));
             };
-            if let [descriptor] = &answer.descriptors[..] {
-                let page = Page::open(self.end.ring, descriptor, region_bytes as usize);
-                self.page = Some(page.expect("a region for pages"));
+            if region != self.region {
+                let [descriptor] = exactly(answer.descriptors);
+                let page = Page::open(self.end.ring, &descriptor, region_bytes as usize);
+                (self.region, self.page) = (region, Some(page.expect("a region for pages")));
             }
-            self.page.as_mut().ok_or("a page without a region")?.turn(bytes, position, end);
+            self.page.as_mut().expect("opened above, or before").turn(bytes, position, end);
             if end <= position {
                 return Ok(None);
             }
