@@ -192,7 +192,6 @@ fn glommio_and_io_uring_are_named_in_one_module_each_and_unsafe_in_few() {
         "shm-protocol/src/memory/arena.rs",
         "shm-protocol/src/memory/bell.rs",
         "shm-protocol/src/memory/copy.rs",
-        "shm-protocol/src/memory/page.rs",
         "shm-protocol/src/fork.rs",
         "shm-protocol/src/control/socket.rs",
         "broker/src/runtime/glommio.rs",
