@@ -728,7 +728,7 @@ fn letters_that_wait_for_a_journal_that_fails_are_not_under_way_for_ever() {
             panic!("{error}");
         }
     }
-    assert!(is_noticed(Mutation::LettersForgotten, 0, disk_fails));
+    assert!(is_noticed(Mutation::LettersForgotten, 170, disk_fails));
 }
 
 /// Whether a history is not as it should be with this bug in it; where it takes many to show, `from` is shortly before one
@@ -746,7 +746,7 @@ fn without_the_syncs_histories_go_wrong() {
 
 #[test]
 fn without_the_end_of_an_epoch_a_history_goes_wrong() {
-    assert!(is_noticed(Mutation::NoEpoch, 0, history));
+    assert!(is_noticed(Mutation::NoEpoch, 90, history));
 }
 
 #[test]
@@ -756,12 +756,12 @@ fn a_round_over_what_is_not_read_confirms_what_is_not_journaled() {
 
 #[test]
 fn a_round_that_does_not_look_at_the_feed_confirms_what_is_not_journaled() {
-    assert!(is_noticed(Mutation::NoHarvest, 0, history));
+    assert!(is_noticed(Mutation::NoHarvest, 25, history));
 }
 
 #[test]
 fn a_letter_that_is_sent_before_its_message_is_durably_dead_is_there_beside_it() {
-    assert!(is_noticed(Mutation::LetterFirst, 350, history));
+    assert!(is_noticed(Mutation::LetterFirst, 390, history));
 }
 
 #[test]
@@ -776,7 +776,7 @@ fn without_the_lot_in_a_snapshot_its_messages_are_lost() {
 
 #[test]
 fn a_message_whose_place_is_forgotten_before_the_journal_knows_its_lot_is_lost() {
-    assert!(is_noticed(Mutation::ForgottenEarly, 650, history));
+    assert!(is_noticed(Mutation::ForgottenEarly, 740, history));
 }
 
 #[test]
@@ -791,7 +791,7 @@ fn a_producer_that_a_snapshot_has_forgotten_is_told_that_its_messages_are_not_th
 
 #[test]
 fn a_note_without_its_letter_is_taken_for_what_came_to_its_place() {
-    assert!(is_noticed(Mutation::NoteWithoutLetter, 180, letters_over_losses));
+    assert!(is_noticed(Mutation::NoteWithoutLetter, 370, letters_over_losses));
 }
 
 #[test]
@@ -811,5 +811,5 @@ fn messages_that_were_only_appended_take_the_room_of_settlements() {
 
 #[test]
 fn a_round_that_passes_over_a_parked_stream_keeps_its_letters() {
-    assert!(is_noticed(Mutation::ParkedUnheard, 650, history));
+    assert!(is_noticed(Mutation::ParkedUnheard, 690, history));
 }
