@@ -43,8 +43,8 @@ fn usual() -> SharedSettings {
     SharedSettings { lease_ms: 300, attempts_max: 6, ..SharedSettings::default() }
 }
 
-/// No worker goes on for longer than this without something to do: longer than a busy machine needs for a successor.
-const QUIET: Duration = Duration::from_millis(1500);
+/// No worker goes on for longer than this without something to do, while there is a broker.
+const QUIET: Duration = Duration::from_millis(500);
 /// Messages that a consumer keeps unsettled for a while.
 const KEPT_MAX: usize = 6;
 
@@ -129,10 +129,15 @@ pub fn consume(directory: &str, seed: u64) -> Result<(), Failure> {
     let mut random = Random(seed);
     let mut consumer = connection.queue_consumer(QUEUE).prefetch(1 + random.below(4) as usize).open()?;
     let mut kept: Vec<(Leased, String)> = Vec::new();
+    let mut is_quiet = false;
     loop {
         let Some(mut delivery) = consumer.recv_timeout(QUIET)? else {
+            if goes_on(&connection, &mut is_quiet)? {
+                continue;
+            }
             return settle_all(&mut consumer, kept);
         };
+        is_quiet = false;
         let (id, attempt) = (id_or_torn(delivery.payload()), delivery.attempt());
         say(format_args!("D {id} {attempt}"));
         match random.below(32) {
@@ -155,6 +160,12 @@ pub fn consume(directory: &str, seed: u64) -> Result<(), Failure> {
             consumer.confirm()?;
         }
     }
+}
+
+/// Nothing has come for a while: that means something when it happens twice, and a broker has answered in between.
+fn goes_on(connection: &Connection, is_quiet: &mut bool) -> Result<bool, Failure> {
+    connection.stream(QUEUE)?;
+    Ok(!std::mem::replace(is_quiet, true))
 }
 
 fn settle_all(consumer: &mut SharedConsumer, kept: Vec<(Leased, String)>) -> Result<(), Failure> {
@@ -193,8 +204,15 @@ pub fn read(directory: &str) -> Result<(), Failure> {
             opened => break opened?,
         }
     };
-    let mut read = 0_u64;
-    while let Some(message) = consumer.recv_timeout(QUIET)? {
+    let (mut read, mut is_quiet) = (0_u64, false);
+    loop {
+        let Some(message) = consumer.recv_timeout(QUIET)? else {
+            if goes_on(&connection, &mut is_quiet)? {
+                continue;
+            }
+            break;
+        };
+        is_quiet = false;
         say(format_args!("O {} {}", id_or_torn(message.payload()), message.position()));
         let held = message.hold()?;
         read += 1;
