@@ -32,7 +32,9 @@ fn open_place() -> Option<(tempfile::TempDir, PathBuf)> {
     let place = tempfile::tempdir().unwrap();
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let command = place.path().join("ringway");
-    std::fs::copy(env!("CARGO_BIN_EXE_ringway"), &command).unwrap();
+    // By another process: a file that this one has open for writing is open in what another test forks just then, and cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ringway")).arg(&command).status().unwrap();
+    assert!(copied.success());
     Some((place, command))
 }
 
