@@ -62,8 +62,9 @@ impl Backlog {
             Some(page) if region == self.region => page,
             page => {
                 let [descriptor] = exactly("a page", descriptors)?;
+                let opened = Page::open(self.ring, &descriptor, region_bytes as usize)?;
                 self.region = region;
-                page.insert(Page::open(self.ring, &descriptor, region_bytes as usize)?)
+                page.insert(opened)
             }
         };
         in_range("bytes of a page", bytes, page.room())?;

@@ -177,3 +177,37 @@ fn what_a_subscription_that_lags_has_not_consumed_is_not_forgotten() {
         assert_eq!(first(&state), kept_from);
     }
 }
+
+#[test]
+fn of_an_extent_with_a_damaged_batch_everything_else_can_be_read() {
+    let mut tried = 0;
+    for seed in 0..10 {
+        let (disk, _) = settled(seed, 60);
+        let mut batches = Batches::default();
+        let read = recovery::read_from(recovery::From::Oldest, &disk, "sim", Lost::Host, false, &mut batches);
+        for (id, stream) in &read.unwrap().state.streams {
+            for extent in &stream.extents {
+                let positions = |disk: &SimulatedDisk| -> BTreeSet<u64> {
+                    let (found, _) = Reading::new(disk).what_is_whole(*id, extent);
+                    found.iter().map(|(received, _)| received.position).collect()
+                };
+                assert!(positions(&disk).into_iter().eq(extent.first..extent.end));
+                let here = batches.0.iter().filter(|(segment, at, _)| {
+                    *segment == extent.segment && *at > extent.block as usize * BLOCK_BYTES
+                });
+                for (segment, at, header) in here {
+                    let name = segments::Name::Segment(*segment).to_string();
+                    disk.damage(&name, at + header.body().start, 1);
+                    let found = positions(&disk);
+                    disk.damage(&name, at + header.body().start, 1);
+                    // One in the middle of the extent.
+                    let is_end = |end: u64| found.contains(&end);
+                    if (found.len() as u64) < extent.end - extent.first && is_end(extent.first) {
+                        tried += u32::from(is_end(extent.end - 1));
+                    }
+                }
+            }
+        }
+    }
+    assert!(tried > 0, "nothing was read behind a damaged batch");
+}
