@@ -11,9 +11,9 @@ use ringway_client::{
     SendError, SettleError, SharedSettings, StartAt, StreamSettings, SubscriptionChanges, SubscriptionMode,
     WaitSet,
 };
-use ringway_tests::PATIENCE;
 use ringway_tests::kept::{KeptBroker, signal};
 use ringway_tests::tasks::{block_on, next};
+use ringway_tests::{PATIENCE, eventually};
 use rustix::process::Signal;
 
 const MEMORY: StreamSettings =
@@ -272,6 +272,29 @@ fn tasks_streams_descriptors_and_sets_go_on_too() {
     for waiting in waiting {
         assert_eq!(waiting.join().unwrap(), b"after");
     }
+    drop(broker);
+}
+
+#[test]
+fn who_never_waits_goes_on_too() {
+    let broker = start();
+    // Each has a session of its own: nobody else looks whether it has ended.
+    let sending = Connection::open(broker.path()).unwrap();
+    sending.declare_stream("s", MEMORY).unwrap();
+    let mut producer = sending.producer("s").open().unwrap();
+    let receiving = Connection::open(broker.path()).unwrap();
+    receiving.declare_stream("t", SYNCED).unwrap();
+    receiving.declare_subscription("t", "all", StartAt::First).unwrap();
+    let mut consumer = receiving.consumer("t", "all").open().unwrap();
+    let broker = replace(broker);
+    let looking = broker.connect();
+    eventually("its messages come to the next broker", || {
+        // Without a subscription there is always room.
+        producer.try_send(b"x").unwrap();
+        looking.stream("s").is_ok_and(|stream| stream.partitions[0].next_position > 0)
+    });
+    looking.producer("t").open().unwrap().send(b"y").unwrap();
+    eventually("it looks there", || consumer.try_recv().unwrap().is_some());
     drop(broker);
 }
 
