@@ -29,6 +29,7 @@ use crate::loan::Loan;
 use crate::message::Position;
 use crate::outage::{Look, Lost, Outage, patiently};
 use crate::outgoing::Outgoing;
+use crate::partitions::open_all;
 use crate::session::Session;
 use crate::task::Waiting;
 use crate::wait::{Deadline, Step, WaitStrategy};
@@ -98,14 +99,11 @@ impl ProducerBuilder {
     }
 
     fn open_lanes(&self, session: &Arc<Session>) -> Result<Vec<Lane>, OpenError> {
-        let open = |partition| Lane::open(session, &self.stream, partition, self.name.as_deref(), self.wait);
-        let first = open(0)?;
-        let partitions = first.settings().partitions;
-        let mut lanes = vec![first];
-        for partition in 1..partitions {
-            lanes.push(open(partition)?);
-        }
-        Ok(lanes)
+        open_all(None, |partition| {
+            let lane = Lane::open(session, &self.stream, partition, self.name.as_deref(), self.wait)?;
+            let settings = *lane.settings();
+            Ok((lane, settings))
+        })
     }
 }
 

@@ -205,7 +205,10 @@ impl Session {
         let turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(self.explain(Trouble::NoAnswer, Duration::ZERO)),
+            Err(TryLockError::WouldBlock) => {
+                let (pid, waited) = (self.broker_pid(), Duration::ZERO);
+                return Err(AdminError::NoAnswer { pid, waited, is_at_work: true });
+            }
         };
         self.exchange(turn, request, answer_max)
     }
