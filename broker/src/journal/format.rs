@@ -22,7 +22,7 @@ pub(crate) const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"RINGSEG1");
 /// "RINGBAT1" in file order.
 pub(crate) const BATCH_MAGIC: u64 = u64::from_le_bytes(*b"RINGBAT1");
 /// The version of everything drawn in `FORMAT.md`.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 /// What is written at once is a multiple of this, in bytes: a device writes it whole or in parts of 512.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 /// Bytes of a batch's header.
