@@ -15,7 +15,7 @@ use super::worker::Random;
 /// Rounds at the same time: they mostly wait.
 const AT_ONCE: usize = 8;
 /// How often a place is tried that was not come to often enough.
-const TRIES: u64 = 6;
+const TRIES: u64 = 12;
 /// Up to the how manyth time that a process comes to a place it is stopped there, at first; less with every try.
 const TIMES_MAX: u64 = 40;
 
